@@ -1,0 +1,164 @@
+"""The contract of an accelerator, the same for KVM and for translation.
+
+An Accelerator is one guest: created for an architecture, a memory map and (x86) a port map.  Optional
+powers are capabilities that are asked for first, never methods that raise.  Vcpu.run() returns one of a
+short closed list of exits.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.clock import Clock
+    from accel.irq import InterruptController
+    from accel.memory import AddressSpace
+    from isa.arch import Arch
+
+
+class ExitKind(IntEnum):
+    """Why run() returned; the numbers are core.h's emu_exit_kind."""
+
+    HALT = 1
+    SHUTDOWN = 2
+    RESET = 3
+    DEBUG = 4
+    SYSCALL = 5
+    FAULT = 6
+    KICKED = 7
+    BUDGET = 8
+
+
+class Exit:
+    """Why a vCPU stopped.
+
+    pc: guest address; address: of the access that failed, for FAULT; code: the engine's own number; data:
+    the instruction's bytes where known; text: one line for people, for FAULT.
+    """
+
+    __slots__ = ("address", "code", "data", "kind", "pc", "text")
+
+    def __init__(
+        self, kind: ExitKind, *, pc: int = 0, address: int = 0, code: int = 0, data: bytes = b"", text: str = ""
+    ) -> None:
+        self.kind = kind
+        self.pc = pc
+        self.address = address
+        self.code = code
+        self.data = data
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<Exit {self.kind.name} pc={self.pc:#x}{' ' + self.text if self.text else ''}>"
+
+
+class Caps:
+    """What an accelerator can do for a guest.
+
+    name: "kvm" or "tcg"; max_vcpus; irqchips: kinds of in-kernel interrupt controllers ("pc" = PIC, IOAPIC,
+    LAPIC and PIT; "gicv2"; ...); single_step, breakpoints: debugging by hardware; instruction_budget:
+    run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run loop; notes: what a
+    person should know, one line each.
+    """
+
+    __slots__ = ("breakpoints", "instruction_budget", "ioeventfd", "irqchips", "max_vcpus", "name", "notes", "single_step")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_vcpus: int = 1,
+        irqchips: tuple[str, ...] = (),
+        single_step: bool = False,
+        breakpoints: bool = False,
+        instruction_budget: bool = False,
+        ioeventfd: bool = False,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.max_vcpus = max_vcpus
+        self.irqchips = irqchips
+        self.single_step = single_step
+        self.breakpoints = breakpoints
+        self.instruction_budget = instruction_budget
+        self.ioeventfd = ioeventfd
+        self.notes = notes
+
+
+class Vcpu(Protocol):
+    """One virtual CPU.  run() in one thread; kick() and interrupt() from any."""
+
+    index: int
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Runs until something concerns the machine.
+
+        budget: stop after so many instructions (or exits, see Caps.instruction_budget).  Python's lock
+        is released while the guest runs.  An exception raised by a device's hook is raised here.
+        """
+
+    def kick(self) -> None:
+        """Makes the running, or else the next, run() return KICKED soon."""
+
+    def get(self, *names: str) -> tuple[int, ...]:
+        """Registers by their isa names (system registers too).  Raises KeyError for an unknown one."""
+
+    def set(self, **values: int) -> None:
+        """Sets registers by name."""
+
+    def interrupt(self, line: int, level: int) -> None:
+        """Drives an input of the CPU itself.
+
+        x86: line 0 is INTR with `level` = vector + 1 (0 withdraws), line 1 NMI.  ARM: 0 IRQ, 1 FIQ, 2 virtual
+        timer input is internal.  RISC-V: the bit number in mip (3 software, 7 timer, 11 external).
+        """
+
+    def save(self) -> dict[str, Any]:
+        """The whole state as plain values by name; no engine's private bytes."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes a state that save() gave, of this or another engine."""
+
+
+class Accelerator(Protocol):
+    """One guest under one engine."""
+
+    caps: Caps
+    arch: Arch
+    memory: AddressSpace
+    ports: AddressSpace | None
+
+    def vcpu(self, index: int, **features: Any) -> Vcpu:
+        """Creates vCPU number `index` (0 first), in its architectural reset state."""
+
+    def irqchip(self, kind: str) -> InterruptController | None:
+        """The engine's own controller where it has one of that kind, else None: the board brings its own."""
+
+    def clock(self) -> Clock:
+        """The guest's time."""
+
+    def close(self) -> None:
+        """Frees the engine.  No vCPU may be running."""
+
+
+def open_accelerator(
+    name: str, arch: Arch, memory: AddressSpace, ports: AddressSpace | None = None, **options: Any
+) -> Accelerator:
+    """An accelerator by name: "kvm" or "tcg".
+
+    Raises Unavailable when the host lacks it, Unsupported when it cannot run this architecture; the choice
+    between several (`auto`, `kvm:tcg`) is accel.choice's.
+    """
+    if name == "kvm":
+        from accel.kvm.vm import KvmAccelerator
+
+        return KvmAccelerator(arch, memory, ports, **options)
+    if name == "tcg":
+        from accel.tcg.unicorn import UnicornAccelerator
+
+        return UnicornAccelerator(arch, memory, ports, **options)
+    from accel.errors import AccelError
+
+    raise AccelError(f"no accelerator is called {name!r}; use kvm, tcg, kvm:tcg or auto")

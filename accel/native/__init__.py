@@ -1,0 +1,18 @@
+"""The native core as Python sees it: `ffi` and `lib` of the cffi module built from this folder.
+
+The C core (core.h and its siblings) knows no Python; build.py binds it.  Everything that must be fast is
+on the C side: dispatch of accesses, registers without hooks, doorbells, run loops.
+"""
+
+from typing import Any
+
+from accel.errors import NativeMissing
+
+try:
+    from accel import _core
+except ImportError as error:
+    raise NativeMissing(f"the native core is not built ({error}); build it with: pip install -e .") from None
+
+# cffi objects carry no static types; the signatures are in the headers beside this file.
+ffi: Any = _core.ffi
+lib: Any = _core.lib

@@ -1,0 +1,98 @@
+/*
+ * How a runtime executes guest user code, whichever engine does it.
+ *
+ * One engine runs one guest thread.  Memory is the runtime's: guest address a
+ * lies at host address memory.base + a, and the engine asks for the rights of a
+ * page when it meets it.  The runtime announces every change of a mapping.
+ */
+#ifndef EMU_ENGINE_H
+#define EMU_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum emu_isa {
+    EMU_ISA_AARCH64 = 1,
+    EMU_ISA_ARM = 2,
+    EMU_ISA_RISCV64 = 3,
+    EMU_ISA_X86_64 = 4,
+};
+
+enum emu_rights { EMU_RIGHT_R = 1, EMU_RIGHT_W = 2, EMU_RIGHT_X = 4 };
+
+typedef struct emu_user_memory {
+    uint8_t *base; /* host address of guest address 0 */
+    uint64_t size; /* guest addresses 0 .. size-1 */
+    /* Rights of the 4 KiB page that holds addr; 0 where nothing is mapped. */
+    uint32_t (*rights)(void *opaque, uint64_t addr);
+    void *opaque;
+} emu_user_memory;
+
+/*
+ * A guest thread's registers, the same for every engine.
+ *
+ *          r[]                              pc   flags        tls[0], tls[1]         fpcr      fpsr
+ * aarch64  x0-x30, sp                       pc   PSTATE.NZCV  TPIDR_EL0              FPCR      FPSR
+ * arm      r0-r14                           pc   CPSR (with T) TPIDRURO              FPSCR
+ * riscv64  x0-x31                           pc   -            (tp is x4)             fcsr
+ * x86-64   rax rcx rdx rbx rsp rbp rsi rdi  rip  RFLAGS       FS base, GS base       MXCSR
+ *          r8-r15
+ *
+ * v[]: 128-bit vectors, low half first (riscv64: f0-f31 in the low half; arm:
+ * d0-d31 as 16 pairs).  x87: the first 160 bytes of FXSAVE (x86-64 only).
+ */
+typedef struct emu_cpu_state {
+    uint64_t r[32];
+    uint64_t pc;
+    uint64_t flags;
+    uint64_t tls[2];
+    uint64_t fpcr;
+    uint64_t fpsr;
+    uint64_t v[32][2];
+    uint8_t x87[160];
+} emu_cpu_state;
+
+enum emu_stop_kind {
+    EMU_STOP_SYSCALL = 1, /* nr and args are set; pc is behind the instruction */
+    EMU_STOP_FAULT = 2,   /* addr and access: the page does not allow it; pc at the instruction */
+    EMU_STOP_ILLEGAL = 3, /* undefined instruction at pc */
+    EMU_STOP_BREAK = 4,   /* breakpoint instruction at pc */
+    EMU_STOP_ARITH = 5,   /* division error (x86) */
+    EMU_STOP_ALIGN = 6,   /* addr is not aligned as the access demands */
+    EMU_STOP_KICK = 7,
+    EMU_STOP_ERROR = 8,   /* the engine failed; text says how */
+};
+
+typedef struct emu_stop {
+    int32_t kind;    /* enum emu_stop_kind */
+    uint32_t access; /* enum emu_rights wanted by the access that failed */
+    uint64_t pc;
+    uint64_t addr;   /* exact where the engine knows it, else the page's base */
+    uint64_t nr;
+    uint64_t args[6];
+    char text[96];
+} emu_stop;
+
+typedef struct emu_engine emu_engine;
+
+typedef struct emu_engine_ops {
+    const char *name;
+    /* NULL: *text says why in one line.  `memory` is copied. */
+    emu_engine *(*open)(uint32_t isa, const emu_user_memory *memory, char *text, size_t size);
+    void (*close)(emu_engine *engine);
+    /* Runs until something concerns the runtime.  Returns stop->kind. */
+    int (*run)(emu_engine *engine, emu_stop *stop);
+    /* The system call's result register. */
+    void (*result)(emu_engine *engine, uint64_t value);
+    void (*save)(emu_engine *engine, emu_cpu_state *state);
+    void (*load)(emu_engine *engine, const emu_cpu_state *state);
+    /* Around every change of what is mapped at, or allowed on, a range of pages
+     * (munmap, mmap over, mprotect), and for IC IVAU-like demands. */
+    void (*before_change)(emu_engine *engine, uint64_t addr, uint64_t size);
+    void (*after_change)(emu_engine *engine, uint64_t addr, uint64_t size);
+    /* Makes the running (or else the next) run() return EMU_STOP_KICK soon.
+     * Async-signal-safe, callable from any thread. */
+    void (*kick)(emu_engine *engine);
+} emu_engine_ops;
+
+#endif
