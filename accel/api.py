@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from isa.arch import Arch
+
     from accel.clock import Clock
     from accel.irq import InterruptController
     from accel.memory import AddressSpace
-    from isa.arch import Arch
 
 
 class ExitKind(IntEnum):
@@ -41,7 +42,14 @@ class Exit:
     __slots__ = ("address", "code", "data", "kind", "pc", "text")
 
     def __init__(
-        self, kind: ExitKind, *, pc: int = 0, address: int = 0, code: int = 0, data: bytes = b"", text: str = ""
+        self,
+        kind: ExitKind,
+        *,
+        pc: int = 0,
+        address: int = 0,
+        code: int = 0,
+        data: bytes = b"",
+        text: str = "",
     ) -> None:
         self.kind = kind
         self.pc = pc
@@ -63,7 +71,16 @@ class Caps:
     person should know, one line each.
     """
 
-    __slots__ = ("breakpoints", "instruction_budget", "ioeventfd", "irqchips", "max_vcpus", "name", "notes", "single_step")
+    __slots__ = (
+        "breakpoints",
+        "instruction_budget",
+        "ioeventfd",
+        "irqchips",
+        "max_vcpus",
+        "name",
+        "notes",
+        "single_step",
+    )
 
     def __init__(
         self,

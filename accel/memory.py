@@ -101,7 +101,9 @@ def span(base: int, size: int) -> str:
 class Region:
     """A named piece of the map: RAM, ROM or I/O.  Made by AddressSpace.add_*; see there for the arguments."""
 
-    def __init__(self, space: AddressSpace, name: str, base: int, size: int, kind: int, priority: int) -> None:
+    def __init__(
+        self, space: AddressSpace, name: str, base: int, size: int, kind: int, priority: int
+    ) -> None:
         self.space = space
         self.name = name
         self.base = base
@@ -166,8 +168,10 @@ class Region:
         table = ffi.new("emu_reg[]", len(declared))
         for entry, register in zip(table, declared, strict=True):
             if register.width not in WIDTHS:
-                raise MapError(f"{self.name}: register at {register.offset:#x} has width {register.width};"
-                               " use 1, 2, 4 or 8 bytes")
+                raise MapError(
+                    f"{self.name}: register at {register.offset:#x} has width {register.width};"
+                    " use 1, 2, 4 or 8 bytes"
+                )
             entry.offset = register.offset
             entry.width = register.width
             entry.value = entry.reset = register.reset
@@ -180,8 +184,10 @@ class Region:
             )
         status = lib.emu_region_registers(self.pointer, table, len(declared))
         if status == -1:
-            raise MapError(f"{self.name}: a register is not aligned to its width, lies outside the"
-                           f" {self.size:#x} bytes of the region, or registers were declared before")
+            raise MapError(
+                f"{self.name}: a register is not aligned to its width, lies outside the"
+                f" {self.size:#x} bytes of the region, or registers were declared before"
+            )
         if status == -2:
             raise MapError(f"{self.name}: two registers overlap; move one of them")
         if status != 0:
@@ -194,12 +200,20 @@ class Region:
         width 0 takes any width; with `match` only that value counts.  Declare doorbells before the
         region is mapped where an engine turns them into ioeventfds.  Raises MapError.
         """
-        bell = ffi.new("emu_doorbell *", {
-            "offset": offset, "width": width, "fd": eventfd,
-            "has_match": match is not None, "match": match or 0,
-        })
+        bell = ffi.new(
+            "emu_doorbell *",
+            {
+                "offset": offset,
+                "width": width,
+                "fd": eventfd,
+                "has_match": match is not None,
+                "match": match or 0,
+            },
+        )
         if lib.emu_region_doorbell(self.pointer, bell) != 0:
-            raise MapError(f"{self.name}: no doorbell at offset {offset:#x} of {self.size:#x}; it must be I/O and inside")
+            raise MapError(
+                f"{self.name}: no doorbell at offset {offset:#x} of {self.size:#x}; it must be I/O and inside"
+            )
 
     def doorbells(self) -> list[Any]:
         """The doorbells as C structures (emu_doorbell), for engines."""
@@ -212,10 +226,17 @@ class Region:
         self, offset: int, width: int, *, read: ReadHook | None = None, write: WriteHook | None = None
     ) -> None:
         """One hooked register in an otherwise empty region; what a tracer or a test needs most often."""
-        self.registers([
-            Register(offset, width, read_hook=read is not None, write_hook=write is not None,
-                     write_mask=(1 << (8 * width)) - 1)
-        ])
+        self.registers(
+            [
+                Register(
+                    offset,
+                    width,
+                    read_hook=read is not None,
+                    write_hook=write is not None,
+                    write_mask=(1 << (8 * width)) - 1,
+                )
+            ]
+        )
         self.ops(read, write)
 
 
@@ -287,8 +308,10 @@ class AddressSpace:
     def _add(self, region: Region) -> Region:
         with self._lock:
             if self._frozen and region not in self._gone:
-                raise MapError(f"{self.name}: {region.name} comes after the machine started;"
-                               " declare it in the board, then move() or place() it")
+                raise MapError(
+                    f"{self.name}: {region.name} comes after the machine started;"
+                    " declare it in the board, then move() or place() it"
+                )
             if not 0 <= region.base < self.size:
                 self._check(-1, region, region.base)
             status = lib.emu_space_add(self.pointer, region.pointer, region.base, region.priority)
@@ -305,15 +328,21 @@ class AddressSpace:
             return
         where = span(base, region.size)
         if status == -1:
-            raise MapError(f"{self.name}: {region.name} at {where} does not fit below {self.size:#x};"
-                           " choose a lower base or a smaller size")
+            raise MapError(
+                f"{self.name}: {region.name} at {where} does not fit below {self.size:#x};"
+                " choose a lower base or a smaller size"
+            )
         if status == -2:
             pointer = lib.emu_space_conflict(self.pointer)
             other = next(r for r in self.regions if r.pointer == pointer)
-            raise Overlap(f"{self.name}: {region.name} at {where} overlaps {other.name} at"
-                          f" {span(other.base, other.size)}; move one, or give one a higher priority")
+            raise Overlap(
+                f"{self.name}: {region.name} at {where} overlaps {other.name} at"
+                f" {span(other.base, other.size)}; move one, or give one a higher priority"
+            )
         if status == -4:
-            raise MapError(f"{self.name}: {region.name} is mapped already at {span(region.base, region.size)}; use move()")
+            raise MapError(
+                f"{self.name}: {region.name} is mapped already at {span(region.base, region.size)}; use move()"
+            )
         if status == -5:
             raise MapError(f"{self.name}: {region.name} is not mapped here; add it first")
         raise MemoryError(self.name)
@@ -386,8 +415,10 @@ class AddressSpace:
         """Fills RAM or ROM from the host's side.  Raises MapError when part of it lies outside."""
         done = lib.emu_space_load(self.pointer, address, ffi.from_buffer(data), len(data))
         if done != len(data):
-            raise MapError(f"{self.name}: {len(data):#x} bytes at {address:#x} do not fit: no RAM or ROM at"
-                           f" {address + done:#x}; load elsewhere or give the machine more memory")
+            raise MapError(
+                f"{self.name}: {len(data):#x} bytes at {address:#x} do not fit: no RAM or ROM at"
+                f" {address + done:#x}; load elsewhere or give the machine more memory"
+            )
 
     def reraise(self) -> None:
         """Raises the exception a hook left behind, if any; engines call it when C answers EMU_RAISED."""

@@ -35,8 +35,18 @@ def unicorn_headers() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "include")
 
 
-FLAGS = ["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wstrict-prototypes", "-Wno-unused-parameter",
-         "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-strict-aliasing"]
+FLAGS = [
+    "-std=c11",
+    "-O2",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Wstrict-prototypes",
+    "-Wno-unused-parameter",
+    "-D_GNU_SOURCE",
+    "-fvisibility=hidden",
+    "-fno-strict-aliasing",
+]
 if os.environ.get("EMU_WERROR"):
     FLAGS.append("-Werror")
 
