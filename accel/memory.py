@@ -155,7 +155,7 @@ class Region:
         )
 
     def native_ops(self, read: Any, write: Any, opaque: Any) -> None:
-        """C functions that serve the region (emu_read_fn, emu_write_fn of core.h); they never enter Python."""
+        """C functions that serve the region (emu_read_fn, emu_write_fn of core.h); no Python."""
         lib.emu_region_hooks(self.pointer, read, write, opaque)
 
     def registers(self, declared: Sequence[Register]) -> list[Any]:
@@ -341,7 +341,8 @@ class AddressSpace:
             )
         if status == -4:
             raise MapError(
-                f"{self.name}: {region.name} is mapped already at {span(region.base, region.size)}; use move()"
+                f"{self.name}: {region.name} is mapped already at"
+                f" {span(region.base, region.size)}; use move()"
             )
         if status == -5:
             raise MapError(f"{self.name}: {region.name} is not mapped here; add it first")
