@@ -1,0 +1,331 @@
+/*
+ * Linux user mode, inside: what the runtime's files share.
+ *
+ * A process is one guest address space and its threads; a thread is one engine
+ * and one host thread.  The run loop (run.c) is short: the engine runs until it
+ * stops, a system call is answered, a fault becomes a signal, and pending
+ * signals are delivered, always between instructions, with the whole guest
+ * state in the engine.
+ *
+ *     umem.c     the guest's address space: areas, rights, copies that fault safely
+ *     mman.c     mmap, munmap, mprotect, mremap, brk, madvise ...
+ *     path.c     guest paths to host paths: the sysroot, /proc/self/exe
+ *     load.c     ELF images, stack and auxiliary vector
+ *     exec.c     execve, scripts, the program's start
+ *     process.c  clone, fork, vfork, exit, thread pointers
+ *     run.c      the loop
+ *     syscall.c, signal.c and others: emu_syscall and emu_signal_*
+ *
+ * Errors inside are negative errno values of the host, which on x86-64 are
+ * those of every guest ISA here.
+ */
+#ifndef EMU_RUNTIME_H
+#define EMU_RUNTIME_H
+
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine.h"
+
+#define EMU_PAGE UINT64_C(4096)
+
+typedef struct emu_process emu_process;
+typedef struct emu_thread emu_thread;
+
+/* ---- ISA --------------------------------------------------------------------- */
+
+typedef struct emu_abi {
+    uint32_t isa;         /* enum emu_isa */
+    uint16_t elf_machine; /* e_machine */
+    uint8_t elf_class;    /* 1: 32-bit, 2: 64-bit */
+    uint8_t word;         /* bytes of a pointer and of a long */
+    uint8_t sp;           /* index of the stack pointer in emu_cpu_state.r */
+    uint8_t result;       /* index of the system call's result */
+    uint8_t bits;         /* addresses are below 1 << bits */
+    const char *name;     /* "aarch64" */
+    const char *machine;  /* uname -m */
+    const char *platform; /* AT_PLATFORM; NULL: none */
+} emu_abi;
+
+/* NULL when nobody runs that machine. */
+const emu_abi *emu_abi_of_machine(uint16_t elf_machine, uint8_t elf_class);
+const emu_abi *emu_abi_of_isa(uint32_t isa);
+
+/* ---- the guest's memory --------------------------------------------------------- */
+
+/* A mapping.  prot is PROT_*, flags MAP_SHARED or MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN. */
+typedef struct emu_area {
+    uint64_t start;
+    uint64_t end;
+    uint32_t prot;
+    uint32_t flags;
+    uint64_t offset; /* in the file */
+    uint64_t dev;
+    uint64_t ino;
+    char *path;      /* guest's name of the file, "[heap]", "[stack]", or NULL; owned */
+} emu_area;
+
+/*
+ * Guest address a is at host address base + a.  The whole range is reserved on
+ * the host, without rights; guest pages carry the guest's own R and W there
+ * (never X), so that the host's kernel answers EFAULT for a bad pointer by
+ * itself.  Beyond `size` lies a guard that is never mapped.
+ */
+typedef struct emu_umem {
+    uint8_t *base;
+    uint64_t size;     /* of the guest's address space, and so a bound for addresses */
+    uint64_t reserved; /* bytes reserved at base, guard included */
+    emu_area *areas;   /* sorted, without overlaps, like neighbours merged */
+    size_t count;
+    size_t room;
+    size_t last; /* the area found last */
+    uint64_t brk_start;
+    uint64_t brk_end;
+    uint64_t brk_limit;   /* brk may not reach this */
+    uint64_t mmap_top;    /* mappings without an address are placed below this */
+    uint64_t stack_low;   /* the stack may grow down to this */
+    /* Told of every change; the process forwards it to its engines. */
+    void (*before)(void *opaque, uint64_t addr, uint64_t size);
+    void (*after)(void *opaque, uint64_t addr, uint64_t size);
+    void *opaque;
+} emu_umem;
+
+/* 0, or -errno. */
+int umem_init(emu_umem *umem, unsigned bits);
+void umem_free(emu_umem *umem);
+/* Unmaps everything; an address space for the next program. */
+void umem_clear(emu_umem *umem);
+
+/* The area that holds addr, else NULL.  Good until the next change. */
+const emu_area *umem_find(emu_umem *umem, uint64_t addr);
+/* enum emu_rights at addr, for engines. */
+uint32_t umem_rights(void *umem, uint64_t addr);
+
+/*
+ * Copies to and from the guest.  0 or -EFAULT, and never a crash, whatever addr
+ * and size are.  On -EFAULT a part may have been copied.
+ */
+int umem_read(emu_umem *umem, void *to, uint64_t addr, size_t size);
+int umem_write(emu_umem *umem, uint64_t addr, const void *from, size_t size);
+int umem_zero(emu_umem *umem, uint64_t addr, size_t size);
+/* The string's length; -EFAULT; -ENAMETOOLONG where no NUL is within `room`. */
+int64_t umem_string(emu_umem *umem, uint64_t addr, char *out, size_t room);
+/* A word of the ABI's size (4 or 8 bytes), zero-extended. */
+int umem_word(emu_umem *umem, uint64_t addr, unsigned width, uint64_t *value);
+
+/*
+ * A guest pointer for the host's kernel.  0 stays NULL; an address outside the
+ * guest becomes one that the kernel refuses with EFAULT.  Only for the kernel:
+ * the runtime itself never dereferences it.
+ */
+static inline void *umem_pointer(const emu_umem *umem, uint64_t addr)
+{
+    if (addr == 0)
+        return NULL;
+    return addr < umem->size ? (void *)(umem->base + addr) : (void *)UINTPTR_MAX;
+}
+/* The same where 0 is an address like others (it faults too, where nothing is mapped there). */
+static inline void *umem_address(const emu_umem *umem, uint64_t addr)
+{
+    return addr < umem->size ? (void *)(umem->base + addr) : (void *)UINTPTR_MAX;
+}
+/* True when addr .. addr + size - 1 are guest addresses (mapped or not). */
+static inline bool umem_range(const emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    return addr <= umem->size && size <= umem->size - addr;
+}
+
+/* Text of /proc/self/maps, with guest addresses.  malloc'ed; NULL without memory. */
+char *umem_maps(emu_umem *umem, size_t *length);
+/*
+ * Takes [addr, addr + size) for a mapping that the caller has made, or makes
+ * itself afterwards, at umem->base + addr (shmat).  addr 0: finds a place.
+ * Returns the address or -errno.
+ */
+int64_t umem_place(emu_umem *umem, uint64_t addr, uint64_t size, uint64_t align);
+int umem_enter(emu_umem *umem, uint64_t addr, uint64_t size, uint32_t prot, uint32_t flags, const char *name);
+/* Grows the stack to hold addr if a real kernel would; true when it did. */
+bool umem_grow_stack(emu_umem *umem, uint64_t addr);
+
+/*
+ * Runs first in the host's handler of SIGSEGV and SIGBUS: true when the fault was
+ * one that the copies above expect, and execution goes on at their fix-up.
+ */
+bool umem_fixup(int sig, siginfo_t *info, void *context);
+
+/* ---- process and thread ------------------------------------------------------------ */
+
+struct emu_thread {
+    emu_process *process;
+    const emu_engine_ops *ops;
+    emu_engine *engine;
+    pid_t tid;
+    uint64_t clear_child_tid; /* guest address; 0: none */
+    /*
+     * Something is to be looked at before the guest goes on: set by host signal
+     * handlers (followed by ops->kick) and by emu_signal_*, cleared by
+     * emu_signal_deliver.  Blocking system calls must not begin while it is set.
+     */
+    volatile sig_atomic_t pending;
+    emu_stop stop;                     /* the latest */
+    struct emu_thread_signals *signals; /* signal.c's own */
+};
+
+struct emu_process {
+    const emu_abi *abi;
+    const emu_engine_ops *ops;
+    emu_umem umem;
+    emu_thread *main;
+    char *sysroot; /* host path without a trailing slash and symlinks; NULL: none */
+    char *exe;       /* host path of the program, absolute, symlinks resolved */
+    char *exe_guest; /* the same as the guest names it: what /proc/self/exe shows */
+    char comm[16];
+    /* Where the kernel would show them: argument and environment strings, auxv. */
+    uint64_t arg_start, arg_end, env_start, env_end;
+    uint64_t stack_start;
+    uint64_t auxv[2 * 32]; /* pairs, the AT_NULL pair included */
+    size_t auxv_words;
+    uint64_t sigreturn; /* guest address of a trampoline page where the ABI needs one; 0: none */
+    bool exec_stack;
+    /* How it ends: a wait status as wait4 gives it; valid when `ended`. */
+    bool ended;
+    int status;
+    bool forked; /* a child of the process that the caller started: never returns to the caller */
+    struct emu_process_signals *signals; /* signal.c's own: actions */
+    struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
+};
+
+/* The thread that runs on this host thread; NULL elsewhere.  For signal handlers. */
+extern _Thread_local emu_thread *emu_current;
+
+/* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
+void emu_process_exit(emu_process *process, int code);
+void emu_process_killed(emu_process *process, int sig);
+
+/* ---- system calls -------------------------------------------------------------------- */
+
+/* Arguments as the guest's registers hold them (32-bit guests: zero-extended). */
+typedef int64_t (*emu_syscall_fn)(emu_thread *thread, const uint64_t *args);
+
+/*
+ * The results besides values and -errno.  RESTART*: the kernel's own ERESTART
+ * codes, for a call that a signal interrupted; nothing has been written to the
+ * guest's registers, and emu_signal_deliver decides between EINTR and restart.
+ */
+enum emu_syscall_result {
+    EMU_RESTARTSYS = -512,        /* again if no handler ran or it has SA_RESTART, else EINTR */
+    EMU_RESTARTNOINTR = -513,     /* again in any case */
+    EMU_RESTARTNOHAND = -514,     /* again if no handler ran, else EINTR */
+    EMU_RESTART_BLOCK = -516,     /* as RESTARTNOHAND (time left is the caller's matter) */
+    EMU_KEEP_REGISTERS = -600,    /* registers are already as they shall be (sigreturn, execve) */
+};
+
+/* Answers stop->nr for the thread's ABI.  Result as above.  (syscall.c) */
+int64_t emu_syscall(emu_thread *thread, emu_stop *stop);
+
+/*
+ * Makes the guest execute the system call that `stop` describes again: moves pc
+ * back onto the instruction.  The result register has not been written yet.
+ */
+void emu_syscall_again(emu_thread *thread, const emu_stop *stop);
+
+/* Memory (mman.c).  args as the 64-bit ABIs have them: mmap's offset is in bytes. */
+int64_t emu_sys_brk(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mmap(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mmap2(emu_thread *thread, const uint64_t *args); /* offset in 4096-byte units */
+int64_t emu_sys_munmap(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mprotect(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mremap(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_msync(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mincore(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mlock(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mlock2(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_munlock(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_mlockall(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_munlockall(emu_thread *thread, const uint64_t *args);
+
+/* Processes (process.c, exec.c). */
+int64_t emu_sys_execve(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_execveat(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_clone(emu_thread *thread, const uint64_t *args); /* each ABI's own argument order */
+int64_t emu_sys_clone3(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_fork(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_vfork(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_exit(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_exit_group(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_set_tid_address(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_gettid(emu_thread *thread, const uint64_t *args);
+int64_t emu_sys_arch_prctl(emu_thread *thread, const uint64_t *args);         /* x86-64 */
+int64_t emu_sys_arm_set_tls(emu_thread *thread, const uint64_t *args);        /* arm 0xf0005 */
+int64_t emu_sys_arm_get_tls(emu_thread *thread, const uint64_t *args);        /* arm 0xf0006 */
+int64_t emu_sys_arm_cacheflush(emu_thread *thread, const uint64_t *args);     /* arm 0xf0002 */
+int64_t emu_sys_riscv_flush_icache(emu_thread *thread, const uint64_t *args); /* riscv 259 */
+
+/* ---- signals (signal.c) ------------------------------------------------------------------ */
+
+/* At the process's start; 0 or -errno.  Installs the host's handlers. */
+int emu_signal_start(emu_process *process);
+/* A successful execve: handlers become default, the alternative stack goes, the mask stays. */
+void emu_signal_exec(emu_thread *thread);
+/* In the child of a fork, first thing: pending signals are the parent's. */
+void emu_signal_forked(emu_thread *thread);
+void emu_signal_free(emu_process *process);
+/* Around fork: no guest signal may be taken in between (blocks and restores the host's). */
+void emu_signal_fork_begin(emu_thread *thread);
+void emu_signal_fork_end(emu_thread *thread);
+
+/* A signal that the instruction at pc caused: SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE; delivered next. */
+void emu_signal_fault(emu_thread *thread, int sig, int code, uint64_t addr);
+
+/*
+ * Called whenever thread->pending is set, or a call gave one of the RESTART
+ * codes; between instructions.  interrupted: that call, else NULL, with its
+ * result.  Writes that call's result (or calls emu_syscall_again), sets up the
+ * handler's frame through ops->save and ops->load, or ends or stops the process.
+ */
+void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t result);
+
+/*
+ * The host handler's continuation: a signal that umem_fixup did not claim.  For
+ * SIGSEGV and SIGBUS the run loop's handler (run.c) calls it; for the others
+ * signal.c installs its own.
+ */
+void emu_signal_host(int sig, siginfo_t *info, void *context);
+
+/* ---- paths (path.c) -------------------------------------------------------------------------- */
+
+enum emu_path_flag {
+    EMU_PATH_NOFOLLOW = 1, /* the last component may be a symlink that is meant itself */
+};
+
+/*
+ * A guest path as a host path, in out.  Without a sysroot, and for relative
+ * paths, it is the path itself.  An absolute path that exists in the sysroot
+ * (symlinks are resolved inside it) gives the path there; else it is the host's,
+ * which is what qemu's -L does.  /proc/self/exe, and the same by pid, gives the
+ * guest program's file (with NOFOLLOW: itself).  0, -ENAMETOOLONG, -ELOOP or -ENOENT.
+ */
+int emu_path_host(emu_process *process, const char *path, char out[PATH_MAX], unsigned flags);
+/* The same with the path read from guest memory; also -EFAULT. */
+int emu_path_read(emu_process *process, uint64_t addr, char out[PATH_MAX], unsigned flags);
+/* A host path as the guest names it: without the sysroot's prefix (getcwd, readlink of fds). */
+void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX]);
+/* True for /proc/self/exe, /proc/thread-self/exe and /proc/<own pid>/exe. */
+bool emu_path_is_exe(const emu_process *process, const char *path);
+
+/* ---- program start (exec.c, load.c) -------------------------------------------------------------- */
+
+/*
+ * Replaces the process's image; path is the guest's name of the file, argv and
+ * envp are NULL-terminated host copies.  0; -errno while the old image still
+ * stands; a failure after that ends the process as the kernel does (SIGKILL).
+ * text (may be NULL) gets one line for people.
+ */
+int emu_exec(emu_thread *thread, const char *path, char *const *argv, char *const *envp, char *text, size_t size);
+
+#endif
