@@ -1,0 +1,221 @@
+"""The command `emu`: finds what is asked for, imports only that, and tells errors in one line.
+
+`emu PROGRAM` is started thousands of times by shell scripts, so its options are scanned by hand here and
+nothing else is imported on that path but what runs the program; the subcommands, which people start, use
+argparse.  A subcommand's name counts only as the first word: `emu -- boot` or `emu ./boot` run a program
+of that name.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = """\
+usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR] [-E VAR=VAL] [-0 ARGV0] PROGRAM [ARGS ...]
+       emu boot | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
+
+Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
+Everything after PROGRAM is the program's own; it sees this process's files, environment and terminal,
+and its exit status is emu's.
+
+options:
+  --accel SPEC        what executes the guest: kvm, tcg (translation), kvm:tcg (the first that can),
+                      auto (the default: kvm where guest and host agree and it works, else tcg)
+  -L, --sysroot DIR   look for the guest's files, its libraries above all, in DIR first
+  -E VAR=VAL          set a variable in the guest's environment; -E VAR removes it
+  -0 ARGV0            the program's argv[0], if it is not PROGRAM
+  --                  what follows is PROGRAM, even if it is called like a subcommand
+  -h, --help          this text
+  --version           the version
+
+subcommands:
+  boot                start a machine        emu boot --machine virt --firmware u-boot.bin
+  doctor              what this host can do  emu doctor --json
+  demo                a first look           emu demo
+
+examples:
+  emu ./busybox-arm64 sh -c 'uname -m'
+  emu -L /srv/arm64-root /usr/bin/python3 -c 'print(6 * 7)'
+  emu -E LANG=C -0 sh ./busybox-arm64 -c 'echo $LANG'
+
+environment: EMU_TRACEBACK=1 shows where an error was raised.
+Exit status: the program's own; 2 for a wrong use, 126 or 127 for a program that cannot be run or found.
+"""
+
+# Name: the module with add_arguments(parser) and main(args), what it does, examples.
+SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
+    "boot": (
+        "emu.boot",
+        "Starts a machine: a board with firmware, its serial port on the terminal.  Ctrl-A X ends it.",
+        (
+            "emu boot --machine virt --firmware /usr/lib/u-boot/qemu_arm64/u-boot.bin",
+            "emu boot --machine microvm --accel kvm --firmware /usr/lib/u-boot/qemu-x86/u-boot.rom",
+        ),
+    ),
+    "demo": (
+        "emu.cli.demo",
+        "Runs a Debian arm64 program by translation and an x86-64 guest through /dev/kvm, or guests made\n"
+        "from the project's own sources where there is no network.",
+        ("emu demo", "emu demo --offline"),
+    ),
+    "doctor": (
+        "emu.doctor",
+        "Says what this host can do: kvm usable or why not, engines and versions, the native core.",
+        ("emu doctor", "emu doctor --json"),
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line `argv` (default: this process's) and returns its exit status.
+
+    Never raises for a user's mistake: it is told in one line on stderr.  SIGINT and SIGPIPE end the process
+    by the signal itself, as a shell expects.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return dispatch(words)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return die_of("SIGINT")
+    except BrokenPipeError:
+        return die_of("SIGPIPE")
+    except OSError as error:
+        # Without a file's name it is a bug of ours, and the traceback is what is wanted.
+        if error.filename is None:
+            raise
+        return report(error, f"{error.filename}: {error.strerror}", 2)
+    except Exception as error:
+        from accel.errors import EmuError
+
+        if not isinstance(error, EmuError):
+            raise
+        return report(error, str(error), error.status)
+
+
+def dispatch(words: list[str]) -> int:
+    """The subcommand or the program that `words` name."""
+    if words and words[0] in SUBCOMMANDS:
+        return subcommand(words[0], words[1:])
+    return program(words)
+
+
+def program(words: list[str]) -> int:
+    """`emu [OPTIONS] PROGRAM [ARGS]`."""
+    accel = "auto"
+    sysroot: str | None = None
+    argv0: str | None = None
+    changes: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            at += 1
+            break
+        if word == "-" or not word.startswith("-"):
+            break
+        at += 1
+        if word in ("-h", "--help"):
+            sys.stdout.write(USAGE)
+            return 0
+        if word in ("-V", "--version"):
+            from emu import __version__
+
+            sys.stdout.write(f"emu {__version__}\n")
+            return 0
+        # An option with a value: --name=value, --name value, -Xvalue, -X value.
+        if word.startswith("--"):
+            name, joined, value = word.partition("=")
+        else:
+            name, joined, value = word[:2], word[2:], word[2:]
+        if name not in ("--accel", "--sysroot", "-L", "-E", "-0"):
+            return misuse(f"there is no option {name}")
+        if not joined:
+            if at == len(words):
+                return misuse(f"{name} needs a value")
+            value = words[at]
+            at += 1
+        if name == "--accel":
+            accel = value
+        elif name in ("-L", "--sysroot"):
+            sysroot = value
+        elif name == "-0":
+            argv0 = value
+        else:
+            changes.append(value)
+    if at == len(words):
+        return misuse("which program shall be run?")
+
+    environ = None
+    if changes:
+        import os
+
+        environ = dict(os.environ)
+        for change in changes:
+            name, sets, value = change.partition("=")
+            if not name:
+                return misuse(f"-E {change} names no variable; write -E VAR=VAL")
+            if sets:
+                environ[name] = value
+            else:
+                environ.pop(name, None)
+
+    from emu.linux.run import run_program
+
+    path = words[at]
+    return run_program(path, words[at:], sysroot=sysroot, accel=accel, environ=environ, argv0=argv0)
+
+
+def subcommand(name: str, words: list[str]) -> int:
+    """`emu NAME [OPTIONS]`, by argparse."""
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+    from importlib import import_module
+
+    path, description, examples = SUBCOMMANDS[name]
+    body: Any = import_module(path)
+    parser = ArgumentParser(
+        prog=f"emu {name}",
+        formatter_class=RawDescriptionHelpFormatter,
+        description=description,
+        epilog="\n  ".join(("examples:", *examples)),
+    )
+    body.add_arguments(parser)
+    status: int = body.main(parser.parse_args(words))
+    return status
+
+
+def misuse(cause: str) -> int:
+    """Tells a wrong use of the command line; returns its exit status."""
+    sys.stderr.write(f"emu: {cause} (emu --help tells more)\n")
+    return 2
+
+
+def report(error: Exception, text: str, status: int) -> int:
+    """Tells `error` in one line; returns `status`."""
+    import os
+
+    if os.environ.get("EMU_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    line = " ".join(text.split())
+    sys.stderr.write(f"emu: {line}\n")
+    return status
+
+
+def die_of(name: str) -> int:
+    """Ends this process by a signal, so that a shell sees what happened (and stops its loop on Ctrl-C)."""
+    import os
+    import signal
+
+    number = getattr(signal, name)
+    # What stdout still holds can go nowhere; closing it now keeps the interpreter quiet about it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + int(number)
