@@ -21,14 +21,15 @@ class Timer:
         self._clock = clock
         self.callback = callback
         self.deadline: int | None = None
+        self._entry = -1  # the number of its one valid entry in the clock's heap
 
     def arm(self, deadline: int) -> None:
         """Fires once when now() reaches `deadline` (ns); replaces an earlier deadline."""
         self._clock._arm(self, deadline)
 
     def cancel(self) -> None:
-        """Does not fire any more."""
-        self.deadline = None
+        """Does not fire any more (unless its callback is running already)."""
+        self._clock._cancel(self)
 
 
 class Clock:
@@ -41,14 +42,16 @@ class Clock:
         self._lock = threading.Lock()
         self._elapsed = 0
         self._since: int | None = None
+        self._compact_at = 64
         self._heap: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
         self.changed: Callable[[], None] | None = None
 
     def now(self) -> int:
         """Guest time in ns."""
-        since = self._since
-        return self._elapsed if since is None else self._elapsed + int(lib.emu_now()) - since
+        # Under the lock: without it, time read while another thread stops the clock could run ahead of it.
+        with self._lock:
+            return self._now()
 
     def start(self) -> None:
         """Lets time run."""
@@ -59,9 +62,8 @@ class Clock:
     def stop(self) -> None:
         """Holds time."""
         with self._lock:
-            if self._since is not None:
-                self._elapsed += int(lib.emu_now()) - self._since
-                self._since = None
+            self._elapsed = self._now()
+            self._since = None
 
     def restore(self, now: int) -> None:
         """Sets the time, when a saved machine is loaded."""
@@ -74,30 +76,61 @@ class Clock:
         """A timer, unarmed."""
         return Timer(self, callback)
 
+    def _now(self) -> int:
+        since = self._since
+        return self._elapsed if since is None else self._elapsed + int(lib.emu_now()) - since
+
     def _arm(self, timer: Timer, deadline: int) -> None:
         with self._lock:
             timer.deadline = deadline
-            heapq.heappush(self._heap, (deadline, next(self._order), timer))
+            timer._entry = next(self._order)
+            heapq.heappush(self._heap, (deadline, timer._entry, timer))
+            if len(self._heap) >= self._compact_at:
+                # A guest that sets its timer again and again must not fill our memory.
+                self._heap = [entry for entry in self._heap if entry[1] == entry[2]._entry]
+                heapq.heapify(self._heap)
+                self._compact_at = 2 * len(self._heap) + 64
         if self.changed is not None:
             self.changed()
+
+    def _cancel(self, timer: Timer) -> None:
+        with self._lock:
+            timer.deadline = None
+            timer._entry = -1
 
     def next_deadline(self) -> int | None:
         """The earliest deadline (guest ns), or None."""
         with self._lock:
-            while self._heap and self._heap[0][2].deadline != self._heap[0][0]:
+            while self._heap and self._heap[0][1] != self._heap[0][2]._entry:
                 heapq.heappop(self._heap)
             return self._heap[0][0] if self._heap else None
 
     def due(self) -> int:
-        """Fires every timer whose time has come; returns how many."""
+        """Fires every timer whose time has come; returns how many.
+
+        One that is armed meanwhile waits for the next call: a timer of no period cannot hold the machine.
+        """
         fired = 0
-        while True:
+        now = self.now()
+        newest = next(self._order)
+        later: list[tuple[int, int, Timer]] = []
+        try:
+            while True:
+                with self._lock:
+                    if not self._heap or self._heap[0][0] > now:
+                        return fired
+                    entry = heapq.heappop(self._heap)
+                    timer = entry[2]
+                    if entry[1] != timer._entry:
+                        continue
+                    if entry[1] > newest:
+                        later.append(entry)
+                        continue
+                    timer.deadline = None
+                    timer._entry = -1
+                timer.callback()
+                fired += 1
+        finally:
             with self._lock:
-                if not self._heap or self._heap[0][0] > self.now():
-                    return fired
-                deadline, _, timer = heapq.heappop(self._heap)
-                if timer.deadline != deadline:
-                    continue
-                timer.deadline = None
-            timer.callback()
-            fired += 1
+                for entry in later:
+                    heapq.heappush(self._heap, entry)

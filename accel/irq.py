@@ -19,12 +19,16 @@ class IrqLine:
     def __init__(self) -> None:
         self.pointer = ffi.gc(lib.emu_irq_new(), lib.emu_irq_free)
         self._sink: Callable[[int], None] | None = None
-        self._handle: Any = None
+        self._raised: BaseException | None = None
+        self._handle = ffi.new_handle(self)
         self._keep: Any = None
 
     def set(self, level: int | bool) -> None:
-        """Drives the line: true is asserted."""
+        """Drives the line: true is asserted.  Raises what a Python sink raised."""
         lib.emu_irq_set(self.pointer, int(bool(level)))
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
 
     def pulse(self) -> None:
         """Asserts and releases: an edge."""
@@ -41,9 +45,11 @@ class IrqLine:
         return int(lib.emu_irq_level(self.pointer))
 
     def connect(self, sink: Callable[[int], None]) -> None:
-        """Ends the line at a Python function that takes the new level."""
+        """Ends the line at a Python function that takes the new level.
+
+        What it raises comes out of set(); where C drove the line, out of the next set().
+        """
         self._sink = sink
-        self._handle = ffi.new_handle(self)
         lib.emu_irq_connect(self.pointer, lib.emu_py_irq, self._handle, 0)
 
     def connect_native(self, function: Any, opaque: Any, number: int) -> None:
@@ -68,5 +74,8 @@ class InterruptController(Protocol):
 @ffi.def_extern()
 def emu_py_irq(handle: Any, number: int, level: int) -> None:
     line: IrqLine = ffi.from_handle(handle)
-    if line._sink is not None:
-        line._sink(level)
+    try:
+        if line._sink is not None:
+            line._sink(level)
+    except BaseException as error:
+        line._raised = error

@@ -113,28 +113,49 @@ class Region:
         self.mapped = False
         self.fd = -1
         self.host: Any = ffi.NULL
+        self.pointer: Any = ffi.NULL
         self._read: ReadHook | None = None
         self._write: WriteHook | None = None
-        self._handle: Any = None
+        self._handle = ffi.new_handle(self)
+        if not 0 < size < 1 << 64:
+            raise MapError(f"{name}: a region has 1 to 2^64-1 bytes, not {size:#x}")
         if kind != IO:
             fd = ffi.new("int *")
-            self.host = lib.emu_memory_new(name.encode(), size, fd)
+            # The kernel takes at most 249 bytes of name; it shows in /proc/self/maps only.
+            label = name.encode(errors="replace").replace(b"\0", b" ")[:64]
+            self.host = lib.emu_memory_new(label, size, fd)
             if self.host == ffi.NULL:
                 reason = os.strerror(ffi.errno)
                 raise MapError(f"{name}: cannot reserve {size:#x} bytes of memory ({reason}); ask for less")
             self.fd = fd[0]
         self.pointer = lib.emu_region_new(kind, size, self.host)
         if self.pointer == ffi.NULL:
-            raise MapError(f"{name}: a region needs a size of at least 1 byte, not {size}")
+            self._free()
+            raise MemoryError(name)
 
     def __repr__(self) -> str:
         return f"<{KIND_NAMES[self.kind]} {self.name} {span(self.base, self.size)}>"
+
+    def _free(self) -> None:
+        if self.pointer != ffi.NULL:
+            lib.emu_region_free(self.pointer)
+            self.pointer = ffi.NULL
+        if self.fd >= 0:
+            lib.emu_memory_free(self.host, self.size, self.fd)
+            self.fd = -1
+            self.host = ffi.NULL
+
+    def _live(self) -> Any:
+        if self.pointer == ffi.NULL:
+            raise MapError(f"{self.name}: the memory map it belongs to is closed")
+        return self.pointer
 
     @property
     def buffer(self) -> memoryview:
         """RAM or ROM as the host's own memory, writable; no copy."""
         if self.kind == IO:
             raise MapError(f"{self.name} is I/O and has no host memory; use RAM or read its registers")
+        self._live()
         return memoryview(ffi.buffer(self.host, self.size))
 
     def ops(self, read: ReadHook | None, write: WriteHook | None) -> None:
@@ -144,11 +165,11 @@ class Region:
         them such offsets read 0 and ignore writes.  For a ROM, `write` is told of guest writes.
         An exception stops the vCPU and is raised from Vcpu.run().
         """
+        pointer = self._live()
         self._read = read
         self._write = write
-        self._handle = ffi.new_handle(self)
         lib.emu_region_hooks(
-            self.pointer,
+            pointer,
             lib.emu_py_read if read is not None else ffi.NULL,
             lib.emu_py_write if write is not None else ffi.NULL,
             self._handle,
@@ -156,13 +177,14 @@ class Region:
 
     def native_ops(self, read: Any, write: Any, opaque: Any) -> None:
         """C functions that serve the region (emu_read_fn, emu_write_fn of core.h); no Python."""
-        lib.emu_region_hooks(self.pointer, read, write, opaque)
+        lib.emu_region_hooks(self._live(), read, write, opaque)
 
     def registers(self, declared: Sequence[Register]) -> list[Any]:
         """Declares the registers, once, and returns their live C structures (emu_reg) in the same order.
 
         Raises MapError when one is misaligned, outside the region, or overlaps another.
         """
+        pointer = self._live()
         if not declared:
             return []
         table = ffi.new("emu_reg[]", len(declared))
@@ -172,17 +194,23 @@ class Region:
                     f"{self.name}: register at {register.offset:#x} has width {register.width};"
                     " use 1, 2, 4 or 8 bytes"
                 )
-            entry.offset = register.offset
-            entry.width = register.width
-            entry.value = entry.reset = register.reset
-            entry.write_mask = register.write_mask
-            entry.w1c_mask = register.w1c
+            try:
+                entry.offset = register.offset
+                entry.width = register.width
+                entry.value = entry.reset = register.reset
+                entry.write_mask = register.write_mask
+                entry.w1c_mask = register.w1c
+            except OverflowError:
+                raise MapError(
+                    f"{self.name}: register at {register.offset:#x}: an offset has 32 bits, a value or mask"
+                    " 64, and none is negative"
+                ) from None
             entry.flags = (
                 lib.EMU_REG_READ_HOOK * register.read_hook
                 | lib.EMU_REG_WRITE_HOOK * register.write_hook
                 | lib.EMU_REG_CLEAR_ON_READ * register.clear_on_read
             )
-        status = lib.emu_region_registers(self.pointer, table, len(declared))
+        status = lib.emu_region_registers(pointer, table, len(declared))
         if status == -1:
             raise MapError(
                 f"{self.name}: a register is not aligned to its width, lies outside the"
@@ -192,7 +220,7 @@ class Region:
             raise MapError(f"{self.name}: two registers overlap; move one of them")
         if status != 0:
             raise MemoryError(f"{self.name}: registers")
-        return [lib.emu_region_register(self.pointer, i) for i in range(len(declared))]
+        return [lib.emu_region_register(pointer, i) for i in range(len(declared))]
 
     def doorbell(self, offset: int, eventfd: int, *, width: int = 0, match: int | None = None) -> None:
         """Makes a guest write at `offset` add 1 to an eventfd instead of running a hook.
@@ -200,24 +228,23 @@ class Region:
         width 0 takes any width; with `match` only that value counts.  Declare doorbells before the
         region is mapped where an engine turns them into ioeventfds.  Raises MapError.
         """
-        bell = ffi.new(
-            "emu_doorbell *",
-            {
-                "offset": offset,
-                "width": width,
-                "fd": eventfd,
-                "has_match": match is not None,
-                "match": match or 0,
-            },
-        )
-        if lib.emu_region_doorbell(self.pointer, bell) != 0:
+        bell = ffi.new("emu_doorbell *", {"fd": eventfd, "has_match": match is not None})
+        try:
+            bell.offset = offset
+            bell.width = width
+            bell.match = match or 0
+            status = lib.emu_region_doorbell(self._live(), bell)
+        except OverflowError:
+            status = -1
+        if status != 0:
             raise MapError(
-                f"{self.name}: no doorbell at offset {offset:#x} of {self.size:#x}; it must be I/O and inside"
+                f"{self.name}: no doorbell of width {width} at offset {offset:#x} of {self.size:#x};"
+                " it must lie inside an I/O region and be 0 (any), 1, 2, 4 or 8 bytes wide"
             )
 
     def doorbells(self) -> list[Any]:
         """The doorbells as C structures (emu_doorbell), for engines."""
-        count = lib.emu_region_doorbells(self.pointer, ffi.NULL, 0)
+        count = lib.emu_region_doorbells(self._live(), ffi.NULL, 0)
         table = ffi.new("emu_doorbell[]", max(count, 1))
         lib.emu_region_doorbells(self.pointer, table, count)
         return [table[i] for i in range(count)]
@@ -243,10 +270,13 @@ class Region:
 class AddressSpace:
     """A memory map (or x86's port space): regions by address, seen alike by every engine.
 
-    size: addresses 0 to size-1 exist; at most 2**64.  Use as a context manager, or call close().
+    size: addresses 0 to size-1 exist; at most 2**64; an access never wraps to 0.  Use as a context manager,
+    or call close(); a closed map refuses everything.
     """
 
     def __init__(self, name: str = "memory", size: int = 1 << 64) -> None:
+        if not 0 < size <= 1 << 64:
+            raise MapError(f"{name}: a memory map has 1 to 2^64 bytes, not {size:#x}")
         self.name = name
         self.size = size
         self.regions: list[Region] = []
@@ -255,7 +285,8 @@ class AddressSpace:
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._flat: list[Range] = []
-        self._gone: list[Region] = []
+        # Every region of this map, mapped or not: their memory lives until close().
+        self._made: list[Region] = []
         self.pointer = lib.emu_space_new(size & (2**64 - 1))
         if self.pointer == ffi.NULL:
             raise MemoryError(name)
@@ -269,59 +300,92 @@ class AddressSpace:
 
         Raises Overlap, or MapError when it does not fit.
         """
-        return self._add(Region(self, name, base, size, ROM if readonly else RAM, priority))
+        return self._add_new(name, base, size, ROM if readonly else RAM, priority)
 
     def add_io(self, name: str, base: int, size: int, *, priority: int = 0) -> Region:
         """An I/O region; give it registers(), ops() or doorbell()s.  Raises as add_ram does."""
-        return self._add(Region(self, name, base, size, IO, priority))
+        return self._add_new(name, base, size, IO, priority)
 
     def new_io(self, name: str, size: int, *, priority: int = 0) -> Region:
         """An I/O region that is not mapped yet: declare registers and doorbells, then place() it."""
-        return Region(self, name, 0, size, IO, priority)
+        with self._lock:
+            return self._make(name, 0, size, IO, priority)
 
     def place(self, region: Region, base: int) -> Region:
         """Maps a region of new_io() or one that was removed.  Raises as add_ram does."""
-        region.base = base
-        return self._add(region)
+        with self._lock:
+            return self._map(region, base)
 
     def move(self, region: Region, base: int) -> None:
         """Maps the region elsewhere; the one change allowed after freeze() besides place and remove of it."""
         with self._lock:
-            self._check(lib.emu_space_move(self.pointer, region.pointer, base), region, base)
+            pointer = self._own(region)
+            fits = 0 <= base < self.size
+            status = lib.emu_space_move(self.pointer, pointer, base) if fits else -1
+            self._check(status, region, base)
             region.base = base
             self._tell()
 
     def remove(self, region: Region) -> None:
         """Unmaps the region.  Its memory lives until close(): a vCPU may be inside it."""
         with self._lock:
-            self._check(lib.emu_space_remove(self.pointer, region.pointer), region, region.base)
+            self._check(lib.emu_space_remove(self.pointer, self._own(region)), region, region.base)
             region.mapped = False
             self.regions.remove(region)
-            if region not in self._gone:
-                self._gone.append(region)
             self._tell()
 
     def freeze(self) -> None:
         """Ends the building phase: from now on new regions are refused, known ones move, leave and return."""
         self._frozen = True
 
-    def _add(self, region: Region) -> Region:
+    def _make(self, name: str, base: int, size: int, kind: int, priority: int) -> Region:
+        self._live()
+        if self._frozen:
+            raise MapError(
+                f"{self.name}: {name} comes after the machine started; declare it in the board, then move()"
+                " or place() it"
+            )
+        if not -(1 << 31) <= priority < 1 << 31:
+            raise MapError(f"{name}: a priority has 32 bits, not {priority}")
+        region = Region(self, name, base, size, kind, priority)
+        self._made.append(region)
+        return region
+
+    def _add_new(self, name: str, base: int, size: int, kind: int, priority: int) -> Region:
         with self._lock:
-            if self._frozen and region not in self._gone:
-                raise MapError(
-                    f"{self.name}: {region.name} comes after the machine started;"
-                    " declare it in the board, then move() or place() it"
-                )
-            if not 0 <= region.base < self.size:
-                self._check(-1, region, region.base)
-            status = lib.emu_space_add(self.pointer, region.pointer, region.base, region.priority)
-            self._check(status, region, region.base)
-            region.mapped = True
-            self.regions.append(region)
-            if region in self._gone:
-                self._gone.remove(region)
-            self._tell()
-            return region
+            region = self._make(name, base, size, kind, priority)
+            try:
+                return self._map(region, base)
+            except BaseException:
+                if not region.mapped:  # else a listener raised, and the region stands
+                    self._made.remove(region)
+                    region._free()
+                raise
+
+    def _map(self, region: Region, base: int) -> Region:
+        pointer = self._own(region)
+        fits = 0 <= base < self.size
+        self._check(
+            lib.emu_space_add(self.pointer, pointer, base, region.priority) if fits else -1, region, base
+        )
+        region.base = base
+        region.mapped = True
+        self.regions.append(region)
+        self._tell()
+        return region
+
+    def _live(self) -> Any:
+        if self.pointer == ffi.NULL:
+            raise MapError(f"{self.name}: the memory map is closed")
+        return self.pointer
+
+    def _own(self, region: Region) -> Any:
+        self._live()
+        if region.space is not self:
+            raise MapError(
+                f"{self.name}: {region.name} belongs to {region.space.name}; make a region of its own here"
+            )
+        return region._live()
 
     def _check(self, status: int, region: Region, base: int) -> None:
         if status == 0:
@@ -389,35 +453,38 @@ class AddressSpace:
     def find(self, address: int) -> Range | None:
         """The range that holds an address, or None."""
         out = ffi.new("emu_range *")
-        if not lib.emu_space_find(self.pointer, address, out):
+        if not lib.emu_space_find(self._live(), _address(address), out):
             return None
-        region = next(r for r in self.regions if r.pointer == out.region)
+        # Not `regions`: another thread may have removed it by now.
+        region = next(r for r in self._made if r.pointer == out.region)
         return Range(out.base, out.size, out.offset, region)
 
     def read(self, address: int, width: int) -> int:
         """One access as a vCPU makes it, with a device's side effects.  Unmapped bytes read all ones."""
         value = ffi.new("uint64_t *")
-        if lib.emu_space_read(self.pointer, address, _width(width), value) == lib.EMU_RAISED:
+        if lib.emu_space_read(self._live(), _address(address), _width(width), value) == lib.EMU_RAISED:
             self.reraise()
         return int(value[0])
 
     def write(self, address: int, width: int, value: int) -> None:
-        """One write as a vCPU makes it.  Writes to nothing are dropped."""
-        if lib.emu_space_write(self.pointer, address, _width(width), value) == lib.EMU_RAISED:
+        """One write as a vCPU makes it, of the value's low bytes.  Writes to nothing are dropped."""
+        value &= 0xFFFF_FFFF_FFFF_FFFF
+        if lib.emu_space_write(self._live(), _address(address), _width(width), value) == lib.EMU_RAISED:
             self.reraise()
 
     def peek(self, address: int, size: int) -> bytes:
         """Looks without touching: RAM, ROM, and registers' shadows; no hook runs.  Short at a hole."""
         out = ffi.new("uint8_t[]", max(size, 1))
-        done = lib.emu_space_peek(self.pointer, address, out, size)
+        done = lib.emu_space_peek(self._live(), _address(address), out, size)
         return bytes(ffi.buffer(out, done))
 
     def load(self, address: int, data: bytes | memoryview) -> None:
         """Fills RAM or ROM from the host's side.  Raises MapError when part of it lies outside."""
-        done = lib.emu_space_load(self.pointer, address, ffi.from_buffer(data), len(data))
-        if done != len(data):
+        source = ffi.from_buffer(data)
+        done = lib.emu_space_load(self._live(), _address(address), source, len(source))
+        if done != len(source):
             raise MapError(
-                f"{self.name}: {len(data):#x} bytes at {address:#x} do not fit: no RAM or ROM at"
+                f"{self.name}: {len(source):#x} bytes at {address:#x} do not fit: no RAM or ROM at"
                 f" {address + done:#x}; load elsewhere or give the machine more memory"
             )
 
@@ -435,13 +502,11 @@ class AddressSpace:
             return
         lib.emu_space_free(self.pointer)
         self.pointer = ffi.NULL
-        for region in (*self.regions, *self._gone):
-            lib.emu_region_free(region.pointer)
-            if region.fd >= 0:
-                lib.emu_memory_free(region.host, region.size, region.fd)
-                region.fd = -1
+        for region in self._made:
+            region.mapped = False
+            region._free()
+        self._made.clear()
         self.regions.clear()
-        self._gone.clear()
         self._flat.clear()
 
     def __enter__(self) -> AddressSpace:
@@ -449,6 +514,12 @@ class AddressSpace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _address(address: int) -> int:
+    if not 0 <= address < 1 << 64:
+        raise MapError(f"{address:#x} is no address; use 0 to 2^64-1")
+    return address
 
 
 def _width(width: int) -> int:

@@ -134,6 +134,7 @@ int emu_space_find(const emu_space *space, uint64_t addr, emu_range *out);
  * One access as a vCPU makes it: width 1, 2, 4 or 8, any alignment.  The core
  * splits what crosses ranges and what a register is too narrow for, and merges
  * what is narrower than a register.  *value is little-endian in its low bytes.
+ * Nothing lies beyond the last address: an access does not wrap to 0.
  */
 int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value);
 int emu_space_write(emu_space *space, uint64_t addr, uint32_t width, uint64_t value);

@@ -167,7 +167,8 @@ emu_reg *emu_region_register(emu_region *region, size_t i)
 
 int emu_region_doorbell(emu_region *region, const emu_doorbell *bell)
 {
-    if (region->kind != EMU_IO || bell->offset >= region->size)
+    if (region->kind != EMU_IO || bell->width > 8 || (bell->width & (bell->width - 1)) != 0 ||
+        bell->offset >= region->size || bell->width > region->size - bell->offset)
         return -1;
     emu_doorbell *more = realloc(region->bells, (region->nbells + 1) * sizeof *more);
     if (more == NULL)
@@ -308,8 +309,8 @@ int emu_region_write(emu_region *region, uint64_t offset, uint32_t width, uint64
         memcpy(region->host + offset, &value, width);
         return EMU_OK;
     }
-    if (region->kind == EMU_ROM)
-        return region->write != NULL ? region->write(region->opaque, offset, width, value) : EMU_OK;
+    if (region->kind == EMU_ROM && region->write == NULL)
+        return EMU_OK;
     if (region->nbells != 0 && ring(region, offset, width, value))
         return EMU_OK;
     for (uint32_t done = 0; done < width;) {
@@ -554,24 +555,83 @@ int emu_space_remove(emu_space *space, emu_region *region)
 
 emu_region *emu_space_conflict(const emu_space *space) { return space->conflict; }
 
+struct part {
+    uint32_t width;
+    emu_range range; /* region NULL: a hole; base: the part's address */
+};
+
+/*
+ * The parts of an access that crosses ranges or meets a hole, all of one view:
+ * a region that moves meanwhile is met whole or not at all.  Nothing wraps to
+ * address 0.  Returns how many, 8 at most.
+ */
+static uint32_t split(emu_space *space, uint64_t addr, uint32_t width, struct part parts[8])
+{
+    uint32_t count = 0;
+    atomic_fetch_add(&space->readers, 1);
+    const struct view *view = atomic_load(&space->view);
+    for (uint32_t done = 0; done < width; done += parts[count++].width) {
+        uint64_t at = addr + done;
+        const emu_range *range = at >= addr ? search(view, at) : NULL;
+        if (range == NULL) {
+            parts[count] = (struct part){.width = 1};
+            continue;
+        }
+        uint64_t skip = at - range->base, left = range->size - skip;
+        parts[count] = (struct part){
+            .width = left < width - done ? (uint32_t)left : width - done,
+            .range = {.base = at, .size = left, .offset = range->offset + skip, .region = range->region},
+        };
+    }
+    atomic_fetch_sub(&space->readers, 1);
+    return count;
+}
+
+static int read_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
+{
+    struct part parts[8];
+    uint32_t count = split(space, addr, width, parts);
+    int result = EMU_OK;
+    uint64_t whole = 0;
+    for (uint32_t i = 0, done = 0; i < count; done += parts[i++].width) {
+        uint64_t word = 0xff;
+        if (parts[i].range.region == NULL) {
+            result = EMU_UNMAPPED;
+        } else {
+            int status = emu_region_read(parts[i].range.region, parts[i].range.offset, parts[i].width, &word);
+            if (status != EMU_OK) {
+                *value = 0;
+                return status;
+            }
+        }
+        whole |= word << (8 * done);
+    }
+    *value = whole;
+    return result;
+}
+
 int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
 {
     emu_range range;
     if (emu_space_find(space, addr, &range) && width <= range.size - (addr - range.base))
         return emu_region_read(range.region, range.offset + (addr - range.base), width, value);
-    /* crosses ranges, or nothing is there: byte by byte */
+    return read_parts(space, addr, width, value);
+}
+
+static int write_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t value)
+{
+    struct part parts[8];
+    uint32_t count = split(space, addr, width, parts);
     int result = EMU_OK;
-    *value = 0;
-    for (uint32_t i = 0; i < width; i++) {
-        uint64_t byte = 0xff;
-        if (emu_space_find(space, addr + i, &range)) {
-            int status = emu_region_read(range.region, range.offset + (addr + i - range.base), 1, &byte);
-            if (status == EMU_RAISED)
-                return status;
-        } else {
+    for (uint32_t i = 0, done = 0; i < count; done += parts[i++].width) {
+        if (parts[i].range.region == NULL) {
             result = EMU_UNMAPPED;
+            continue;
         }
-        *value |= (byte & 0xff) << (8 * i);
+        int status =
+            emu_region_write(parts[i].range.region, parts[i].range.offset, parts[i].width, value >> (8 * done));
+        if (status != EMU_OK)
+            return status;
     }
     return result;
 }
@@ -581,17 +641,7 @@ int emu_space_write(emu_space *space, uint64_t addr, uint32_t width, uint64_t va
     emu_range range;
     if (emu_space_find(space, addr, &range) && width <= range.size - (addr - range.base))
         return emu_region_write(range.region, range.offset + (addr - range.base), width, value);
-    int result = EMU_OK;
-    for (uint32_t i = 0; i < width; i++) {
-        if (emu_space_find(space, addr + i, &range)) {
-            int status = emu_region_write(range.region, range.offset + (addr + i - range.base), 1, value >> (8 * i));
-            if (status == EMU_RAISED)
-                return status;
-        } else {
-            result = EMU_UNMAPPED;
-        }
-    }
-    return result;
+    return write_parts(space, addr, width, value);
 }
 
 static void peek_registers(emu_region *region, uint64_t offset, uint8_t *out, uint64_t size)
@@ -617,7 +667,7 @@ size_t emu_space_peek(const emu_space *space, uint64_t addr, void *out, size_t s
 {
     size_t done = 0;
     emu_range range;
-    while (done < size && emu_space_find(space, addr + done, &range)) {
+    while (done < size && addr + done >= addr && emu_space_find(space, addr + done, &range)) {
         uint64_t skip = addr + done - range.base, n = range.size - skip;
         if (n > size - done)
             n = size - done;
@@ -634,7 +684,8 @@ size_t emu_space_load(emu_space *space, uint64_t addr, const void *data, size_t 
 {
     size_t done = 0;
     emu_range range;
-    while (done < size && emu_space_find(space, addr + done, &range) && range.region->kind != EMU_IO) {
+    while (done < size && addr + done >= addr && emu_space_find(space, addr + done, &range) &&
+           range.region->kind != EMU_IO) {
         uint64_t skip = addr + done - range.base, n = range.size - skip;
         if (n > size - done)
             n = size - done;
