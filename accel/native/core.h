@@ -84,6 +84,8 @@ void emu_region_hooks(emu_region *region, emu_read_fn read, emu_write_fn write, 
 int emu_region_registers(emu_region *region, const emu_reg *regs, size_t count);
 /* The live register number i, for devices; NULL when there is none. */
 emu_reg *emu_region_register(emu_region *region, size_t i);
+/* Clears bits of the live value, then sets others, in one step; for devices.  Returns the new value. */
+uint64_t emu_reg_change(emu_reg *reg, uint64_t clear, uint64_t set);
 
 /*
  * A write of `width` bytes at `offset` (of exactly `match` where has_match)

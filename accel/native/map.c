@@ -165,6 +165,15 @@ emu_reg *emu_region_register(emu_region *region, size_t i)
     return i < region->nregs ? &region->regs[region->order[i]] : NULL;
 }
 
+uint64_t emu_reg_change(emu_reg *reg, uint64_t clear, uint64_t set)
+{
+    uint64_t old = __atomic_load_n(&reg->value, __ATOMIC_ACQUIRE), now;
+    do
+        now = (old & ~clear) | set;
+    while (!__atomic_compare_exchange_n(&reg->value, &old, now, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+    return now;
+}
+
 int emu_region_doorbell(emu_region *region, const emu_doorbell *bell)
 {
     if (region->kind != EMU_IO || bell->width > 8 || (bell->width & (bell->width - 1)) != 0 ||
