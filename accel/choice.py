@@ -1,12 +1,14 @@
 """Which accelerator runs a guest: the words `auto`, `kvm`, `tcg` and `kvm:tcg` against what this host can do.
 
 `auto` takes kvm where guest and host are of one architecture and /dev/kvm works, else tcg.  Cheap checks
-only: this is on the path of every program's start.  What can be measured besides is `emu doctor`'s.
+only (open, API version, capabilities): this is on the path of every program's start.  What can be measured
+besides is accel.kvm.probe's.
 """
 
 import os
 
 from accel.errors import AccelError, Unavailable, Unsupported
+from isa.arch import UnknownArch, canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,14 +16,12 @@ if TYPE_CHECKING:
 
     Purpose = Literal["machine", "program"]
 
-# uname's machine: the isa's name.
-HOSTS = {"x86_64": "x86_64", "aarch64": "aarch64", "riscv64": "riscv64", "armv7l": "arm"}
-# What accel/kvm can run, by purpose; the host's architecture must be the same.
-KVM_RUNS = {"machine": ("x86_64",), "program": ()}
+# What accel.kvm can run, by purpose, where the host is of the same architecture.
+KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program": ()}
 
 
 def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
-    """The accelerator's name ("kvm" or "tcg") for a guest, and one line for the user, "" if it goes without saying.
+    """The accelerator for a guest, "kvm" or "tcg", and one line for the user ("" if it goes without saying).
 
     spec: auto, kvm, tcg or several in order of preference, as kvm:tcg; arch: the isa's name (x86_64, aarch64,
     arm, riscv64); purpose: a whole "machine" or a Linux "program".  The caller writes the line to stderr.
@@ -34,36 +34,44 @@ def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
             raise AccelError(f"no accelerator is called {name!r}; use auto, kvm, tcg or kvm:tcg")
     if names[0] == "tcg":
         return "tcg", ""
-    foreign = foreignness(arch, purpose)
-    cause = foreign or obstacle()
+    never = kvm_never(arch, purpose)
+    cause = never or kvm_obstacle()
     if not cause:
         return "kvm", ""
     if "tcg" not in names:
-        if foreign:
-            raise Unsupported(f"{foreign}; use --accel tcg or leave --accel out")
+        if never:
+            raise Unsupported(f"{never}; use --accel tcg, or leave --accel out")
         raise Unavailable(f"kvm cannot be used: {cause}; or use --accel tcg")
     # For another architecture than the host's, translation is what anybody expects.
     obvious = spec == "auto" and host() != arch
-    return "tcg", "" if obvious else f"kvm cannot be used ({cause}); running under tcg"
+    return "tcg", "" if obvious else f"running under tcg: {cause}"
 
 
 def host() -> str:
-    """The isa's name of this host, or uname's word for one that emu has no table of."""
+    """The isa's name of this host, or uname's word for one that the isa does not have."""
     machine = os.uname().machine
-    return HOSTS.get(machine, machine)
+    try:
+        return canonical(machine)
+    except UnknownArch:
+        return machine
 
 
-def foreignness(arch: str, purpose: "Purpose") -> str:
-    """Why kvm can never run such a guest here; "" if it can."""
+def kvm_never(arch: str, purpose: "Purpose") -> str:
+    """Why kvm can never run such a guest on this host; "" if it could."""
     if arch != host():
-        return f"kvm runs only the host's own architecture, {host()}, and this guest is {arch}"
+        return f"kvm runs only guests of the host's own architecture, {host()}, and this one is {arch}"
     if arch not in KVM_RUNS[purpose]:
-        return f"kvm runs whole {arch} machines here, not {arch} {purpose}s"
+        others = [kind for kind, archs in KVM_RUNS.items() if arch in archs]
+        return f"kvm runs no {arch} {purpose}s" + (f" so far, only {others[0]}s" if others else "")
     return ""
 
 
-def obstacle() -> str:
-    """Why kvm cannot be used on this host now, with the remedy; "" if it can."""
-    from accel.kvm.probe import obstacle
+def kvm_obstacle() -> str:
+    """Why this host's kvm cannot be used now, with the remedy; "" if it can."""
+    from accel.kvm.device import open_device
 
-    return obstacle()
+    try:
+        os.close(open_device())
+    except Unavailable as error:
+        return str(error)
+    return ""

@@ -1,0 +1,25 @@
+"""Guests made from this project's own sources: for a demonstration without a network, and for a first try.
+
+Nothing here needs a cross compiler.  A sample is a listing: each line holds an instruction as it stands in
+memory, in hexadecimal, and beside it the assembly it came from; a line that ends in a colon is a label, for
+the reader.  tests/samples assembles the right-hand sides with the GNU assembler and compares.
+
+    checksum    a Linux program for arm64: uname's machine and the CRC-32 of its standard input
+    greeting    bare-metal guests that print a line on a 16550 UART and stop
+    elf         the writer of ELF files
+"""
+
+
+def from_words(listing: str) -> bytes:
+    """The code of a listing whose instructions are 32-bit words, in little-endian order (ARM, RISC-V)."""
+    return b"".join(int(word, 16).to_bytes(4, "little") for word in _left(listing))
+
+
+def from_bytes(listing: str) -> bytes:
+    """The code of a listing whose instructions are written as the bytes in memory (x86)."""
+    return b"".join(bytes.fromhex(row) for row in _left(listing))
+
+
+def _left(listing: str) -> list[str]:
+    rows = (line.split() for line in listing.splitlines())
+    return [row[0] for row in rows if row and not row[0].endswith(":")]

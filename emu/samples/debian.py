@@ -1,0 +1,83 @@
+"""Programs of Debian's for another architecture, fetched through the host's apt into emu's cache.
+
+apt gets a state of its own, so neither root nor a change of the host is needed, and checks every file against
+the hashes that Debian signed.  Nothing is installed: packages are only unpacked.
+"""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from accel.errors import Unavailable
+
+# Seconds after which a network that does not answer is given up.
+_UPDATE, _DOWNLOAD = 60, 120
+
+
+def cache() -> Path:
+    """Where emu keeps what it fetched: $XDG_CACHE_HOME/emu, or ~/.cache/emu."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emu"
+
+
+def unpacked(package: str, architecture: str) -> Path:
+    """The folder that `package` of Debian's `architecture` is unpacked in; fetches it if it is not there.
+
+    Raises Unavailable, with the reason, where apt is missing, nothing can be reached, or the host's package
+    sources do not have it.
+    """
+    folder = cache() / "debian" / architecture / package
+    if folder.is_dir():
+        return folder
+    try:
+        _fetch(package, architecture, folder)
+    except subprocess.TimeoutExpired as error:
+        reason = f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
+    except subprocess.CalledProcessError as error:
+        said = [line for line in error.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg-deb:"))]
+        reason = f"{error.cmd[0]} says {said[-1]}" if said else f"{error.cmd[0]} failed ({error.returncode})"
+    except OSError as error:
+        tool = error.filename in ("apt-get", "dpkg-deb")
+        reason = f"{error.filename} is missing on this host" if tool else str(error)
+    else:
+        return folder
+    raise Unavailable(f"{package}:{architecture} cannot be fetched: {reason}")
+
+
+def _fetch(package: str, architecture: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    state = folder.parent / ".apt"
+    for name in ("lists", "cache"):
+        (state / name / "partial").mkdir(parents=True, exist_ok=True)
+    apt = [
+        "apt-get",
+        "-qq",
+        f"-oAPT::Architecture={architecture}",
+        f"-oAPT::Architectures={architecture}",
+        f"-oDir::State::Lists={state / 'lists'}",
+        f"-oDir::Cache={state / 'cache'}",
+        "-oDir::State::status=/dev/null",
+        # root's apt would else switch to a user who may not write into root's cache.
+        "-oAPT::Sandbox::User=root",
+        "-oAcquire::http::Timeout=15",
+        "-oAcquire::https::Timeout=15",
+        "-oAcquire::Retries=0",
+    ]
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as made:
+        _run([*apt, "update"], made, _UPDATE)
+        _run([*apt, "download", package], made, _DOWNLOAD)
+        (archive,) = Path(made).glob("*.deb")
+        _run(["dpkg-deb", "-x", str(archive), "files"], made, _DOWNLOAD)
+        try:
+            (Path(made) / "files").rename(folder)
+        except OSError:
+            # Somebody else was as fast; theirs is as good.
+            if not folder.is_dir():
+                raise
+
+
+def _run(command: list[str], folder: str, seconds: int) -> None:
+    environ = {**os.environ, "LC_ALL": "C"}
+    subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=seconds
+    )
