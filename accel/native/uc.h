@@ -6,6 +6,8 @@
 #ifndef EMU_UC_H
 #define EMU_UC_H
 
+#include "core.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,5 +15,67 @@
 int emu_uc_library(const char *path, char *text, size_t size);
 /* major << 24 | minor << 16 | patch << 8; 0 before the library is open. */
 uint32_t emu_uc_version(void);
+
+/* ---- a whole machine (uc_machine.c) ---------------------------------------- */
+
+enum emu_uc_flag {
+    EMU_UC_PUBLIC = 1,      /* use declared calls only, as if the library's insides were unknown */
+    EMU_UC_BREAKPOINTS = 2, /* breakpoint instructions end run() with EMU_EXIT_DEBUG */
+};
+
+/* What an engine found out about its library; see emu_uc_machine_features. */
+enum emu_uc_feature {
+    EMU_UC_PRIVATE = 1,  /* its insides are as verified: exact stops and native interrupts */
+    EMU_UC_DOORBELL = 2, /* requests from other threads are seen without a hook on every block */
+    EMU_UC_ALIASES = 4,  /* code is noticed to change under every virtual address */
+};
+
+typedef struct emu_uc_config {
+    uint32_t isa;   /* enum emu_isa */
+    uint32_t flags; /* enum emu_uc_flag */
+    int32_t model;  /* UC_CPU_*; -1: uc_machine.c's choice */
+    uint32_t level; /* aarch64: exception level after reset, 1 to 3 */
+} emu_uc_config;
+
+/* A register of the engine: `id` is UC_*_REG_*, or one of these and `code`. */
+enum emu_uc_place {
+    EMU_UC_SYSTEM = -1,     /* by encoding: op0 op1 CRn CRm op2; coprocessor opc1 CRn CRm opc2; MSR; CSR */
+    EMU_UC_SEGMENT = -2,    /* code: 0-5 ES CS SS DS FS GS, 6 LDTR, 7 TR; value: selector base limit attributes */
+    EMU_UC_DESCRIPTORS = -3, /* code: 0 GDTR, 1 IDTR; value: base limit */
+    EMU_UC_STATUS = -4,      /* aarch64: PSTATE, with the stack pointer that goes with it */
+};
+typedef struct emu_uc_reg {
+    int32_t id;
+    uint32_t code[5];
+} emu_uc_reg;
+
+typedef struct emu_uc_machine emu_uc_machine;
+
+/*
+ * One vCPU over a memory map, and a port map for x86 (else NULL).  The library
+ * must be open.  NULL: *text says why.
+ */
+emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memory, emu_space *ports, char *text,
+                                   size_t size);
+void emu_uc_machine_free(emu_uc_machine *machine);
+uint32_t emu_uc_machine_features(const emu_uc_machine *machine);
+
+/*
+ * Runs until something concerns the board; `budget` instructions at most, 0 for
+ * no limit.  Returns exit->kind.  EMU_EXIT_RAISED: a hook of either map raised.
+ */
+int emu_uc_machine_run(emu_uc_machine *machine, uint64_t budget, emu_exit *exit);
+/* From any thread: the running, or else the next, run ends with EMU_EXIT_KICKED. */
+void emu_uc_machine_kick(emu_uc_machine *machine);
+/* From any thread: drives an input of the CPU; see Vcpu.interrupt in api.py. */
+void emu_uc_machine_interrupt(emu_uc_machine *machine, uint32_t line, int32_t level);
+/* From any thread: the memory map has changed. */
+void emu_uc_machine_remap(emu_uc_machine *machine);
+/* Called when the CPU takes the vector that stands at INTR (x86); in the vCPU's thread. */
+void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaque);
+
+/* value: 8 words, low first.  -1: the engine has no such register. */
+int emu_uc_machine_read(emu_uc_machine *machine, const emu_uc_reg *reg, uint64_t *value);
+int emu_uc_machine_write(emu_uc_machine *machine, const emu_uc_reg *reg, const uint64_t *value);
 
 #endif

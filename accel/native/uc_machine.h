@@ -1,0 +1,149 @@
+/* What the files of the machine engine share (uc_machine.c, uc_arm.c, uc_riscv.c, uc_x86.c). */
+#ifndef EMU_UC_MACHINE_H
+#define EMU_UC_MACHINE_H
+
+#include "core.h"
+#include "engine.h"
+#include "uc.h"
+#include "uc_library.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+/*
+ * Places inside the library, in bytes; unicorn 2.1.4 for x86-64 hosts.  Nothing
+ * here is used before examine() in uc_machine.c has found what must be there.
+ */
+enum layout {
+    UC_CPU = 0x1b8,            /* uc_struct: CPUState * */
+    UC_INVALID_ERROR = 0x590,  /* int */
+    UC_NO_EXIT_REQUEST = 0x7f2, /* bool: no exit check after every load and store */
+    UC_INIT_DONE = 0x7f3,      /* bool, the byte behind it */
+    CPU_INTERRUPT_REQUEST = 0x1c, /* CPUState: uint32_t */
+    CPU_ENV = 0x128,           /* CPUArchState * */
+    CPU_ICOUNT = 0x130,        /* pointer to {uint16_t low, high} */
+    CPU_IO_PC = 0x8178,        /* where generated code made the MMIO access; for cpu_loop_exit_restore */
+    CPU_HALTED = 0x8198,       /* uint32_t */
+    CPU_EXCEPTION = 0x81a0,    /* int32_t */
+    CPU_UC = 0x81a8,           /* uc_struct * */
+    CPU_CLASS = 0x81b0,        /* CPUClass * */
+    CLASS_DO_INTERRUPT = 0x10, /* void (*)(CPUState *) */
+    CLASS_EXEC_INTERRUPT = 0x90, /* bool (*)(CPUState *, int request) */
+};
+
+/* Bits of CPUState.interrupt_request. */
+enum {
+    REQUEST_HARD = 0x2,
+    REQUEST_FIQ = 0x10,     /* ARM */
+    REQUEST_OURS = 0x4000,  /* no target uses it: look at machine->doorbell */
+};
+
+/* Exception numbers from here on are the main loop's own (EXCP_INTERRUPT, EXCP_HLT, ...). */
+#define LOOP_EXCEPTION 0x10000
+
+typedef bool (*exec_interrupt_fn)(void *cpu, int request);
+
+struct isa {
+    uint32_t isa;
+    const char *suffix; /* of the target's symbols in the library */
+    uc_arch arch;
+    uc_mode mode;
+    int model;
+    int pc;             /* UC_*_REG_ of the program counter */
+    const char *do_interrupt, *exec_interrupt;
+    uint64_t space;     /* physical addresses below this; a power of two */
+    /* Brings a fresh CPU to its architectural reset state.  -1: text says why. */
+    int (*reset)(emu_uc_machine *m, const emu_uc_config *config);
+    /* An exception reached the hook; with `invalid`, the invalid-instruction hook. */
+    void (*exception)(emu_uc_machine *m, uint32_t number, bool invalid);
+    /* Called at a block boundary with a new state of the lines, before the target's own look. */
+    void (*lines)(emu_uc_machine *m);
+    /* NULL: the target's own. */
+    exec_interrupt_fn interrupt;
+    /* Public path only: delivers what the lines ask for, between runs. */
+    void (*deliver)(emu_uc_machine *m);
+    /* Registers that are not one uc_reg_ call; -1: there is none. */
+    int (*access)(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write);
+};
+
+struct piece { /* of the physical address space, as the library has it */
+    uint64_t base, size;
+    uint8_t *host; /* NULL: dispatched */
+    uint32_t readonly;
+    uc_hook hook;  /* for writes to read-only memory */
+    emu_uc_machine *machine;
+};
+
+struct emu_uc_machine {
+    const struct isa *isa;
+    emu_uc_config config;
+    uc_engine *uc;
+    emu_space *memory, *ports;
+    uint32_t features;
+
+    /* private */
+    uint8_t *cpu, *env, *class;
+    void (*do_interrupt)(void *cpu);
+    exec_interrupt_fn exec_interrupt;
+    void (*loop_exit_restore)(void *cpu, uintptr_t pc);
+
+    struct piece **pieces;
+    size_t npieces;
+
+    /* asked for by any thread; `doorbell` is rung last */
+    atomic_uint doorbell, kicked, remap;
+    atomic_uint lines;         /* a bit for each input that is asserted */
+    atomic_uint vector;        /* x86: at INTR, + 1 */
+    atomic_uint nmi;
+    atomic_uint inside;        /* run() is in the library */
+
+    emu_irq_fn accepted;
+    void *accepted_opaque;
+
+    uint64_t budget;           /* instructions left */
+    bool counting;
+    uc_hook counter, block;
+    bool stop, raised, halted;
+    emu_exit *exit;            /* of the run under way */
+
+    size_t pc_at;              /* riscv64: of pc in env */
+    uint32_t applied;          /* riscv64: lines as they stand in mip */
+    uint32_t pending, pending_target; /* aarch64, public path: an exception to take; 0 for none */
+    uint32_t pending_syndrome;
+    uint64_t pending_address;
+};
+
+/* The machine whose code runs in this thread. */
+extern _Thread_local emu_uc_machine *emu_uc_running;
+
+extern const struct isa emu_uc_aarch64, emu_uc_arm, emu_uc_riscv64, emu_uc_x86_64;
+
+static inline uint32_t load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static inline uint64_t load64(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static inline void *load_pointer(const uint8_t *at) { return (void *)(uintptr_t)load64(at); }
+static inline void store32(uint8_t *at, uint32_t value) { memcpy(at, &value, sizeof value); }
+static inline void store64(uint8_t *at, uint64_t value) { memcpy(at, &value, sizeof value); }
+
+static inline bool is_private(const emu_uc_machine *m) { return (m->features & EMU_UC_PRIVATE) != 0; }
+
+/* Ends the run when the present block ends; the first reason given counts. */
+void emu_uc_end(emu_uc_machine *m, int kind, const char *text);
+/* The program counter, exact between runs and in exception hooks. */
+uint64_t emu_uc_pc(emu_uc_machine *m);
+/* A symbol of the library with the target's suffix. */
+void *emu_uc_symbol(const struct isa *isa, const char *name);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * The library is built with its symbols exported and calls them through its
+ * procedure linkage table, one writable slot for each function.  Writing the
+ * slot replaces the function for the library alone, whoever loaded it first.
+ * (System V gABI, "Dynamic Linking"; psABI x86-64, section 5.2.)
+ */
+#include "uc_patch.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
+
+#if defined(__x86_64__)
+#define SLOT_TYPE R_X86_64_JUMP_SLOT
+#elif defined(__aarch64__)
+#define SLOT_TYPE R_AARCH64_JUMP_SLOT
+#endif
+
+#ifdef SLOT_TYPE
+/* glibc relocates the addresses in place where the section is writable. */
+static const void *address(const struct link_map *map, const ElfW(Dyn) *entry)
+{
+    uintptr_t value = entry->d_un.d_ptr;
+    return (const void *)(value < map->l_addr ? value + map->l_addr : value);
+}
+
+static void **slot_of(void *handle, const char *name)
+{
+    struct link_map *map;
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0)
+        return NULL;
+    const ElfW(Rela) *relocations = NULL;
+    const ElfW(Sym) *symbols = NULL;
+    const char *strings = NULL;
+    size_t size = 0;
+    for (const ElfW(Dyn) *entry = map->l_ld; entry->d_tag != DT_NULL; entry++) {
+        if (entry->d_tag == DT_JMPREL)
+            relocations = address(map, entry);
+        else if (entry->d_tag == DT_PLTRELSZ)
+            size = entry->d_un.d_val;
+        else if (entry->d_tag == DT_SYMTAB)
+            symbols = address(map, entry);
+        else if (entry->d_tag == DT_STRTAB)
+            strings = address(map, entry);
+        else if (entry->d_tag == DT_PLTREL && entry->d_un.d_val != DT_RELA)
+            return NULL;
+    }
+    if (relocations == NULL || symbols == NULL || strings == NULL)
+        return NULL;
+    for (size_t i = 0; i < size / sizeof *relocations; i++) {
+        const ElfW(Rela) *relocation = &relocations[i];
+        if (ELF64_R_TYPE(relocation->r_info) == SLOT_TYPE &&
+            strcmp(strings + symbols[ELF64_R_SYM(relocation->r_info)].st_name, name) == 0)
+            return (void **)(map->l_addr + relocation->r_offset);
+    }
+    return NULL;
+}
+
+void *emu_uc_replace(void *handle, const char *name, void *with)
+{
+    void *original = dlsym(handle, name);
+    if (original == NULL)
+        return NULL;
+    pthread_mutex_lock(&patching);
+    void **slot = slot_of(handle, name);
+    if (slot != NULL) {
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)slot & ~(page - 1);
+        /* writable already unless the library was linked with -z now */
+        if (mprotect((void *)start, page, PROT_READ | PROT_WRITE) == 0)
+            __atomic_store_n(slot, with, __ATOMIC_RELEASE);
+        else
+            slot = NULL;
+    }
+    pthread_mutex_unlock(&patching);
+    return slot != NULL ? original : NULL;
+}
+#else
+void *emu_uc_replace(void *handle, const char *name, void *with)
+{
+    return NULL;
+}
+#endif

@@ -1,0 +1,15 @@
+/* Replacing functions that libunicorn calls through its own linkage table. */
+#ifndef EMU_UC_PATCH_H
+#define EMU_UC_PATCH_H
+
+#include <stdint.h>
+
+/*
+ * Directs the library's calls of `name` to `with`.  Returns the function that
+ * was called before, or NULL when the library does not call it that way.
+ * It holds for the whole process, so `with` must do what the original does
+ * for engines that are not its own.
+ */
+void *emu_uc_replace(void *handle, const char *name, void *with);
+
+#endif

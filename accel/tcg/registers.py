@@ -1,0 +1,104 @@
+"""Where Unicorn keeps the registers that `isa` names.
+
+A place is (id, code...): a UC_*_REG_* number of unicorn 2.1.4's headers, or one of uc.h's emu_uc_place with
+the encoding that isa gives for the register.  tests/accel/test_tcg_registers.py compares the numbers with the
+constants of the unicorn package.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isa.arch import Arch
+
+SYSTEM, SEGMENT, DESCRIPTORS, STATUS = -1, -2, -3, -4
+
+Place = tuple[int, ...]
+
+
+def _numbered(prefix: str, count: int, first: int) -> dict[str, Place]:
+    return {f"{prefix}{n}": (first + n,) for n in range(count)}
+
+
+def _aarch64() -> dict[str, Place]:
+    return {
+        **_numbered("x", 29, 199),
+        "x29": (1,),
+        "x30": (2,),
+        "sp": (4,),
+        "pc": (260,),
+        "cpsr": (STATUS,),
+        **_numbered("v", 32, 228),
+        "fpcr": (291,),
+        "fpsr": (292,),
+    }
+
+
+def _arm() -> dict[str, Place]:
+    return {
+        **_numbered("r", 13, 66),
+        "sp": (12,),
+        "lr": (10,),
+        "pc": (11,),
+        "cpsr": (3,),
+        **_numbered("d", 32, 14),
+        "fpscr": (6,),
+        "FPEXC": (4,),
+        # generic timer and thread pointers are cp15 registers; those of VFP are not
+        "FPSID": (5,),
+        "MVFR0": (7,),
+        "MVFR1": (8,),
+    }
+
+
+def _riscv64(arch: Arch) -> dict[str, Place]:
+    places: dict[str, Place] = {"pc": (190,)}
+    general = [r for r in arch.registers if r.group == "general" and r.name != "pc"]
+    floats = [r for r in arch.registers if r.group == "float" and not r.encoding]
+    places.update({register.name: (1 + n,) for n, register in enumerate(general)})
+    places.update({register.name: (158 + n,) for n, register in enumerate(floats)})
+    return places
+
+
+def _x86_64() -> dict[str, Place]:
+    names = ["rax", "rbp", "rbx", "rcx", "rdi", "rdx", "rip", "rsi", "rsp"]
+    numbers = (35, 36, 37, 38, 39, 40, 41, 43, 44)
+    places: dict[str, Place] = {name: (n,) for name, n in zip(names, numbers, strict=True)}
+    places.update({f"r{n}": (106 + n - 8,) for n in range(8, 16)})
+    places.update({f"xmm{n}": (122 + n,) for n in range(16)})
+    places.update({f"cr{n}": (50 + n,) for n in (0, 2, 3, 4, 8)})
+    places.update({f"dr{n}": (66 + n,) for n in (0, 1, 2, 3, 6, 7)})
+    places.update({f"st{n}": (82 + n,) for n in range(8)})
+    places.update(
+        {
+            "eflags": (253,),
+            "fctrl": (246,),
+            "fstat": (31,),
+            "ftag": (247,),
+            "fioff": (254,),
+            "fiseg": (255,),
+            "fooff": (256,),
+            "foseg": (257,),
+            "fop": (258,),
+            "mxcsr": (249,),
+            "fs_base": (250,),
+            "gs_base": (251,),
+        }
+    )
+    return places
+
+
+def places(arch: Arch) -> dict[str, Place]:
+    """By the register's canonical name, for every register of `arch` that Unicorn has."""
+    if arch.name == "aarch64":
+        found = _aarch64()
+    elif arch.name == "arm":
+        found = _arm()
+    elif arch.name == "riscv64":
+        found = _riscv64(arch)
+    else:
+        found = _x86_64()
+    for register in (*arch.registers, *arch.system_registers):
+        if register.name not in found and register.encoding:
+            found[register.name] = (SYSTEM, *register.encoding)
+    return found

@@ -1,0 +1,254 @@
+"""The tcg accelerator: a guest of one vCPU on Unicorn."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from accel.api import Caps, Exit, ExitKind
+from accel.clock import Clock
+from accel.errors import AccelError, Unavailable, Unsupported
+from accel.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.irq import InterruptController
+    from accel.memory import AddressSpace, Range
+    from isa.arch import Arch
+
+ISAS = {"aarch64": 1, "arm": 2, "riscv64": 3, "x86_64": 4}  # engine.h's emu_isa
+
+# UC_CPU_*: models that boot; the first is the default.
+MODELS = {
+    "aarch64": {"cortex-a53": 1, "cortex-a57": 0, "cortex-a72": 2},
+    "arm": {"cortex-a15": 17, "cortex-a7": 14, "cortex-a8": 15, "cortex-a9": 16},
+    "riscv64": {"sifive-u54": 3},
+    "x86_64": {"qemu64": 0, "nehalem": 15, "haswell": 19, "skylake-client": 21, "epyc": 35},
+}
+
+_opened = False
+
+
+def library() -> str:
+    """Opens libunicorn if that is still to be done, and returns its path.
+
+    The package is looked up, not imported: importing it costs ten times the opening.  Raises Unavailable.
+    """
+    global _opened
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    spec = find_spec("unicorn")
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    found = [p for folder in folders for p in sorted(Path(folder).glob("lib/libunicorn.so*"))]
+    if not found:
+        raise Unavailable("tcg needs Unicorn, which is not installed; run: pip install unicorn==2.1.4")
+    path = str(found[0])
+    if not _opened:
+        text = ffi.new("char[256]")
+        if lib.emu_uc_library(path.encode(), text, 256) != 0:
+            reason = ffi.string(text).decode()
+            raise Unavailable(f"tcg cannot open Unicorn: {reason}; reinstall unicorn==2.1.4")
+        _opened = True
+    return path
+
+
+class UnicornVcpu:
+    """The guest's CPU.  Made by UnicornAccelerator.vcpu()."""
+
+    def __init__(self, accelerator: UnicornAccelerator, index: int, machine: Any) -> None:
+        self.index = index
+        self._accelerator = accelerator
+        self._machine = machine
+        self._exit = ffi.new("emu_exit *")
+        self._value = ffi.new("uint64_t[8]")
+        self._registers: dict[str, tuple[Any, int]] = {}
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more."""
+        if budget is not None and budget < 1:
+            raise AccelError(f"a budget of {budget} instructions; give at least 1, or None for no limit")
+        raw = self._exit
+        kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
+        if kind == lib.EMU_EXIT_RAISED:
+            self._accelerator.memory.reraise()
+            if self._accelerator.ports is not None:
+                self._accelerator.ports.reraise()
+            raise AccelError("a device's hook failed without an exception; it must answer EMU_OK")
+        return Exit(
+            ExitKind(kind),
+            pc=raw.pc,
+            address=raw.address,
+            code=raw.code,
+            data=bytes(ffi.buffer(raw.bytes, raw.nbytes)),
+            text=ffi.string(raw.text).decode(errors="replace"),
+        )
+
+    def kick(self) -> None:
+        """Makes the running, or else the next, run() return KICKED soon."""
+        lib.emu_uc_machine_kick(self._machine)
+
+    def interrupt(self, line: int, level: int) -> None:
+        """Drives an input of the CPU; see accel.api.Vcpu.interrupt."""
+        lib.emu_uc_machine_interrupt(self._machine, line, level)
+
+    # -- registers -----------------------------------------------------------------
+
+    def _place(self, name: str) -> tuple[Any, int]:
+        known = self._registers.get(name)
+        if known is None:
+            arch = self._accelerator.arch
+            try:
+                register = arch.register(name)
+                place = self._accelerator.places()[register.name]
+            except LookupError:
+                raise KeyError(name) from None
+            known = (ffi.new("emu_uc_reg *", {"id": place[0], "code": list(place[1:])}), register.width)
+            self._registers[name] = known
+        return known
+
+    def get(self, *names: str) -> tuple[int, ...]:
+        """Registers by their isa names.  Raises KeyError for one that Unicorn does not have."""
+        values = []
+        for name in names:
+            place, width = self._place(name)
+            if lib.emu_uc_machine_read(self._machine, place, self._value) != 0:
+                raise KeyError(name)
+            values.append(self._joined(width))
+        return tuple(values)
+
+    def _joined(self, width: int) -> int:
+        value = 0
+        for n in range((width + 63) // 64):
+            value |= int(self._value[n]) << (64 * n)
+        return value & ((1 << width) - 1)
+
+    def set(self, **values: int) -> None:
+        """Sets registers by name, in the order given."""
+        for name, value in values.items():
+            place, width = self._place(name)
+            value &= (1 << width) - 1
+            for n in range(8):
+                self._value[n] = value >> (64 * n) & 0xFFFF_FFFF_FFFF_FFFF
+            if lib.emu_uc_machine_write(self._machine, place, self._value) != 0:
+                raise KeyError(name)
+
+    def save(self) -> dict[str, Any]:
+        """The state as plain values by isa name."""
+        state: dict[str, Any] = {}
+        for name in self._accelerator.places():
+            try:
+                state[name] = self.get(name)[0]
+            except KeyError:
+                continue
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes a state of save(); values of registers that Unicorn lacks are passed over."""
+        for name, value in state.items():
+            try:
+                self.set(**{name: value})
+            except KeyError:
+                continue
+
+
+class UnicornAccelerator:
+    """One guest on Unicorn; see accel.api.Accelerator.
+
+    options: cpu, a model of MODELS; level, the exception level after reset (aarch64, 1 to 3; 1 by default);
+    path, "private" or "public" (only declared calls of the library; aarch64 alone; EMU_TCG_PATH in the
+    environment sets it too); breakpoints, whether breakpoint instructions end run() with DEBUG.
+    Raises Unavailable, Unsupported.
+    """
+
+    def __init__(
+        self,
+        arch: Arch,
+        memory: AddressSpace,
+        ports: AddressSpace | None = None,
+        *,
+        cpu: str | None = None,
+        level: int = 1,
+        path: str | None = None,
+        breakpoints: bool = False,
+    ) -> None:
+        if arch.name not in ISAS:
+            raise Unsupported(f"tcg runs {', '.join(ISAS)}, not {arch.name}")
+        models = MODELS[arch.name]
+        if cpu is not None and cpu not in models:
+            raise AccelError(f"tcg has no CPU model {cpu!r} for {arch.name}; use {', '.join(models)}")
+        if level not in (1, 2, 3):
+            raise AccelError(f"exception level {level}; a CPU starts at 1, 2 or 3")
+        library()
+        path = path or os.environ.get("EMU_TCG_PATH") or "private"
+        if path not in ("private", "public"):
+            raise AccelError(f"path {path!r} to Unicorn; use private or public")
+        self.arch = arch
+        self.memory = memory
+        self.ports = ports
+        self._config = ffi.new(
+            "emu_uc_config *",
+            {
+                "isa": ISAS[arch.name],
+                "flags": lib.EMU_UC_PUBLIC * (path == "public") | lib.EMU_UC_BREAKPOINTS * breakpoints,
+                "model": models[cpu] if cpu is not None else -1,
+                "level": level,
+            },
+        )
+        self._machine: Any = ffi.NULL
+        self._vcpu: UnicornVcpu | None = None
+        self._clock = Clock()
+        self._places: dict[str, tuple[int, ...]] = {}
+        self.caps = Caps("tcg", max_vcpus=1, instruction_budget=True, breakpoints=False)
+
+    def vcpu(self, index: int, **features: Any) -> UnicornVcpu:
+        """The guest's only vCPU, number 0, in its reset state."""
+        if index != 0 or self._vcpu is not None:
+            raise Unsupported("tcg on Unicorn has one vCPU, number 0; use cpus=1")
+        text = ffi.new("char[256]")
+        ports = self.ports.pointer if self.ports is not None else ffi.NULL
+        self._machine = lib.emu_uc_machine_new(self._config, self.memory.pointer, ports, text, 256)
+        if self._machine == ffi.NULL:
+            raise Unavailable(f"tcg cannot start: {ffi.string(text).decode()}; reinstall unicorn==2.1.4")
+        self._vcpu = UnicornVcpu(self, index, self._machine)
+        self.memory.subscribe(self)
+        return self._vcpu
+
+    @property
+    def features(self) -> int:
+        """What was found usable in the library: emu_uc_feature of uc.h, 0 before the vCPU exists."""
+        return int(lib.emu_uc_machine_features(self._machine)) if self._machine != ffi.NULL else 0
+
+    def places(self) -> dict[str, tuple[int, ...]]:
+        """Where the registers are; see registers.places."""
+        if not self._places:
+            from accel.tcg.registers import places
+
+            self._places = places(self.arch)
+        return self._places
+
+    def irqchip(self, kind: str) -> InterruptController | None:
+        """None: the board brings its own controller."""
+        return None
+
+    def clock(self) -> Clock:
+        """The guest's time."""
+        return self._clock
+
+    # -- Listener of the memory map --------------------------------------------------
+
+    def range_removed(self, piece: Range) -> None:
+        """The map lost a piece."""
+        lib.emu_uc_machine_remap(self._machine)
+
+    def range_added(self, piece: Range) -> None:
+        """The map gained a piece."""
+        lib.emu_uc_machine_remap(self._machine)
+
+    def close(self) -> None:
+        """Frees the engine.  The vCPU may not be running."""
+        if self._machine != ffi.NULL:
+            self.memory.unsubscribe(self)
+            lib.emu_uc_machine_free(self._machine)
+            self._machine = ffi.NULL
+            self._vcpu = None
