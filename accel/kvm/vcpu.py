@@ -1,0 +1,213 @@
+"""KvmVcpu: one virtual CPU over the run loop in C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from accel.api import Exit, ExitKind
+from accel.errors import AccelError
+from accel.kvm import cpuid, xsave
+from accel.kvm.device import checked
+from accel.kvm.registers import Registers, read_msr, write_msr
+from accel.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.kvm.vm import KvmAccelerator
+
+class KvmVcpu:
+    """A vCPU of KVM; made by KvmAccelerator.vcpu().
+
+    Registers by their isa names; segments also by parts: `cs` is the selector alone, `cs_base`, `cs_limit`
+    (in bytes) and `cs_attr` (access rights as Intel SDM vol. 3 table 25-2: type 0-3, S 4, DPL 5-6, P 7,
+    AVL 12, L 13, D/B 14, G 15, unusable 16) the hidden part.  `msr_<hex>` is any MSR KVM knows.
+
+    taken: called with the vector when the CPU takes an external interrupt given by interrupt(0, ...), which
+    is when an interrupt controller outside the kernel sees the acknowledge cycle.
+    """
+
+    def __init__(
+        self,
+        accelerator: KvmAccelerator,
+        index: int,
+        run_size: int,
+        sync: int,
+        irqchip: bool,
+        features: Mapping[str, bool],
+    ) -> None:
+        self.index = index
+        self.accelerator = accelerator
+        self.irqchip = irqchip
+        self._taken: Callable[[int], None] | None = None
+        self._msr_names: dict[str, int] | None = None
+        self._exit = ffi.new("emu_exit *")
+        ports = accelerator.ports
+        out = ffi.new("emu_kvm_vcpu **")
+        checked(
+            lib.emu_kvm_vcpu_open(
+                accelerator.fd,
+                index,
+                run_size,
+                sync,
+                irqchip,
+                accelerator.memory.pointer,
+                ports.pointer if ports is not None else ffi.NULL,
+                out,
+            ),
+            f"create vCPU {index}",
+            "give the machine fewer CPUs, or free memory on the host",
+        )
+        self.pointer = out[0]
+        self.fd = int(lib.emu_kvm_vcpu_fd(self.pointer))
+        try:
+            host = cpuid.supported(accelerator.device)
+            self._xsave_layout = xsave.layout(host)
+            cpuid.apply(self.fd, cpuid.policy(host, index, lapic=irqchip, features=features))
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<KvmVcpu {self.index}>"
+
+    # -- running -------------------------------------------------------------------
+
+    def run(self, budget: int | None = None) -> Exit:
+        """Runs until something concerns the machine.
+
+        budget: at most so many exits.  A host signal that Python handles ends the run as KICKED, so that
+        its handler gets its turn.  An exception of a device's hook is raised here; the access that it
+        was about counts as done, reading 0.
+        """
+        out = self._exit
+        left = 0 if budget is None else budget
+        if budget is not None and budget <= 0:
+            return Exit(ExitKind.BUDGET, pc=self.get("rip")[0])
+        while True:
+            kind = lib.emu_kvm_vcpu_run(self.pointer, left, out)
+            if kind == lib.EMU_EXIT_RAISED:
+                self._reraise()
+                raise AccelError("a device's hook stopped the vCPU without an exception; it returned EMU_RAISED")
+            if kind != lib.EMU_EXIT_KICKED:
+                break
+            if out.code == lib.EMU_KVM_TAKEN:
+                if self._taken is not None:
+                    self._taken(out.address)
+            elif out.code != lib.EMU_KVM_ATTENTION:
+                break
+        return Exit(
+            ExitKind(kind),
+            pc=out.pc,
+            address=out.address,
+            code=out.code,
+            data=bytes(ffi.buffer(out.bytes, out.nbytes)),
+            text=ffi.string(out.text).decode("utf-8", "replace"),
+        )
+
+    def _reraise(self) -> None:
+        self.accelerator.memory.reraise()
+        if self.accelerator.ports is not None:
+            self.accelerator.ports.reraise()
+
+    def kick(self) -> None:
+        """Makes the running, or else the next, run() return KICKED soon.  From any thread."""
+        lib.emu_kvm_vcpu_kick(self.pointer)
+
+    def interrupt(self, line: int, level: int) -> None:
+        """Drives INTR (line 0; level is vector + 1, 0 withdraws) or NMI (line 1).  From any thread.
+
+        INTR only where the interrupt controller is not in the kernel: raises AccelError otherwise.
+        """
+        if line == 0 and self.irqchip:
+            raise AccelError("the kernel's interrupt controller drives INTR; set one of its lines instead")
+        if line not in (0, 1) or not 0 <= level <= 256:
+            raise AccelError(f"no input {line} with level {level}; line 0 is INTR (vector + 1), line 1 NMI")
+        lib.emu_kvm_vcpu_interrupt(self.pointer, line, level)
+
+    @property
+    def taken(self) -> Callable[[int], None] | None:
+        """Called with the vector of every external interrupt the CPU takes, or None."""
+        return self._taken
+
+    @taken.setter
+    def taken(self, callback: Callable[[int], None] | None) -> None:
+        self._taken = callback
+        lib.emu_kvm_vcpu_tell_taken(self.pointer, callback is not None)
+
+    # -- registers -----------------------------------------------------------------
+
+    def get(self, *names: str) -> tuple[int, ...]:
+        """Registers by name.  Raises KeyError for an unknown one."""
+        registers = Registers(self)
+        return tuple(registers.get(name) for name in names)
+
+    def set(self, **values: int) -> None:
+        """Sets registers by name, all of one call together.
+
+        Raises KeyError for an unknown name (nothing is set then) and AccelError for values that KVM refuses.
+        """
+        self.settle()
+        registers = Registers(self)
+        for name, value in values.items():
+            registers.set(name, value)
+        registers.flush()
+        if "rip" in values or "pc" in values:
+            lib.emu_kvm_vcpu_set_halted(self.pointer, 0)
+
+    def settle(self) -> None:
+        """Completes an access under way, so that the state is that between two instructions.
+
+        A hook may run for the rest of a wide access; its exception is raised here.
+        """
+        status = lib.emu_kvm_vcpu_settle(self.pointer)
+        if status == lib.EMU_RAISED:
+            self._reraise()
+        checked(status, "complete an access", "close the machine")
+
+    def msr_index(self, name: str) -> int | None:
+        """The MSR of that name (isa's, or msr_<hex>), or None."""
+        if name.startswith("msr_"):
+            try:
+                return int(name[4:], 16)
+            except ValueError:
+                raise KeyError(name) from None
+        if self._msr_names is None:
+            self._msr_names = {
+                register.name: register.encoding[0]
+                for register in self.accelerator.arch.system_registers
+                if register.encoding
+            }
+        return self._msr_names.get(name)
+
+    def read_msr(self, index: int) -> int:
+        """An MSR by number; raises KeyError where KVM does not know it."""
+        value = read_msr(self.fd, index)
+        if value is None:
+            raise KeyError(f"msr_{index:x}")
+        return value
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """Sets an MSR by number; False where KVM does not take it."""
+        return write_msr(self.fd, index, value)
+
+    def xsave_layout(self) -> dict[int, tuple[int, int]]:
+        """Where the XSAVE area's components lie on this host."""
+        return self._xsave_layout
+
+    def call(self, request: int, argument: Any, doing: str) -> int:
+        """A vCPU call of KVM's; raises AccelError where it fails."""
+        return checked(lib.emu_kvm_ioctl(self.fd, request, argument), doing, "close the machine")
+
+    def counts(self) -> dict[str, int]:
+        """How many exits there were: all, for ports, for memory, by signals."""
+        out = ffi.new("emu_kvm_counts *")
+        lib.emu_kvm_vcpu_counts(self.pointer, out)
+        return {"exits": out.exits, "io": out.io, "mmio": out.mmio, "signals": out.signals}
+
+    def close(self) -> None:
+        """Frees the vCPU; it must not be running."""
+        if self.pointer != ffi.NULL:
+            lib.emu_kvm_vcpu_close(self.pointer)
+            self.pointer = ffi.NULL
+            self.fd = -1

@@ -1,0 +1,205 @@
+"""KvmAccelerator: one VM of Linux's KVM under the accelerators' contract (accel/api.py)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from accel.api import Caps
+from accel.clock import Clock
+from accel.errors import AccelError, Unsupported
+from accel.kvm import device
+from accel.kvm.device import checked, extension
+from accel.kvm.slots import PAGE, Doorbells, Slots
+from accel.kvm.vcpu import KvmVcpu
+from accel.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isa.arch import Arch
+
+    from accel.kvm.irqchip import KernelIrqchip
+    from accel.memory import AddressSpace, Range
+
+# Four pages that Intel CPUs without "unrestricted guest" need below 4 GiB, outside the guest's map: one for
+# an identity page table, three for a task state segment.  The first place tried is below the firmware's.
+HIDDEN_PAGES = 4
+HIDDEN_TOP = 0xFEFF_C000
+HIDDEN_STEP = 0x10_0000
+
+
+class KvmAccelerator:
+    """An x86-64 guest on an x86-64 host.
+
+    memory, ports: the machine's maps; the VM follows their changes.  device: the KVM device's path.
+    features: CPU features to add (True) or hide (False) by name, as accel.kvm.cpuid lists them.
+
+    Raises Unsupported for another ISA (guest's or host's), Unavailable where the host has no usable KVM.
+    """
+
+    def __init__(
+        self,
+        arch: Arch,
+        memory: AddressSpace,
+        ports: AddressSpace | None = None,
+        *,
+        device_path: str = "/dev/kvm",
+        features: Mapping[str, bool] | None = None,
+    ) -> None:
+        if arch.name != "x86_64" or os.uname().machine != "x86_64":
+            raise Unsupported(
+                f"KVM cannot run {arch.name} on {os.uname().machine}: it runs x86_64 guests on x86_64 hosts;"
+                " use --accel tcg"
+            )
+        self.arch = arch
+        self.memory = memory
+        self.ports = ports
+        self._features = dict(features or {})
+        self._clock = Clock()
+        self._vcpus: dict[int, KvmVcpu] = {}
+        self._irqchip: KernelIrqchip | None = None
+        self.fd = -1
+        self.device = device.open_device(device_path)
+        try:
+            self._create()
+        except BaseException:
+            self.close()
+            raise
+
+    def _create(self) -> None:
+        self.fd = checked(
+            lib.emu_kvm_control(self.device, lib.EMU_KVM_CREATE_VM, 0),
+            "create a VM",
+            "free memory on the host, or use --accel tcg",
+        )
+        os.set_inheritable(self.fd, False)
+        self._run_size = checked(
+            lib.emu_kvm_control(self.device, lib.EMU_KVM_GET_VCPU_MMAP_SIZE, 0),
+            "tell the size of a vCPU",
+            "update the host's kernel",
+        )
+        self.sync = extension(self.fd, device.CAP_SYNC_REGS)
+        ioeventfd = bool(extension(self.fd, device.CAP_IOEVENTFD))
+        debug = bool(extension(self.fd, device.CAP_SET_GUEST_DEBUG))
+        notes = []
+        if device.emulates_cpl0():
+            notes.append("kernel-mode code of the guest is emulated by this host's KVM, instruction by instruction")
+        self.caps = Caps(
+            "kvm",
+            max_vcpus=extension(self.fd, device.CAP_MAX_VCPUS) or extension(self.fd, device.CAP_NR_VCPUS) or 4,
+            irqchips=("pc",) if extension(self.fd, device.CAP_IRQCHIP) else (),
+            single_step=debug,
+            breakpoints=debug,
+            ioeventfd=ioeventfd,
+            notes=tuple(notes),
+        )
+        self._listeners: list[tuple[AddressSpace, Any]] = []
+        self._follow(self.memory, Slots(self.fd, extension(self.fd, device.CAP_NR_MEMSLOTS) or 32))
+        if ioeventfd:
+            any_width = bool(extension(self.fd, device.CAP_IOEVENTFD_ANY_LENGTH))
+            self._follow(self.memory, Doorbells(self.fd, False, any_width))
+            if self.ports is not None:
+                self._follow(self.ports, Doorbells(self.fd, True, any_width))
+
+    def _follow(self, space: AddressSpace, listener: Any) -> None:
+        space.subscribe(listener)
+        self._listeners.append((space, listener))
+
+    # -- vCPUs ---------------------------------------------------------------------
+
+    def vcpu(self, index: int, **features: Any) -> KvmVcpu:
+        """Creates vCPU number `index`, at the reset vector in real mode (Intel SDM vol. 3, 9.1.4).
+
+        features: as the accelerator's, for this vCPU alone.  Raises AccelError for an index that is taken
+        or too high, or a feature nobody knows.
+        """
+        if index in self._vcpus:
+            raise AccelError(f"vCPU {index} exists already; count them from 0, each once")
+        if not 0 <= index < self.caps.max_vcpus:
+            raise AccelError(
+                f"vCPU {index} is beyond this host's {self.caps.max_vcpus}; give the machine fewer CPUs"
+            )
+        if not self._vcpus:
+            self._hide_pages()
+        vcpu = KvmVcpu(
+            self, index, self._run_size, self.sync, self._irqchip is not None, {**self._features, **features}
+        )
+        self._vcpus[index] = vcpu
+        return vcpu
+
+    def _hide_pages(self) -> None:
+        if not extension(self.fd, device.CAP_SET_TSS_ADDR):
+            return
+        base = hidden_base(self.memory.flat())
+        if extension(self.fd, device.CAP_SET_IDENTITY_MAP_ADDR):
+            address = ffi.new("uint64_t *", base)
+            checked(
+                lib.emu_kvm_ioctl(self.fd, lib.EMU_KVM_SET_IDENTITY_MAP_ADDR, address),
+                f"hide a page at {base:#x}",
+                "leave room below 4 GiB in the memory map",
+            )
+        checked(
+            lib.emu_kvm_control(self.fd, lib.EMU_KVM_SET_TSS_ADDR, base + PAGE),
+            f"hide three pages at {base + PAGE:#x}",
+            "leave room below 4 GiB in the memory map",
+        )
+
+    # -- interrupts and time -------------------------------------------------------
+
+    def irqchip(self, kind: str) -> KernelIrqchip | None:
+        """The kernel's PIC, IOAPIC, LAPIC and PIT for kind "pc"; None for any other, or where it has none.
+
+        Ask before the first vCPU is created; raises AccelError afterwards.
+        """
+        if kind not in self.caps.irqchips:
+            return None
+        if self._irqchip is None:
+            if self._vcpus:
+                raise AccelError(
+                    "the in-kernel interrupt controller comes before the first vCPU; call irqchip() earlier"
+                )
+            from accel.kvm.irqchip import KernelIrqchip
+
+            self._irqchip = KernelIrqchip(self.fd)
+        return self._irqchip
+
+    def clock(self) -> Clock:
+        """The guest's time, for the devices outside the kernel."""
+        return self._clock
+
+    # -- end -------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Frees the VM.  No vCPU may be running."""
+        for space, listener in getattr(self, "_listeners", ()):
+            space.unsubscribe(listener)
+        self._listeners = []
+        for vcpu in self._vcpus.values():
+            vcpu.close()
+        self._vcpus.clear()
+        if self._irqchip is not None:
+            self._irqchip.close()
+        for fd in (self.fd, self.device):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.device = -1
+
+    def __enter__(self) -> KvmAccelerator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def hidden_base(flat: list[Range]) -> int:
+    """Where HIDDEN_PAGES pages below 4 GiB are free of every piece of the map.
+
+    Raises AccelError when there is no such place.
+    """
+    for base in range(HIDDEN_TOP, 0, -HIDDEN_STEP):
+        end = base + HIDDEN_PAGES * PAGE
+        if all(piece.base >= end or piece.base + piece.size <= base for piece in flat):
+            return base
+    raise AccelError("the memory map leaves no four free pages below 4 GiB, which KVM needs; give it less RAM there")

@@ -1,0 +1,697 @@
+/*
+ * KVM's run loop.
+ *
+ * Kicks: `asks` holds what other threads want.  A kicker sets its bit, then
+ * immediate_exit, then signals the thread that `tid` names; the runner publishes
+ * `tid`, then looks at `asks`.  So either the runner sees the bit, or KVM_RUN
+ * sees immediate_exit or the signal.  Taking the bits clears immediate_exit
+ * first; a kicker that is between its two stores then causes one empty exit.
+ */
+#include "kvm.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int emu_kvm_ioctl(int fd, uint64_t request, void *argument)
+{
+    return emu_kvm_control(fd, request, (uintptr_t)argument);
+}
+
+int emu_kvm_control(int fd, uint64_t request, uint64_t argument)
+{
+    int result;
+    do
+        result = ioctl(fd, (unsigned long)request, (unsigned long)argument);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : result;
+}
+
+int emu_kvm_signal(void)
+{
+    /* The C library keeps the lowest for itself, programs like the low ones. */
+    return SIGRTMAX - 2;
+}
+
+#if defined(__x86_64__)
+
+#include <linux/kvm.h>
+
+#define SAME_SIZE(ours, kernels) _Static_assert(sizeof(ours) == sizeof(kernels), #ours " has the kernel's layout")
+#define SAME_PLACE(ours, a, kernels, b) \
+    _Static_assert(offsetof(ours, a) == offsetof(kernels, b), #ours "." #a " is where the kernel has it")
+#define SAME_NUMBER(name) _Static_assert(EMU_##name == name, #name)
+
+SAME_SIZE(emu_kvm_slot, struct kvm_userspace_memory_region);
+SAME_SIZE(emu_kvm_ioevent, struct kvm_ioeventfd);
+SAME_PLACE(emu_kvm_ioevent, flags, struct kvm_ioeventfd, flags);
+SAME_SIZE(emu_kvm_regs, struct kvm_regs);
+SAME_PLACE(emu_kvm_regs, rflags, struct kvm_regs, rflags);
+SAME_SIZE(emu_kvm_segment, struct kvm_segment);
+SAME_PLACE(emu_kvm_segment, unusable, struct kvm_segment, unusable);
+SAME_SIZE(emu_kvm_sregs, struct kvm_sregs);
+SAME_PLACE(emu_kvm_sregs, efer, struct kvm_sregs, efer);
+SAME_SIZE(emu_kvm_events, struct kvm_vcpu_events);
+SAME_PLACE(emu_kvm_events, exception_payload, struct kvm_vcpu_events, exception_payload);
+SAME_SIZE(emu_kvm_debugregs, struct kvm_debugregs);
+SAME_SIZE(emu_kvm_guest_debug, struct kvm_guest_debug);
+SAME_SIZE(emu_kvm_translation, struct kvm_translation);
+SAME_NUMBER(KVM_GET_API_VERSION);
+SAME_NUMBER(KVM_CREATE_VM);
+SAME_NUMBER(KVM_GET_MSR_INDEX_LIST);
+SAME_NUMBER(KVM_CHECK_EXTENSION);
+SAME_NUMBER(KVM_GET_VCPU_MMAP_SIZE);
+SAME_NUMBER(KVM_GET_SUPPORTED_CPUID);
+SAME_NUMBER(KVM_SET_USER_MEMORY_REGION);
+SAME_NUMBER(KVM_SET_TSS_ADDR);
+SAME_NUMBER(KVM_SET_IDENTITY_MAP_ADDR);
+SAME_NUMBER(KVM_GET_DIRTY_LOG);
+SAME_NUMBER(KVM_CREATE_IRQCHIP);
+SAME_NUMBER(KVM_GET_IRQCHIP);
+SAME_NUMBER(KVM_SET_IRQCHIP);
+SAME_NUMBER(KVM_CREATE_PIT2);
+SAME_NUMBER(KVM_IOEVENTFD);
+SAME_NUMBER(KVM_SET_CLOCK);
+SAME_NUMBER(KVM_GET_CLOCK);
+SAME_NUMBER(KVM_GET_PIT2);
+SAME_NUMBER(KVM_SET_PIT2);
+SAME_NUMBER(KVM_SIGNAL_MSI);
+SAME_NUMBER(KVM_TRANSLATE);
+SAME_NUMBER(KVM_GET_MSRS);
+SAME_NUMBER(KVM_SET_MSRS);
+SAME_NUMBER(KVM_GET_LAPIC);
+SAME_NUMBER(KVM_SET_LAPIC);
+SAME_NUMBER(KVM_SET_CPUID2);
+SAME_NUMBER(KVM_GET_CPUID2);
+SAME_NUMBER(KVM_GET_MP_STATE);
+SAME_NUMBER(KVM_SET_MP_STATE);
+SAME_NUMBER(KVM_SET_GUEST_DEBUG);
+SAME_NUMBER(KVM_GET_VCPU_EVENTS);
+SAME_NUMBER(KVM_SET_VCPU_EVENTS);
+SAME_NUMBER(KVM_GET_DEBUGREGS);
+SAME_NUMBER(KVM_SET_DEBUGREGS);
+SAME_NUMBER(KVM_GET_XSAVE);
+SAME_NUMBER(KVM_SET_XSAVE);
+SAME_NUMBER(KVM_GET_XCRS);
+SAME_NUMBER(KVM_SET_XCRS);
+
+/* Newer than the oldest headers we build with. */
+#define EXIT_MEMORY_FAULT 39
+
+#define RFLAGS_IF 0x200u
+
+enum ask { ASK_KICK = 1, ASK_ATTENTION = 2 };
+
+struct emu_kvm_vcpu {
+    struct kvm_run *run;
+    int fd;
+    int irqchip;
+    uint32_t sync;
+    uint64_t run_size;
+    emu_space *memory;
+    emu_space *ports;
+
+    int regs_valid; /* run->s.regs.regs (or, without SYNC_REGS, `own`) are the guest's */
+    int regs_dirty; /* ... and the kernel does not have them yet */
+    struct kvm_regs *regs;
+    struct kvm_regs own;
+
+    int pending; /* an access was served that KVM_RUN has not completed */
+    int halted;
+    int tell_taken;
+    emu_kvm_counts counts;
+
+    atomic_uint asks;
+    atomic_int tid; /* of the thread inside run, else 0 */
+    atomic_int intr; /* vector + 1, or 0 */
+    atomic_int nmi;
+    int nmi_line;
+};
+
+/* Not kept between calls: it changes with fork(). */
+static pid_t thread_id(void) { return (pid_t)syscall(SYS_gettid); }
+
+/* ---- interrupts of an in-kernel controller ---------------------------------- */
+
+void emu_kvm_gsi(void *opaque, uint32_t number, int level)
+{
+    const emu_kvm_chip *chip = opaque;
+    struct kvm_irq_level line = {.irq = number, .level = (uint32_t)(level != 0)};
+    /* Fails only when the VM is gone, and then nobody listens. */
+    emu_kvm_ioctl(chip->vm, KVM_IRQ_LINE, &line);
+}
+
+int emu_kvm_msi(const emu_kvm_chip *chip, uint64_t address, uint32_t data)
+{
+    struct kvm_msi msi = {.address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
+    return emu_kvm_ioctl(chip->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+/* ---- creation --------------------------------------------------------------- */
+
+static void ignore(int number) { (void)number; }
+
+/* KVM_RUN returns when a signal is there; the handler itself has nothing to do. */
+static int install_handler(void)
+{
+    struct sigaction action = {.sa_handler = ignore}, old;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(emu_kvm_signal(), NULL, &old) != 0)
+        return -errno;
+    if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN)
+        return 0; /* ours, or somebody's who lives with a call more */
+    return sigaction(emu_kvm_signal(), &action, NULL) != 0 ? -errno : 0;
+}
+
+int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, int irqchip,
+                      emu_space *memory, emu_space *ports, emu_kvm_vcpu **out)
+{
+    if (run_size < sizeof(struct kvm_run))
+        return -EINVAL;
+    int status = install_handler();
+    if (status < 0)
+        return status;
+    emu_kvm_vcpu *vcpu = calloc(1, sizeof *vcpu);
+    if (vcpu == NULL)
+        return -ENOMEM;
+    vcpu->fd = emu_kvm_control(vm, KVM_CREATE_VCPU, index);
+    if (vcpu->fd < 0) {
+        status = vcpu->fd;
+        free(vcpu);
+        return status;
+    }
+    void *run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (run == MAP_FAILED) {
+        status = -errno;
+        close(vcpu->fd);
+        free(vcpu);
+        return status;
+    }
+    vcpu->run = run;
+    vcpu->run_size = run_size;
+    vcpu->memory = memory;
+    vcpu->ports = ports;
+    vcpu->irqchip = irqchip;
+    /* A processor that waits for its start-up interrupt ignores the dirty bits: use ioctls for those. */
+    vcpu->sync = irqchip && index != 0 ? 0 : sync & KVM_SYNC_X86_REGS;
+    vcpu->regs = vcpu->sync ? &vcpu->run->s.regs.regs : &vcpu->own;
+    vcpu->run->kvm_valid_regs = vcpu->sync;
+    *out = vcpu;
+    return 0;
+}
+
+void emu_kvm_vcpu_close(emu_kvm_vcpu *vcpu)
+{
+    if (vcpu == NULL)
+        return;
+    munmap(vcpu->run, vcpu->run_size);
+    close(vcpu->fd);
+    free(vcpu);
+}
+
+int emu_kvm_vcpu_fd(const emu_kvm_vcpu *vcpu) { return vcpu->fd; }
+int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu) { return vcpu->halted; }
+void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) { vcpu->halted = halted != 0; }
+void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out) { *out = vcpu->counts; }
+void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) { vcpu->tell_taken = tell; }
+
+/* ---- registers -------------------------------------------------------------- */
+
+static int load_regs(emu_kvm_vcpu *vcpu)
+{
+    if (vcpu->regs_valid)
+        return 0;
+    int status = emu_kvm_ioctl(vcpu->fd, KVM_GET_REGS, vcpu->regs);
+    vcpu->regs_valid = status == 0;
+    return status;
+}
+
+int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out)
+{
+    int status = load_regs(vcpu);
+    if (status == 0)
+        memcpy(out, vcpu->regs, sizeof *out);
+    return status;
+}
+
+int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs)
+{
+    memcpy(vcpu->regs, regs, sizeof *regs);
+    vcpu->regs_valid = vcpu->regs_dirty = 1;
+    /* What the last exit said of the interrupt flag need not hold any more. */
+    vcpu->run->ready_for_interrupt_injection = 0;
+    return 0;
+}
+
+int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu)
+{
+    if (!vcpu->regs_dirty)
+        return 0;
+    int status = emu_kvm_ioctl(vcpu->fd, KVM_SET_REGS, vcpu->regs);
+    if (status == 0)
+        vcpu->regs_dirty = 0;
+    return status;
+}
+
+int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out)
+{
+    return emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, out);
+}
+
+int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs)
+{
+    return emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (void *)sregs);
+}
+
+/* ---- accesses --------------------------------------------------------------- */
+
+static int serve_io(emu_kvm_vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
+    uint32_t width = run->io.size, count = run->io.count;
+    if (run->io.direction == KVM_EXIT_IO_OUT) {
+        for (uint32_t i = 0; i < count && vcpu->ports != NULL; i++, data += width) {
+            uint64_t value = 0;
+            memcpy(&value, data, width);
+            if (emu_space_write(vcpu->ports, run->io.port, width, value) == EMU_RAISED)
+                return EMU_RAISED;
+        }
+        return EMU_OK;
+    }
+    for (uint32_t i = 0; i < count; i++, data += width) {
+        uint64_t value = UINT64_MAX;
+        if (vcpu->ports != NULL && emu_space_read(vcpu->ports, run->io.port, width, &value) == EMU_RAISED) {
+            memset(data, 0, (size_t)(count - i) * width);
+            return EMU_RAISED;
+        }
+        memcpy(data, &value, width);
+    }
+    return EMU_OK;
+}
+
+/* The kernel splits at pages, so a length may be any of 1 to 8: serve it in widths a device knows. */
+static int serve_mmio(emu_kvm_vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+    uint64_t at = run->mmio.phys_addr;
+    uint32_t len = run->mmio.len, done = 0;
+    while (done < len) {
+        uint32_t left = len - done, width = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        uint64_t value = 0;
+        int status;
+        if (run->mmio.is_write) {
+            memcpy(&value, run->mmio.data + done, width);
+            status = emu_space_write(vcpu->memory, at + done, width, value);
+        } else {
+            status = emu_space_read(vcpu->memory, at + done, width, &value);
+            memcpy(run->mmio.data + done, &value, width);
+        }
+        if (status == EMU_RAISED)
+            return status;
+        done += width;
+    }
+    return EMU_OK;
+}
+
+/* ---- why it stopped --------------------------------------------------------- */
+
+static int say(emu_exit *out, int kind, const char *text)
+{
+    out->kind = kind;
+    snprintf(out->text, sizeof out->text, "%s", text);
+    return kind;
+}
+
+static int explain_internal(const struct kvm_run *run, emu_exit *out)
+{
+    static const char *const causes[] = {
+        [2] = "two exceptions at once that KVM cannot deliver; the guest's descriptor tables are damaged",
+        [3] = "an exit while delivering an event; the guest's IDT or stack is not ordinary memory",
+        [4] = "an exit that this KVM does not know; update the host's kernel or use --accel tcg",
+    };
+    uint32_t suberror = run->internal.suberror;
+    out->kind = EMU_EXIT_FAULT;
+    out->code = suberror;
+    if (suberror == KVM_INTERNAL_ERROR_EMULATION) {
+        if (run->emulation_failure.ndata >= 3 &&
+            (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+            uint32_t size = run->emulation_failure.insn_size;
+            out->nbytes = size > 15 ? 15 : size;
+            memcpy(out->bytes, run->emulation_failure.insn_bytes, out->nbytes);
+        }
+        say(out, EMU_EXIT_FAULT, "KVM cannot emulate the instruction; use --accel kvm:tcg or tcg");
+    } else if (suberror < sizeof causes / sizeof causes[0] && causes[suberror] != NULL) {
+        snprintf(out->text, sizeof out->text, "KVM: %s", causes[suberror]);
+    } else {
+        snprintf(out->text, sizeof out->text, "KVM internal error %u; see the host's kernel log, or use --accel tcg",
+                 suberror);
+    }
+    return EMU_EXIT_FAULT;
+}
+
+static int explain_system(const struct kvm_run *run, emu_exit *out)
+{
+    out->code = run->system_event.type;
+    switch (run->system_event.type) {
+    case KVM_SYSTEM_EVENT_SHUTDOWN:
+        return say(out, EMU_EXIT_SHUTDOWN, "the guest powered off");
+    case KVM_SYSTEM_EVENT_RESET:
+        return say(out, EMU_EXIT_RESET, "the guest asked for a reset");
+    case KVM_SYSTEM_EVENT_CRASH:
+        return say(out, EMU_EXIT_FAULT, "the guest reported that it crashed; see its console");
+    default:
+        snprintf(out->text, sizeof out->text, "KVM system event %u, which nobody handles", run->system_event.type);
+        return out->kind = EMU_EXIT_FAULT;
+    }
+}
+
+int emu_kvm_explain(const void *run_, emu_exit *out)
+{
+    const struct kvm_run *run = run_;
+    memset(out, 0, sizeof *out);
+    switch (run->exit_reason) {
+    case KVM_EXIT_HLT:
+        return out->kind = EMU_EXIT_HALT;
+    case KVM_EXIT_SHUTDOWN:
+        return say(out, EMU_EXIT_SHUTDOWN, "triple fault");
+    case KVM_EXIT_SYSTEM_EVENT:
+        return explain_system(run, out);
+    case KVM_EXIT_DEBUG:
+        out->pc = run->debug.arch.pc;
+        out->code = run->debug.arch.exception;
+        out->address = run->debug.arch.dr6;
+        return out->kind = EMU_EXIT_DEBUG;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+    case KVM_EXIT_SET_TPR:
+        return 0;
+    case KVM_EXIT_INTR:
+        out->code = EMU_KVM_SIGNAL;
+        return out->kind = EMU_EXIT_KICKED;
+    case KVM_EXIT_INTERNAL_ERROR:
+        return explain_internal(run, out);
+    case KVM_EXIT_FAIL_ENTRY:
+        out->code = (uint32_t)run->fail_entry.hardware_entry_failure_reason;
+        snprintf(out->text, sizeof out->text,
+                 "the host CPU refuses the guest's state (reason %#llx); check control registers and segments",
+                 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+        return out->kind = EMU_EXIT_FAULT;
+    case KVM_EXIT_UNKNOWN:
+        out->code = (uint32_t)run->hw.hardware_exit_reason;
+        snprintf(out->text, sizeof out->text, "KVM met the unknown hardware exit %#llx; update the host's kernel",
+                 (unsigned long long)run->hw.hardware_exit_reason);
+        return out->kind = EMU_EXIT_FAULT;
+    case KVM_EXIT_EXCEPTION:
+        out->code = run->ex.exception;
+        snprintf(out->text, sizeof out->text, "KVM could not handle exception %u (error code %#x) of the guest",
+                 run->ex.exception, run->ex.error_code);
+        return out->kind = EMU_EXIT_FAULT;
+    default:
+        out->code = run->exit_reason;
+        snprintf(out->text, sizeof out->text, "KVM exit %u, which nobody handles; use --accel tcg", run->exit_reason);
+        return out->kind = EMU_EXIT_FAULT;
+    }
+}
+
+/* Instruction bytes at rip through the guest's own page tables, where the kernel did not give them. */
+static void fetch(emu_kvm_vcpu *vcpu, emu_exit *out)
+{
+    struct kvm_sregs sregs;
+    if (out->nbytes != 0 || emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
+        return;
+    uint64_t linear = (sregs.cs.l ? 0 : sregs.cs.base) + out->pc;
+    while (out->nbytes < 15) {
+        struct kvm_translation place = {.linear_address = linear + out->nbytes};
+        if (emu_kvm_ioctl(vcpu->fd, KVM_TRANSLATE, &place) < 0 || !place.valid)
+            return;
+        size_t n = 4096 - (size_t)(place.linear_address & 4095);
+        if (n > 15 - out->nbytes)
+            n = 15 - out->nbytes;
+        size_t got = emu_space_peek(vcpu->memory, place.physical_address, out->bytes + out->nbytes, n);
+        out->nbytes += (uint32_t)got;
+        if (got < n)
+            return;
+    }
+}
+
+static int stop(emu_kvm_vcpu *vcpu, emu_exit *out, int kind)
+{
+    out->kind = kind;
+    if (load_regs(vcpu) == 0 && kind != EMU_EXIT_DEBUG)
+        out->pc = vcpu->regs->rip;
+    if (kind == EMU_EXIT_FAULT)
+        fetch(vcpu, out);
+    return kind;
+}
+
+static int run_failed(emu_kvm_vcpu *vcpu, emu_exit *out, int error)
+{
+    memset(out, 0, sizeof *out);
+    if (error == EFAULT && vcpu->run->exit_reason == EXIT_MEMORY_FAULT)
+        memcpy(&out->address, (const char *)&vcpu->run->hw + 8, sizeof out->address);
+    out->code = (uint32_t)error;
+    if (error == EFAULT)
+        say(out, EMU_EXIT_FAULT, "the host cannot provide the guest's memory (EFAULT); is the host out of memory?");
+    else if (error == EINVAL)
+        say(out, EMU_EXIT_FAULT, "KVM refuses the registers that were set (EINVAL); check control registers and EFER");
+    else if (error == EIO)
+        say(out, EMU_EXIT_FAULT, "the VM belongs to another process (EIO); after fork() create the machine anew");
+    else
+        snprintf(out->text, sizeof out->text, "KVM_RUN failed: %s", strerror(error));
+    return stop(vcpu, out, EMU_EXIT_FAULT);
+}
+
+/* ---- running ---------------------------------------------------------------- */
+
+static void ask(emu_kvm_vcpu *vcpu, unsigned what)
+{
+    unsigned before = atomic_fetch_or(&vcpu->asks, what);
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    pid_t tid = atomic_load(&vcpu->tid);
+    if (tid != 0 && tid != thread_id() && (before & what) == 0)
+        syscall(SYS_tgkill, getpid(), tid, emu_kvm_signal());
+}
+
+static unsigned take_asks(emu_kvm_vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    return atomic_exchange(&vcpu->asks, 0);
+}
+
+void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) { ask(vcpu, ASK_KICK); }
+
+void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level)
+{
+    if (line == 0) {
+        if (atomic_exchange(&vcpu->intr, level) != level && level != 0)
+            ask(vcpu, ASK_ATTENTION);
+    } else if (line == 1) {
+        int before = __atomic_exchange_n(&vcpu->nmi_line, level != 0, __ATOMIC_ACQ_REL);
+        if (level != 0 && !before) {
+            atomic_store(&vcpu->nmi, 1);
+            ask(vcpu, ASK_ATTENTION);
+        }
+    }
+}
+
+/* Hands a waiting NMI or interrupt to the CPU.  Returns the vector taken, or -1. */
+static int deliver(emu_kvm_vcpu *vcpu)
+{
+    if (atomic_load(&vcpu->nmi) && atomic_exchange(&vcpu->nmi, 0)) {
+        emu_kvm_control(vcpu->fd, KVM_NMI, 0);
+        vcpu->halted = 0;
+    }
+    if (vcpu->irqchip)
+        return -1;
+    int level = atomic_load(&vcpu->intr);
+    if (level == 0) {
+        vcpu->run->request_interrupt_window = 0;
+        return -1;
+    }
+    if (!vcpu->run->ready_for_interrupt_injection) {
+        vcpu->run->request_interrupt_window = 1;
+        return -1;
+    }
+    /* Withdrawn or replaced in between: the next turn sees that. */
+    if (!atomic_compare_exchange_strong(&vcpu->intr, &level, 0))
+        return -1;
+    struct kvm_interrupt interrupt = {.irq = (uint32_t)(level - 1)};
+    vcpu->run->request_interrupt_window = 0;
+    vcpu->run->ready_for_interrupt_injection = 0;
+    if (emu_kvm_ioctl(vcpu->fd, KVM_INTERRUPT, &interrupt) < 0)
+        return -1;
+    vcpu->halted = 0;
+    return level - 1;
+}
+
+/* One KVM_RUN.  0 or the errno. */
+static int enter(emu_kvm_vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+    if (vcpu->regs_dirty) {
+        if (vcpu->sync) {
+            run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+        } else {
+            int status = emu_kvm_ioctl(vcpu->fd, KVM_SET_REGS, vcpu->regs);
+            if (status < 0)
+                return -status;
+        }
+        vcpu->regs_dirty = 0;
+    }
+    vcpu->pending = 0;
+    int result = ioctl(vcpu->fd, KVM_RUN, 0);
+    vcpu->regs_valid = vcpu->sync != 0;
+    vcpu->counts.exits++;
+    return result < 0 ? errno : 0;
+}
+
+static int serve(emu_kvm_vcpu *vcpu)
+{
+    int status = EMU_OK;
+    if (vcpu->run->exit_reason == KVM_EXIT_IO) {
+        vcpu->counts.io++;
+        vcpu->pending = 1;
+        status = serve_io(vcpu);
+    } else if (vcpu->run->exit_reason == KVM_EXIT_MMIO) {
+        vcpu->counts.mmio++;
+        vcpu->pending = 1;
+        status = serve_mmio(vcpu);
+    }
+    return status;
+}
+
+int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu)
+{
+    while (vcpu->pending) {
+        __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        int error = enter(vcpu);
+        __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        if (atomic_load(&vcpu->asks) != 0)
+            __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        if (error == EINTR)
+            return EMU_OK;
+        if (error != 0)
+            return -error;
+        /* A wide access comes in several parts. */
+        if (serve(vcpu) == EMU_RAISED)
+            return EMU_RAISED;
+    }
+    return EMU_OK;
+}
+
+/* Whether a halted CPU wakes. */
+static int wakes(emu_kvm_vcpu *vcpu)
+{
+    if (atomic_load(&vcpu->nmi))
+        return 1;
+    if (atomic_load(&vcpu->intr) == 0 || load_regs(vcpu) < 0 || !(vcpu->regs->rflags & RFLAGS_IF))
+        return 0;
+    vcpu->run->ready_for_interrupt_injection = 1;
+    return 1;
+}
+
+static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
+{
+    struct kvm_run *run = vcpu->run;
+    for (;;) {
+        if (atomic_load(&vcpu->asks) != 0 && (take_asks(vcpu) & ASK_KICK)) {
+            out->code = EMU_KVM_KICK;
+            return EMU_EXIT_KICKED;
+        }
+        if (vcpu->halted && !wakes(vcpu))
+            return EMU_EXIT_HALT;
+        int taken = deliver(vcpu);
+        if (taken >= 0 && vcpu->tell_taken) {
+            out->code = EMU_KVM_TAKEN;
+            out->address = (uint64_t)taken;
+            return EMU_EXIT_KICKED;
+        }
+        int error = enter(vcpu);
+        if (error == EAGAIN)
+            continue;
+        if (error == EINTR) {
+            vcpu->counts.signals++;
+            unsigned asked = take_asks(vcpu);
+            out->code = asked & ASK_KICK ? EMU_KVM_KICK : asked ? EMU_KVM_ATTENTION : EMU_KVM_SIGNAL;
+            return EMU_EXIT_KICKED;
+        }
+        if (error != 0)
+            return run_failed(vcpu, out, error);
+        if (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO) {
+            if (serve(vcpu) == EMU_RAISED)
+                return EMU_EXIT_RAISED;
+        } else {
+            int kind = emu_kvm_explain(run, out);
+            if (kind == EMU_EXIT_HALT)
+                vcpu->halted = 1;
+            else if (kind != 0)
+                return kind;
+        }
+        if (budget != 0 && --budget == 0) {
+            int status = emu_kvm_vcpu_settle(vcpu);
+            if (status < 0)
+                return run_failed(vcpu, out, -status);
+            return status == EMU_RAISED ? EMU_EXIT_RAISED : EMU_EXIT_BUDGET;
+        }
+    }
+}
+
+int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
+{
+    static _Thread_local int unblocked;
+    if (!unblocked) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, emu_kvm_signal());
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        unblocked = 1;
+    }
+    memset(out, 0, sizeof *out);
+    atomic_store(&vcpu->tid, thread_id());
+    int kind = run_loop(vcpu, budget, out);
+    atomic_store(&vcpu->tid, 0);
+    return stop(vcpu, out, kind);
+}
+
+#else
+
+void emu_kvm_gsi(void *opaque, uint32_t number, int level) {}
+int emu_kvm_msi(const emu_kvm_chip *chip, uint64_t address, uint32_t data) { return -ENOSYS; }
+int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, int irqchip,
+                      emu_space *memory, emu_space *ports, emu_kvm_vcpu **out)
+{
+    return -ENOSYS;
+}
+void emu_kvm_vcpu_close(emu_kvm_vcpu *vcpu) {}
+int emu_kvm_vcpu_fd(const emu_kvm_vcpu *vcpu) { return -ENOSYS; }
+int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
+{
+    memset(out, 0, sizeof *out);
+    return out->kind = EMU_EXIT_FAULT;
+}
+void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) {}
+void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level) {}
+void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) {}
+int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
+int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out) { return -ENOSYS; }
+int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs) { return -ENOSYS; }
+int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out) { return -ENOSYS; }
+int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs) { return -ENOSYS; }
+int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
+int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu) { return 0; }
+void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) {}
+void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out) { memset(out, 0, sizeof *out); }
+int emu_kvm_explain(const void *run, emu_exit *out)
+{
+    memset(out, 0, sizeof *out);
+    return out->kind = EMU_EXIT_FAULT;
+}
+
+#endif
