@@ -28,33 +28,56 @@ MOST = 256  # entries; the kernel has had 80 since 4.0 and 256 since 5.12
 
 # Names are Linux's (/proc/cpuinfo), bit 0 first, "-" for a bit without a name here.
 _BITS = {
-    (1, 0, "ecx"): "pni pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid sdbg fma cx16 xtpr pdcm - pcid dca"
-    " sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave osxsave avx f16c rdrand hypervisor",
-    (1, 0, "edx"): "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts acpi mmx"
-    " fxsr sse sse2 ss ht tm ia64 pbe",
-    (7, 0, "ebx"): "fsgsbase tsc_adjust sgx bmi1 hle avx2 fdp_excptn_only smep bmi2 erms invpcid rtm cqm zero_fcs_fds"
-    " mpx rdt_a avx512f avx512dq rdseed adx smap avx512ifma pcommit clflushopt clwb intel_pt avx512pf avx512er"
-    " avx512cd sha_ni avx512bw avx512vl",
-    (7, 0, "ecx"): "prefetchwt1 avx512vbmi umip pku ospke waitpkg avx512_vbmi2 shstk gfni vaes vpclmulqdq avx512_vnni"
-    " avx512_bitalg tme avx512_vpopcntdq - la57 - - - - - rdpid - bus_lock_detect cldemote - movdiri movdir64b"
-    " enqcmd sgx_lc pks",
-    (7, 0, "edx"): "- - avx512_4vnniw avx512_4fmaps fsrm uintr - - avx512_vp2intersect - md_clear - - - serialize - -"
-    " tsxldtrk pconfig arch_lbr ibt - amx_bf16 avx512_fp16 amx_tile amx_int8 spec_ctrl intel_stibp flush_l1d"
-    " arch_capabilities core_capabilities spec_ctrl_ssbd",
-    (7, 1, "eax"): "- - - - avx_vnni avx512_bf16 lass cmpccxadd - - fzrm fsrs fsrc - - - - fred lkgs wrmsrns - amx_fp16"
-    " hreset avx_ifma - - lam",
-    (0xD, 1, "eax"): "xsaveopt xsavec xgetbv1 xsaves",
-    (0x4000_0001, 0, "eax"): "kvmclock kvm_nopiodelay - kvmclock2 kvm_asyncpf kvm_steal_time kvm_pv_eoi kvm_pv_unhalt -"
-    " kvm_pv_tlb_flush kvm_asyncpf_vmexit kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield kvm_asyncpf_int"
-    " kvm_msi_ext_dest_id kvm_hc_map_gpa_range kvm_migration_control",
-    (0x8000_0001, 0, "ecx"): "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop"
-    " skinit wdt - lwp fma4 tce - nodeid_msr - tbm topoext perfctr_core perfctr_nb - bpext ptsc perfctr_llc mwaitx",
-    (0x8000_0001, 0, "edx"): "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm"
-    " 3dnowext 3dnow",
-    (0x8000_0008, 0, "ebx"): "clzero irperf xsaveerptr",
-}  # fmt: skip
+    (1, 0, "ecx"): (
+        "pni pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid sdbg fma cx16 xtpr pdcm - pcid"
+        " dca sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave osxsave avx f16c rdrand"
+        " hypervisor"
+    ),
+    (1, 0, "edx"): (
+        "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts"
+        " acpi mmx fxsr sse sse2 ss ht tm ia64 pbe"
+    ),
+    (7, 0, "ebx"): (
+        "fsgsbase tsc_adjust sgx bmi1 hle avx2 fdp_excptn_only smep bmi2 erms invpcid rtm cqm"
+        " zero_fcs_fds mpx rdt_a avx512f avx512dq rdseed adx smap avx512ifma pcommit clflushopt clwb"
+        " intel_pt avx512pf avx512er avx512cd sha_ni avx512bw avx512vl"
+    ),
+    (7, 0, "ecx"): (
+        "prefetchwt1 avx512vbmi umip pku ospke waitpkg avx512_vbmi2 shstk gfni vaes vpclmulqdq"
+        " avx512_vnni avx512_bitalg tme avx512_vpopcntdq - la57 - - - - - rdpid - bus_lock_detect"
+        " cldemote - movdiri movdir64b enqcmd sgx_lc pks"
+    ),
+    (7, 0, "edx"): (
+        "- - avx512_4vnniw avx512_4fmaps fsrm uintr - - avx512_vp2intersect - md_clear - - -"
+        " serialize - - tsxldtrk pconfig arch_lbr ibt - amx_bf16 avx512_fp16 amx_tile amx_int8"
+        " spec_ctrl intel_stibp flush_l1d arch_capabilities core_capabilities spec_ctrl_ssbd"
+    ),
+    (7, 1, "eax"): (
+        "- - - - avx_vnni avx512_bf16 lass cmpccxadd - - fzrm fsrs fsrc - - - - fred lkgs wrmsrns -"
+        " amx_fp16 hreset avx_ifma - - lam"
+    ),
+    (0xD, 1, "eax"): ("xsaveopt xsavec xgetbv1 xsaves"),
+    (0x4000_0001, 0, "eax"): (
+        "kvmclock kvm_nopiodelay - kvmclock2 kvm_asyncpf kvm_steal_time kvm_pv_eoi kvm_pv_unhalt -"
+        " kvm_pv_tlb_flush kvm_asyncpf_vmexit kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield"
+        " kvm_asyncpf_int kvm_msi_ext_dest_id kvm_hc_map_gpa_range kvm_migration_control"
+    ),
+    (0x8000_0001, 0, "ecx"): (
+        "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop"
+        " skinit wdt - lwp fma4 tce - nodeid_msr - tbm topoext perfctr_core perfctr_nb - bpext ptsc"
+        " perfctr_llc mwaitx"
+    ),
+    (0x8000_0001, 0, "edx"): (
+        "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm"
+        " 3dnowext 3dnow"
+    ),
+    (0x8000_0008, 0, "ebx"): ("clzero irperf xsaveerptr"),
+}
 
-HIDDEN = ("vmx", "smx", "svm", "monitor", "mwaitx", "pdcm", "perfctr_core", "perfctr_nb", "perfctr_llc", "ht", "ibs")
+HIDDEN = (
+    *("vmx", "smx", "svm", "monitor", "mwaitx", "ht"),
+    *("pdcm", "perfctr_core", "perfctr_nb", "perfctr_llc", "ibs"),
+)
 NEEDS_LAPIC = ("tsc_deadline_timer", "x2apic", "extapic")
 # Where kernel mode is emulated: what the emulator lacks, and hypercalls, which never return there.
 NOT_EMULATED = (
@@ -94,7 +117,9 @@ def read(fd: int, request: int) -> Leaves:
     buffer = bytearray(HEADER.size + MOST * ENTRY.size)
     HEADER.pack_into(buffer, 0, MOST, 0)
     checked(
-        lib.emu_kvm_ioctl(fd, request, ffi.from_buffer(buffer)), "list the CPU's features", "update the host's kernel"
+        lib.emu_kvm_ioctl(fd, request, ffi.from_buffer(buffer)),
+        "list the CPU's features",
+        "update the host's kernel",
     )
     count = min(HEADER.unpack_from(buffer)[0], MOST)
     leaves: Leaves = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 from accel.errors import AccelError, Unavailable
 from accel.native import lib
@@ -74,19 +75,18 @@ def _open_failure(path: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return (
             f"{path} is not there; load the module (modprobe kvm_intel or kvm_amd), switch virtualization on"
-            " in the firmware, or pass the device into the container; --accel tcg runs without it"
+            " in the firmware, or pass the device into the container"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"{path} may not be opened by this user; join its group (usermod -aG kvm $USER, then log in"
-            " again), or use --accel tcg"
+            f"{path} may not be opened by this user; join its group: usermod -aG kvm $USER, then log in again"
         )
     if error.errno in (errno.ENODEV, errno.ENXIO):
         return (
             f"{path} has no driver behind it; load kvm_intel or kvm_amd and see the kernel log for why it"
-            " refuses this CPU, or use --accel tcg"
+            " refuses this CPU"
         )
-    return f"{path} cannot be opened ({os.strerror(error.errno or 0)}); use --accel tcg"
+    return f"{path} cannot be opened ({os.strerror(error.errno or 0)}); check it with: ls -l {path}"
 
 
 def check_device(fd: int, path: str) -> None:
@@ -96,17 +96,13 @@ def check_device(fd: int, path: str) -> None:
         reason = errno.errorcode.get(-version, str(-version))
         raise Unavailable(
             f"{path} does not answer as KVM ({reason}): another device, or a sandbox without KVM, stands"
-            " there; give the real device, or use --accel tcg"
+            " there; give the real device"
         )
     if version != API_VERSION:
-        raise Unavailable(
-            f"{path} speaks KVM API {version}, not {API_VERSION}; update the host's kernel, or use --accel tcg"
-        )
+        raise Unavailable(f"{path} speaks KVM API {version}, not {API_VERSION}; update the host's kernel")
     missing = [name for capability, name in REQUIRED.items() if not extension(fd, capability)]
     if missing:
-        raise Unavailable(
-            f"{path} lacks {', '.join(missing)}; update the host's kernel (4.12 or newer), or use --accel tcg"
-        )
+        raise Unavailable(f"{path} lacks {', '.join(missing)}; update the host's kernel (4.12 or newer)")
 
 
 def checked(result: int, doing: str, remedy: str) -> int:
@@ -126,6 +122,6 @@ def emulates_cpl0() -> bool:
 
     So does kvm_pvm, which needs no hardware virtualization; kvm_intel and kvm_amd do not.
     """
-    return os.path.isdir("/sys/module/kvm_pvm") and not (
-        os.path.isdir("/sys/module/kvm_intel") or os.path.isdir("/sys/module/kvm_amd")
+    return Path("/sys/module/kvm_pvm").is_dir() and not (
+        Path("/sys/module/kvm_intel").is_dir() or Path("/sys/module/kvm_amd").is_dir()
     )

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.kvm.vm import KvmAccelerator
 
+
 class KvmVcpu:
     """A vCPU of KVM; made by KvmAccelerator.vcpu().
 
@@ -88,7 +89,7 @@ class KvmVcpu:
             kind = lib.emu_kvm_vcpu_run(self.pointer, left, out)
             if kind == lib.EMU_EXIT_RAISED:
                 self._reraise()
-                raise AccelError("a device's hook stopped the vCPU without an exception; it returned EMU_RAISED")
+                raise AccelError("a native device stopped the vCPU (EMU_RAISED) and left no exception")
             if kind != lib.EMU_EXIT_KICKED:
                 break
             if out.code == lib.EMU_KVM_TAKEN:

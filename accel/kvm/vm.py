@@ -18,10 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isa.arch import Arch
-
     from accel.kvm.irqchip import KernelIrqchip
     from accel.memory import AddressSpace, Range
+    from isa.arch import Arch
 
 # Four pages that Intel CPUs without "unrestricted guest" need below 4 GiB, outside the guest's map: one for
 # an identity page table, three for a task state segment.  The first place tried is below the firmware's.
@@ -85,10 +84,14 @@ class KvmAccelerator:
         debug = bool(extension(self.fd, device.CAP_SET_GUEST_DEBUG))
         notes = []
         if device.emulates_cpl0():
-            notes.append("kernel-mode code of the guest is emulated by this host's KVM, instruction by instruction")
+            notes.append(
+                "kernel-mode code of the guest is emulated by this host's KVM, instruction by instruction"
+            )
         self.caps = Caps(
             "kvm",
-            max_vcpus=extension(self.fd, device.CAP_MAX_VCPUS) or extension(self.fd, device.CAP_NR_VCPUS) or 4,
+            max_vcpus=extension(self.fd, device.CAP_MAX_VCPUS)
+            or extension(self.fd, device.CAP_NR_VCPUS)
+            or 4,
             irqchips=("pc",) if extension(self.fd, device.CAP_IRQCHIP) else (),
             single_step=debug,
             breakpoints=debug,
@@ -202,4 +205,6 @@ def hidden_base(flat: list[Range]) -> int:
         end = base + HIDDEN_PAGES * PAGE
         if all(piece.base >= end or piece.base + piece.size <= base for piece in flat):
             return base
-    raise AccelError("the memory map leaves no four free pages below 4 GiB, which KVM needs; give it less RAM there")
+    raise AccelError(
+        "the memory map leaves no four free pages below 4 GiB, which KVM needs; give it less RAM there"
+    )

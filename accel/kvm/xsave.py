@@ -148,7 +148,9 @@ class Xsave:
         """The registers that make up the state: everything once, vectors in the widest form in use."""
         yield from ("fctrl", "fstat", "ftag", "fop", "fioff", "fiseg", "fooff", "foseg", "mxcsr")
         yield from (f"st{n}" for n in range(8))
-        wide = "zmm" if self._in_use(ZMM_HIGH) and ZMM_HIGH in self.places else "ymm" if self._in_use(AVX) else "xmm"
+        wide = "ymm" if self._in_use(AVX) else "xmm"
+        if self._in_use(ZMM_HIGH) and ZMM_HIGH in self.places:
+            wide = "zmm"
         yield from (f"{wide}{n}" for n in range(16))
         if ZMM_16 in self.places and self._in_use(ZMM_16):
             yield from (f"zmm{n}" for n in range(16, 32))

@@ -347,7 +347,7 @@ static int explain_internal(const struct kvm_run *run, emu_exit *out)
             out->nbytes = size > 15 ? 15 : size;
             memcpy(out->bytes, run->emulation_failure.insn_bytes, out->nbytes);
         }
-        say(out, EMU_EXIT_FAULT, "KVM cannot emulate the instruction; use --accel kvm:tcg or tcg");
+        say(out, EMU_EXIT_FAULT, "KVM cannot emulate this instruction; use --accel kvm:tcg or tcg");
     } else if (suberror < sizeof causes / sizeof causes[0] && causes[suberror] != NULL) {
         snprintf(out->text, sizeof out->text, "KVM: %s", causes[suberror]);
     } else {

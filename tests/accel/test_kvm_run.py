@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -22,8 +23,6 @@ CODE = 0x7000
 
 
 def why_not() -> str:
-    import os
-
     try:
         os.close(open_device())
     except Unavailable as error:
@@ -88,18 +87,11 @@ def test_ports_of_every_width_reach_the_hook_with_their_width(guest: Guest) -> N
         seen.append(("out", offset, width, value))
 
     guest.ports.add_io("device", 0x500, 16).ops(read, write)
-    # mov dx,0x500; in eax,dx; out dx,eax; in ax,dx; inc dx; inc dx; out dx,ax; inc dx; in al,dx; out dx,al; hlt
+    # mov dx,0x500; in eax,dx; out dx,eax; in ax,dx; inc dx; inc dx; out dx,ax; inc dx; in al,dx;
+    # out dx,al; hlt
     vcpu = guest.start("ba0005 66ed 66ef ed 42 42 ef 42 ec ee f4")
     assert vcpu.run().kind == ExitKind.HALT
     assert seen == [
-        ("in", 0, 4, 0),
-        ("out", 0, 4, 0x8877_6655),
-        ("in", 0, 2, 0),
-        ("out", 2, 2, 0x6655),
-        ("in", 2, 1, 0),
-        ("in", 3, 1, 0),
-        ("out", 3, 1, 0x55),
-    ] or seen == [
         ("in", 0, 4, 0),
         ("out", 0, 4, 0x8877_6655),
         ("in", 0, 2, 0),
@@ -246,8 +238,7 @@ def test_a_host_signal_gets_through_to_python(guest: Guest) -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Interrupted):
-            while True:
-                vcpu.run()
+            vcpu.run()
     finally:
         signal.signal(signal.SIGALRM, old)
 
@@ -285,10 +276,11 @@ def test_a_halted_cpu_stays_halted_until_an_interrupt_comes(guest: Guest) -> Non
 def test_an_interrupt_waits_until_the_guest_allows_it(guest: Guest) -> None:
     order: list[int] = []
     guest.ports.add_io("debug", 0x402, 1).ops(None, lambda offset, width, value: order.append(value))
-    # mov dx,0x402; mov al,1; out dx,al; mov al,2; out dx,al; sti; nop; mov al,3; out dx,al; cli; hlt
-    vcpu = guest.start("ba0204 b001 ee b002 ee fb 90 b003 ee fa f4")
-    # handler: mov al,9; out dx,al; iret
-    guest.memory.load(0x7100, bytes.fromhex("b009 ee cf"))
+    # mov dx,0x402; xor bl,bl; mov al,1; out dx,al; mov al,2; out dx,al; sti; wait: test bl,bl; jz wait;
+    # mov al,3; out dx,al; cli; hlt
+    vcpu = guest.start("ba0204 30db b001 ee b002 ee fb 84db 74fc b003 ee fa f4")
+    # handler: mov al,9; out dx,al; inc bl; iret
+    guest.memory.load(0x7100, bytes.fromhex("b009 ee fec3 cf"))
     guest.memory.load(4 * 0x30, bytes.fromhex("00710000"))
     vcpu.interrupt(0, 0x30 + 1)
     assert vcpu.run().kind == ExitKind.HALT
@@ -322,8 +314,9 @@ def test_an_nmi_comes_even_with_interrupts_off(guest: Guest) -> None:
 
 
 def test_a_triple_fault_is_a_shutdown(guest: Guest) -> None:
-    # lidt [0x7100] (zeros: limit 0); int3
-    vcpu = guest.start("0f011e0071 cd03")
+    # ud2 in 32-bit protected mode, with an IDT of no entries
+    vcpu = guest.start("0f0b")
+    vcpu.set(cr0=0x6000_0011, cs_limit=0xFFFF_FFFF, cs_attr=0xC09B, idtr_base=0, idtr_limit=0)
     assert vcpu.run().kind == ExitKind.SHUTDOWN
 
 
