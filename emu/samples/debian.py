@@ -2,17 +2,21 @@
 
 apt gets a state of its own, so neither root nor a change of the host is needed, and checks every file against
 the hashes that Debian signed.  Nothing is installed: packages are only unpacked.
+
+    python -m emu.samples.debian [--closure] PACKAGE ARCHITECTURE        prints the folder
 """
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from accel.errors import Unavailable
 
+_ABOUT = "Unpacks a Debian package of any architecture into emu's cache and prints the folder."
 # Seconds after which a network that does not answer is given up.
-_UPDATE, _DOWNLOAD = 60, 120
+_UPDATE, _DOWNLOAD = 60, 300
 
 
 def cache() -> Path:
@@ -20,17 +24,18 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emu"
 
 
-def unpacked(package: str, architecture: str) -> Path:
+def unpacked(package: str, architecture: str, *, closure: bool = False) -> Path:
     """The folder that `package` of Debian's `architecture` is unpacked in; fetches it if it is not there.
 
+    closure: with all it depends on, so that the folder can be a sysroot.
     Raises Unavailable, with the reason, where apt is missing, nothing can be reached, or the host's package
     sources do not have it.
     """
-    folder = cache() / "debian" / architecture / package
+    folder = place(package, architecture, closure=closure)
     if folder.is_dir():
         return folder
     try:
-        _fetch(package, architecture, folder)
+        _fetch(package, architecture, folder, closure)
     except subprocess.TimeoutExpired as error:
         reason = f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
     except subprocess.CalledProcessError as error:
@@ -44,7 +49,12 @@ def unpacked(package: str, architecture: str) -> Path:
     raise Unavailable(f"{package}:{architecture} cannot be fetched: {reason}")
 
 
-def _fetch(package: str, architecture: str, folder: Path) -> None:
+def place(package: str, architecture: str, *, closure: bool = False) -> Path:
+    """Where unpacked() puts a package."""
+    return cache() / "debian" / architecture / (f"{package}+closure" if closure else package)
+
+
+def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     state = folder.parent / ".apt"
     for name in ("lists", "cache"):
@@ -65,9 +75,18 @@ def _fetch(package: str, architecture: str, folder: Path) -> None:
     ]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as made:
         _run([*apt, "update"], made, _UPDATE)
-        _run([*apt, "download", package], made, _DOWNLOAD)
-        (archive,) = Path(made).glob("*.deb")
-        _run(["dpkg-deb", "-x", str(archive), "files"], made, _DOWNLOAD)
+        if closure:
+            (Path(made) / "partial").mkdir()
+            words = ["install", "--download-only", "-y", "--no-install-recommends"]
+            _run(
+                [*apt, f"-oDir::Cache::archives={made}", "-oDebug::NoLocking=1", *words, package],
+                made,
+                _DOWNLOAD,
+            )
+        else:
+            _run([*apt, "download", package], made, _DOWNLOAD)
+        for archive in sorted(Path(made).glob("*.deb")):
+            _run(["dpkg-deb", "-x", str(archive), "files"], made, _DOWNLOAD)
         try:
             (Path(made) / "files").rename(folder)
         except OSError:
@@ -81,3 +100,26 @@ def _run(command: list[str], folder: str, seconds: int) -> None:
     subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=seconds
     )
+
+
+def main() -> int:
+    """The command line in this module's first lines."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m emu.samples.debian", description="Unpacks a Debian package."
+    )
+    parser.add_argument("--closure", action="store_true", help="with all it depends on, as a sysroot")
+    parser.add_argument("package")
+    parser.add_argument("architecture", help="Debian's name: arm64, armhf, amd64 ...")
+    words = parser.parse_args()
+    try:
+        print(unpacked(words.package, words.architecture, closure=words.closure))
+    except Unavailable as error:
+        print(f"emu: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
