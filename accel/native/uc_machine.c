@@ -285,11 +285,37 @@ static void unmap(emu_uc_machine *m, struct piece *piece)
     free(piece);
 }
 
+/*
+ * The library cuts accesses of 8 bytes into halves, because uc_mmio_map leaves
+ * impl.max_access_size of the new region at 0, which stands for 4.
+ */
+static void widen(emu_uc_machine *m, const struct piece *piece, uint32_t before)
+{
+    const uint8_t *uc = (const uint8_t *)m->uc;
+    uint8_t *const *blocks = load_pointer(uc + UC_BLOCKS);
+    uint32_t count = load32(uc + UC_BLOCK_COUNT);
+    if (blocks == NULL || count != before + 1)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *ops = load_pointer(blocks[i] + REGION_OPS), *opaque = load_pointer(blocks[i] + REGION_OPAQUE);
+        if (ops == NULL || opaque == NULL || ops != opaque + MMIO_OPS)
+            continue;
+        if (load_pointer(opaque) == (void *)on_read && load_pointer(opaque + 8) == piece &&
+            load32(ops + OPS_IMPL_MAX) == 0)
+            store32(ops + OPS_IMPL_MAX, 8);
+    }
+}
+
 static uc_err map(emu_uc_machine *m, struct piece *piece)
 {
     piece->machine = m;
-    if (piece->host == NULL)
-        return uc_mmio_map(m->uc, piece->base, piece->size, on_read, piece, on_write, piece);
+    if (piece->host == NULL) {
+        uint32_t before = is_private(m) ? load32((const uint8_t *)m->uc + UC_BLOCK_COUNT) : 0;
+        uc_err error = uc_mmio_map(m->uc, piece->base, piece->size, on_read, piece, on_write, piece);
+        if (error == UC_ERR_OK && is_private(m))
+            widen(m, piece, before);
+        return error;
+    }
     uint32_t rights = piece->readonly ? UC_PROT_READ | UC_PROT_EXEC : UC_PROT_ALL;
     uc_err error = uc_mem_map_ptr(m->uc, piece->base, piece->size, rights, piece->host);
     if (error == UC_ERR_OK && piece->readonly)
@@ -407,6 +433,13 @@ static void keep_bytes(emu_uc_machine *m, emu_exit *exit)
         exit->nbytes = 8;
 }
 
+static bool has_work(emu_uc_machine *m)
+{
+    bool (*ask)(void *);
+    memcpy(&ask, m->class + CLASS_HAS_WORK, sizeof ask);
+    return ask(m->cpu);
+}
+
 int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
 {
     memset(exit, 0, sizeof *exit);
@@ -443,10 +476,11 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         }
         if (m->isa->deliver != NULL)
             m->isa->deliver(m);
-        if (m->halted) {
+        if (m->halted && !has_work(m)) {
             exit->kind = EMU_EXIT_HALT;
             break;
         }
+        m->halted = false;
         m->stop = false;
         uint64_t begin = emu_uc_pc(m);
         if (m->isa->isa == EMU_ISA_ARM) {
@@ -465,8 +499,12 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             snprintf(exit->text, sizeof exit->text, "%s", uc_strerror(error));
             break;
         }
-        if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 : atomic_load(&m->doorbell) == 0)
+        if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 : atomic_load(&m->doorbell) == 0) {
             exit->kind = EMU_EXIT_HALT;
+            m->halted = m->isa->may_sleep;
+        } else if (m->isa->shut_down != NULL && m->isa->shut_down(m)) {
+            exit->kind = EMU_EXIT_SHUTDOWN;
+        }
     }
     m->exit = NULL;
     exit->pc = emu_uc_pc(m);

@@ -20,6 +20,12 @@ enum layout {
     UC_INVALID_ERROR = 0x590,  /* int */
     UC_NO_EXIT_REQUEST = 0x7f2, /* bool: no exit check after every load and store */
     UC_INIT_DONE = 0x7f3,      /* bool, the byte behind it */
+    UC_BLOCKS = 0x7a8,         /* MemoryRegion **, one for each mapping */
+    UC_BLOCK_COUNT = 0x7b0,    /* uint32_t */
+    REGION_OPS = 0x10,         /* MemoryRegion: MemoryRegionOps * */
+    REGION_OPAQUE = 0x18,      /* of uc_mmio_map: read, its data, write, its data, MemoryRegionOps */
+    MMIO_OPS = 0x20,
+    OPS_IMPL_MAX = 0x44,       /* MemoryRegionOps: uint32_t */
     CPU_INTERRUPT_REQUEST = 0x1c, /* CPUState: uint32_t */
     CPU_ENV = 0x128,           /* CPUArchState * */
     CPU_ICOUNT = 0x130,        /* pointer to {uint16_t low, high} */
@@ -28,6 +34,7 @@ enum layout {
     CPU_EXCEPTION = 0x81a0,    /* int32_t */
     CPU_UC = 0x81a8,           /* uc_struct * */
     CPU_CLASS = 0x81b0,        /* CPUClass * */
+    CLASS_HAS_WORK = 0x08,     /* bool (*)(CPUState *) */
     CLASS_DO_INTERRUPT = 0x10, /* void (*)(CPUState *) */
     CLASS_EXEC_INTERRUPT = 0x90, /* bool (*)(CPUState *, int request) */
 };
@@ -63,6 +70,9 @@ struct isa {
     exec_interrupt_fn interrupt;
     /* Public path only: delivers what the lines ask for, between runs. */
     void (*deliver)(emu_uc_machine *m);
+    bool may_sleep; /* a halted CPU stays so until an interrupt that it takes (HLT; WFI is a hint) */
+    /* Whether the CPU has shut itself down (triple fault); NULL: it cannot. */
+    bool (*shut_down)(emu_uc_machine *m);
     /* Registers that are not one uc_reg_ call; -1: there is none. */
     int (*access)(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write);
 };

@@ -66,12 +66,12 @@ def _x86_64() -> dict[str, Place]:
     places: dict[str, Place] = {name: (n,) for name, n in zip(names, numbers, strict=True)}
     places.update({f"r{n}": (106 + n - 8,) for n in range(8, 16)})
     places.update({f"xmm{n}": (122 + n,) for n in range(16)})
-    places.update({f"cr{n}": (50 + n,) for n in (0, 2, 3, 4, 8)})
+    places.update({f"cr{n}": (STATUS, 50 + n) for n in (0, 2, 3, 4, 8)})
     places.update({f"dr{n}": (66 + n,) for n in (0, 1, 2, 3, 6, 7)})
     places.update({f"st{n}": (82 + n,) for n in range(8)})
     places.update(
         {
-            "eflags": (253,),
+            "eflags": (STATUS, 253),
             "fctrl": (246,),
             "fstat": (31,),
             "ftag": (247,),
@@ -85,6 +85,14 @@ def _x86_64() -> dict[str, Place]:
             "gs_base": (251,),
         }
     )
+    # A segment's parts: selector, base, limit in bytes, access rights (Intel SDM vol. 3, table 25-2).
+    for n, name in enumerate(["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"]):
+        places[name] = (SEGMENT, n, 0)
+        for part, suffix in enumerate(["base", "limit", "attr"], 1):
+            places.setdefault(f"{name}_{suffix}", (SEGMENT, n, part))
+    for n, name in enumerate(["gdtr", "idtr"]):
+        places[f"{name}_base"] = (DESCRIPTORS, n, 1)
+        places[f"{name}_limit"] = (DESCRIPTORS, n, 2)
     return places
 
 

@@ -97,13 +97,17 @@ class UnicornVcpu:
     def _place(self, name: str) -> tuple[Any, int]:
         known = self._registers.get(name)
         if known is None:
-            arch = self._accelerator.arch
+            places = self._accelerator.places()
+            width = 64
             try:
-                register = arch.register(name)
-                place = self._accelerator.places()[register.name]
+                register = self._accelerator.arch.register(name)
+                place = places[register.name]
+                width = register.width
             except LookupError:
-                raise KeyError(name) from None
-            known = (ffi.new("emu_uc_reg *", {"id": place[0], "code": list(place[1:])}), register.width)
+                if name not in places:  # a part of a segment, which isa does not list
+                    raise KeyError(name) from None
+                place = places[name]
+            known = (ffi.new("emu_uc_reg *", {"id": place[0], "code": list(place[1:])}), width)
             self._registers[name] = known
         return known
 
