@@ -1,0 +1,1 @@
+"""The host's end of devices: what a guest's character stream, and later its disk and network, end at."""

@@ -1,0 +1,183 @@
+"""Files, pseudo-terminals and sockets as the host end of a serial line."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import stat
+import tty
+from pathlib import Path
+
+from emu.backends.chardev import LIMIT, Chardev, ChardevError, DescriptorChardev
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.loop import Loop
+
+
+def open_file(path: str) -> Chardev:
+    """Output into a file, made anew; no input.  Raises ChardevError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise ChardevError(f"file {path} for a serial line cannot be written: {error.strerror}") from None
+    return DescriptorChardev(-1, fd)
+
+
+class PtyChardev(DescriptorChardev):
+    """A pseudo-terminal; `path` is where a terminal program opens the other end.
+
+    Nobody need be there: of what is not read the latest LIMIT bytes are kept.
+    """
+
+    def __init__(self) -> None:
+        master, slave = pty.openpty()
+        # The other end stays open: without it, reading ours fails until somebody comes.
+        self._slave = slave
+        tty.setraw(slave)
+        self.path = os.ttyname(slave)
+        super().__init__(master, master)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.full:
+            with self._lock:
+                del self._waiting[: -LIMIT // 2]
+                self.full = False
+
+    def close(self) -> None:
+        super().close()
+        if self._slave >= 0:
+            os.close(self._slave)
+            self._slave = -1
+
+
+def open_pty() -> PtyChardev:
+    """A new pseudo-terminal."""
+    return PtyChardev()
+
+
+class SocketChardev(DescriptorChardev):
+    """One connection at a time; what is written while there is none is lost, as on a line nobody listens to.
+
+    listener: where connections come from; None for a connection that stands already.
+    """
+
+    def __init__(self, connection: socket.socket | None, listener: socket.socket | None, path: str) -> None:
+        super().__init__(-1, -1)
+        self.path = path
+        self._listener = listener
+        self._socket_path = ""
+        if listener is not None:
+            listener.setblocking(False)
+            if listener.family == socket.AF_UNIX:
+                self._socket_path = path
+        if connection is not None:
+            self._take(connection)
+
+    def open(self, loop: Loop) -> None:
+        super().open(loop)
+        self._listen()
+
+    def close(self) -> None:
+        if self._listener is not None:
+            if self._loop is not None:
+                self._loop.watch(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        super().close()
+        if self._socket_path:
+            try:
+                Path(self._socket_path).unlink()
+            except OSError:
+                pass  # somebody tidied it up before us
+            self._socket_path = ""
+
+    def hung_up(self) -> None:
+        if self._loop is not None and self.read_fd >= 0:
+            self._loop.watch(self.read_fd)
+        with self._lock:
+            fd, self.read_fd, self.write_fd = self.read_fd, -1, -1
+            self._waiting.clear()
+        if fd >= 0:
+            os.close(fd)
+        self._watching = self._blocked = False
+        self._unheld()
+        self._listen()
+
+    def _take(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fd = connection.detach()
+        with self._lock:
+            self.read_fd = self.write_fd = fd
+
+    def _listen(self) -> None:
+        if self._loop is not None and self._listener is not None:
+            self._loop.watch(self._listener.fileno(), read=self._accept)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        assert self._loop is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # it went away again before we came
+        self._loop.watch(self._listener.fileno())
+        self._take(connection)
+        self._watch()
+
+
+def open_socket(kind: str, words: str) -> SocketChardev:
+    """A socket: PATH or HOST:PORT, with ",server" to wait for connections.  Raises ChardevError.
+
+    TCP is for this host alone: a serial line asks nobody for a password.
+    """
+    address, _, mode = words.partition(",")
+    if mode not in ("", "server"):
+        raise ChardevError(f"{kind}:{words}: there is no {mode!r}; the only word after the comma is server")
+    target: str | tuple[str, int]
+    if kind == "unix":
+        family, target = socket.AF_UNIX, address
+    else:
+        host, colon, port = address.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ChardevError(f"tcp:{words} is no address; use tcp:127.0.0.1:PORT")
+        if host not in ("localhost", "127.0.0.1"):
+            raise ChardevError(f"tcp:{words}: only this host may use a serial line; use tcp:127.0.0.1:{port}")
+        family, target = socket.AF_INET, ("127.0.0.1", int(port))
+    end = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if not mode:
+            end.connect(target)
+            return SocketChardev(end, None, address)
+        if kind == "unix":
+            _tidy(address)
+        else:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        end.bind(target)
+        end.listen(1)
+    except OSError as error:
+        end.close()
+        cause = error.strerror or str(error)
+        doing = "listen at" if mode else "connect to"
+        remedy = "choose another" if mode else "start what listens there first, or add ,server"
+        raise ChardevError(f"cannot {doing} {kind}:{address}: {cause}; {remedy}") from None
+    if kind == "tcp":
+        address = "{}:{}".format(*end.getsockname()[:2])
+    return SocketChardev(None, end, address)
+
+
+def _tidy(path: str) -> None:
+    """Removes a socket that a process left behind; one that somebody listens at stays."""
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink()
+    except OSError:
+        pass  # nothing there, or bind() will say what is wrong

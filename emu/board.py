@@ -1,0 +1,124 @@
+"""Board: which parts a machine has, and where.
+
+A board is a class whose table says what stands at which address; it is the same under every accelerator.
+What a table cannot say (interrupt controllers, device trees, the state a CPU starts in) are methods.
+
+    class Little(Board):
+        arch = "riscv64"
+        ram_base = 0x8000_0000
+        parts = (Part("serial0", Uart16550, 0x1000_0000, irq=10, serial=0),)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, ClassVar
+
+from accel.errors import DeviceError
+from accel.irq import IrqLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.device import Device
+    from emu.machine import Cpu, Machine
+
+# Board and architecture: the module and class.  The first architecture of a board is its default.
+BOARDS = {
+    ("virt", "aarch64"): ("emu.boards.virt", "VirtAarch64"),
+    ("virt", "arm"): ("emu.boards.virt", "VirtArm"),
+    ("virt", "riscv64"): ("emu.boards.virt", "VirtRiscv64"),
+    ("microvm", "x86_64"): ("emu.boards.microvm", "Microvm"),
+}
+
+
+class Part:
+    """One line of a board's table.
+
+    device: makes the device (its class will do); base: its address; irq: the interrupt controller's input;
+    serial: which of the machine's serial lines it is the end of; ports: whether base is an x86 port.
+    """
+
+    __slots__ = ("base", "device", "irq", "name", "ports", "serial")
+
+    def __init__(
+        self,
+        name: str,
+        device: Callable[[], Device],
+        base: int,
+        *,
+        irq: int | None = None,
+        serial: int | None = None,
+        ports: bool = False,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.base = base
+        self.irq = irq
+        self.serial = serial
+        self.ports = ports
+
+
+class Board:
+    """Base of all boards.
+
+    ram_base: address of RAM; ram_limit: bytes of RAM the map has room for; default_ram: bytes if nobody says;
+    ports: whether it has x86's port space; parts: what stands where.
+    """
+
+    arch: ClassVar[str]
+    ram_base: ClassVar[int] = 0
+    ram_limit: ClassVar[int] = 1 << 36
+    default_ram: ClassVar[int] = 128 << 20
+    max_cpus: ClassVar[int] = 1
+    ports: ClassVar[bool] = False
+    parts: ClassVar[tuple[Part, ...]] = ()
+
+    def build(self, machine: Machine) -> None:
+        """Attaches the parts; called once, after memory(), interrupts() and the CPUs."""
+        for part in self.parts:
+            bus = machine.ports if part.ports else machine.bus
+            assert bus is not None
+            chardev = None if part.serial is None else machine.serial_line(part.serial)
+            bus.attach(part.name, part.device(), part.base, irq=part.irq, chardev=chardev)
+
+    def memory(self, machine: Machine) -> None:
+        """RAM, ROM and flash."""
+        machine.memory.add_ram("ram", self.ram_base, machine.ram)
+
+    def interrupts(self, machine: Machine) -> None:
+        """The interrupt controller, made before the parts; it may be the engine's."""
+
+    def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
+        """Connects the interrupt controller to a new CPU."""
+
+    def line(self, number: int) -> IrqLine:
+        """Input `number` of the interrupt controller."""
+        raise DeviceError(f"this board has no interrupt controller for line {number}; attach without irq")
+
+    def load(self, machine: Machine) -> None:
+        """Fills memory with firmware, kernel and tables: at start, and again at every reset."""
+
+    def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
+        """Sets what a vCPU starts with, besides its architectural reset state."""
+
+
+def open_board(name: str, arch: str | None) -> Board:
+    """The board of that name for an architecture (None: the board's first).  Raises DeviceError."""
+    known = [key for key in BOARDS if key[0] == name]
+    if not known:
+        names = ", ".join(dict.fromkeys(board for board, _ in BOARDS))
+        raise DeviceError(f"no board is called {name!r}; use {names}")
+    if arch is not None:
+        from isa.arch import UnknownArch, canonical
+
+        try:
+            arch = canonical(arch)
+        except UnknownArch as error:
+            raise DeviceError(str(error)) from None
+    key = known[0] if arch is None else (name, arch)
+    if key not in BOARDS:
+        raise DeviceError(f"board {name} is not made for {arch}; it is for {', '.join(a for _, a in known)}")
+    module, cls = BOARDS[key]
+    board: Board = getattr(import_module(module), cls)()
+    return board

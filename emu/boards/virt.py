@@ -1,0 +1,293 @@
+"""virt: a board that no hardware has, made for guests; aarch64, arm and riscv64.
+
+Its memory map is that of QEMU's boards of the same name (hw/arm/virt.c, hw/riscv/virt.c), so firmware and
+kernels built for those run here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from accel.errors import DeviceError
+from accel.irq import IrqLine
+from emu.board import Board, Part
+from emu.devices.clint import Clint
+from emu.devices.gicv2 import Gicv2
+from emu.devices.goldfish_rtc import GoldfishRtc
+from emu.devices.pl011 import Pl011
+from emu.devices.pl031 import Pl031
+from emu.devices.plic import Plic
+from emu.devices.test_exit import SifiveTest
+from emu.devices.uart16550 import Uart16550
+from emu.loader.fdt import Node, flatten, reg
+from emu.loader.firmware import fill_rom
+from emu.loader.kernel import load_kernel
+from emu.loader.raw import read_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.machine import Cpu, Machine
+
+# Device-tree interrupt cells of a GIC: kind, number, flags.
+SPI, PPI = 0, 1
+LEVEL_HIGH = 4
+# Bytes of the device tree left for firmware to add to it.
+FDT_ROOM = 0x2000
+
+
+class Virt(Board):
+    """What the architectures share: flash with the firmware, the device tree, the kernel's place."""
+
+    flash_base: ClassVar[int]
+    flash_size: ClassVar[int]
+    kernel_offset: ClassVar[int]
+    fdt_offset: int = 0
+
+    def memory(self, machine: Machine) -> None:
+        super().memory(machine)
+        # Two banks, as the boards have: one for firmware, one for its variables.
+        half = self.flash_size // 2
+        self.flash = machine.memory.add_ram("flash0", self.flash_base, half, readonly=True)
+        machine.memory.add_ram("flash1", self.flash_base + half, half, readonly=True)
+
+    def load(self, machine: Machine) -> None:
+        self.fdt_base = self.ram_base + self.fdt_offset
+        if machine.dtb:
+            blob = read_image(machine.dtb, "device tree")
+        else:
+            blob = flatten(self.fdt(machine), room=FDT_ROOM)
+        machine.memory.load(self.fdt_base, blob)
+        self.entry: int | None = None
+        if machine.firmware:
+            self.load_firmware(machine, machine.firmware)
+        if machine.kernel:
+            self.entry = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
+
+    def load_firmware(self, machine: Machine, path: str) -> None:
+        """Puts the firmware where the CPU starts."""
+        fill_rom(self.flash, path)
+
+    # -- the device tree ---------------------------------------------------------
+
+    def fdt(self, machine: Machine) -> Node:
+        """The tree of this machine, devices included."""
+        root = Node()
+        root["#address-cells"] = 2
+        root["#size-cells"] = 2
+        root["compatible"] = self.compatible
+        root["model"] = self.compatible
+        chosen = root.node("chosen")
+        memory = root.node(f"memory@{self.ram_base:x}")
+        memory["device_type"] = "memory"
+        memory["reg"] = reg(self.ram_base, machine.ram)
+        self.describe(machine, root)
+        serial = machine.bus.attached["serial0"]
+        soc = root.node("soc") if self.soc else root
+        path = f"{'/soc' if self.soc else ''}/{serial.device.node_name}@{serial.base:x}"
+        chosen["stdout-path"] = path
+        root.node("aliases")["serial0"] = path
+        machine.bus.fdt(soc, self.interrupt_cells)
+        return root
+
+    compatible: ClassVar[str]
+    soc: ClassVar[bool] = False
+
+    def describe(self, machine: Machine, root: Node) -> None:
+        """Adds CPUs, timer and interrupt controller."""
+
+    def interrupt_cells(self, number: int) -> list[int]:
+        """A line as the tree names it."""
+        raise DeviceError(f"no interrupt {number}")
+
+
+class VirtArmBase(Virt):
+    """What aarch64 and arm share."""
+
+    ram_base = 0x4000_0000
+    ram_limit = 255 << 30
+    flash_base = 0
+    flash_size = 128 << 20
+    compatible = "linux,dummy-virt"
+    cpu_compatible: ClassVar[str]
+    timer_compatible: ClassVar[str]
+
+    parts = (
+        Part("serial0", Pl011, 0x0900_0000, irq=1, serial=0),
+        Part("rtc", Pl031, 0x0901_0000, irq=2),
+    )
+
+    def interrupts(self, machine: Machine) -> None:
+        self.gic = Gicv2()
+
+    def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
+        self.gic.connect_cpu(cpu)
+
+    def build(self, machine: Machine) -> None:
+        machine.bus.attach("gic", self.gic, 0x0800_0000)
+        super().build(machine)
+
+    def line(self, number: int) -> IrqLine:
+        return self.gic.line(number)
+
+    def interrupt_cells(self, number: int) -> list[int]:
+        return [SPI, number, LEVEL_HIGH]
+
+    def describe(self, machine: Machine, root: Node) -> None:
+        cpus = root.node("cpus")
+        cpus["#address-cells"] = 1
+        cpus["#size-cells"] = 0
+        for index in range(len(machine.cpus)):
+            cpu = cpus.node(f"cpu@{index:x}")
+            cpu["device_type"] = "cpu"
+            cpu["compatible"] = self.cpu_compatible
+            cpu["reg"] = index
+            cpu["enable-method"] = "psci"
+        psci = root.node("psci")
+        psci["compatible"] = ["arm,psci-1.0", "arm,psci-0.2"]
+        psci["method"] = "hvc"
+        timer = root.node("timer")
+        timer["compatible"] = self.timer_compatible.split()
+        timer["interrupts"] = [cell for ppi in (13, 14, 11, 10) for cell in (PPI, ppi, 0x104)]
+        timer["always-on"] = True
+        clock = root.node("apb-pclk")
+        clock["compatible"] = "fixed-clock"
+        clock["#clock-cells"] = 0
+        clock["clock-frequency"] = 24_000_000
+        clock["clock-output-names"] = "clk24mhz"
+        gic = root.node("intc@8000000")
+        gic["compatible"] = "arm,cortex-a15-gic"
+        gic["interrupt-controller"] = True
+        gic["#interrupt-cells"] = 3
+        gic["reg"] = reg(0x0800_0000, 0x1_0000, 0x0801_0000, 0x1_0000)
+        root["interrupt-parent"] = gic
+
+    def fdt(self, machine: Machine) -> Node:
+        root = super().fdt(machine)
+        clock = root.node("apb-pclk")
+        for node in root.children:
+            if "arm,primecell" in str(node.properties.get("compatible")):
+                serial = "arm,pl011" in str(node["compatible"])
+                node["clocks"] = [clock, clock] if serial else [clock]
+                node["clock-names"] = ["uartclk", "apb_pclk"] if serial else ["apb_pclk"]
+        return root
+
+
+class VirtAarch64(VirtArmBase):
+    """aarch64 virt."""
+
+    arch = "aarch64"
+    kernel_offset = 0x8_0000
+    cpu_compatible = "arm,cortex-a53"
+    timer_compatible = "arm,armv8-timer arm,armv7-timer"
+
+    def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
+        """A kernel finds the device tree by x0 (Linux' Documentation/arch/arm64/booting.rst)."""
+        if self.entry is not None:
+            vcpu.set(pc=self.entry, x0=self.fdt_base, x1=0, x2=0, x3=0)
+
+
+class VirtArm(VirtArmBase):
+    """arm virt."""
+
+    arch = "arm"
+    ram_limit = 3 << 30
+    kernel_offset = 0x1_0000
+    cpu_compatible = "arm,cortex-a15"
+    timer_compatible = "arm,armv7-timer"
+
+    def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
+        """A kernel finds the device tree by r2 (Linux' Documentation/arch/arm/booting.rst)."""
+        if self.entry is not None:
+            vcpu.set(pc=self.entry, r0=0, r1=0xFFFF_FFFF, r2=self.fdt_base)
+
+
+class VirtRiscv64(Virt):
+    """riscv64 virt, which starts in machine mode."""
+
+    arch = "riscv64"
+    ram_base = 0x8000_0000
+    ram_limit = 64 << 30
+    flash_base = 0x2000_0000
+    flash_size = 64 << 20
+    kernel_offset = 0
+    compatible = "riscv-virtio"
+    soc = True
+    timebase = 10_000_000
+
+    parts = (
+        Part("test", SifiveTest, 0x10_0000),
+        Part("rtc", GoldfishRtc, 0x10_1000, irq=11),
+        Part("serial0", lambda: Uart16550(clock=3_686_400), 0x1000_0000, irq=10, serial=0),
+    )
+
+    def interrupts(self, machine: Machine) -> None:
+        self.plic = Plic(sources=96, harts=1)
+        self.clint = Clint(self.timebase)
+
+    def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
+        self.plic.connect_cpu(cpu)
+        self.clint.connect_cpu(cpu)
+
+    def build(self, machine: Machine) -> None:
+        machine.bus.attach("clint", self.clint, 0x0200_0000)
+        machine.bus.attach("plic", self.plic, 0x0C00_0000)
+        super().build(machine)
+
+    def line(self, number: int) -> IrqLine:
+        return self.plic.line(number)
+
+    def interrupt_cells(self, number: int) -> list[int]:
+        return [number]
+
+    def load(self, machine: Machine) -> None:
+        # The tree is at the end of RAM, where neither firmware nor a kernel at the start of it grows.
+        self.fdt_offset = min(machine.ram, 3 << 30) - 0x20_0000 & ~0x1F_FFFF
+        super().load(machine)
+
+    def load_firmware(self, machine: Machine, path: str) -> None:
+        """Firmware is in RAM here, where the reset code jumps to."""
+        image = read_image(path, "firmware", machine.ram)
+        machine.memory.load(self.ram_base, image)
+        self.entry = self.ram_base
+
+    def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
+        """a0 is the hart's number, a1 the device tree."""
+        vcpu.set(pc=self.ram_base if self.entry is None else self.entry, a0=index, a1=self.fdt_base)
+
+    def describe(self, machine: Machine, root: Node) -> None:
+        cpus = root.node("cpus")
+        cpus["#address-cells"] = 1
+        cpus["#size-cells"] = 0
+        cpus["timebase-frequency"] = self.timebase
+        outputs: list[list[Any]] = []
+        for index in range(len(machine.cpus)):
+            cpu = cpus.node(f"cpu@{index:x}")
+            cpu["device_type"] = "cpu"
+            cpu["compatible"] = "riscv"
+            cpu["reg"] = index
+            cpu["status"] = "okay"
+            cpu["riscv,isa"] = "rv64imafdc"
+            cpu["mmu-type"] = "riscv,sv48"
+            intc = cpu.node("interrupt-controller")
+            intc["#interrupt-cells"] = 1
+            intc["interrupt-controller"] = True
+            intc["compatible"] = "riscv,cpu-intc"
+            outputs.append([intc])
+        soc = root.node("soc")
+        soc["#address-cells"] = 2
+        soc["#size-cells"] = 2
+        soc["compatible"] = "simple-bus"
+        soc["ranges"] = True
+        clint = soc.node("clint@2000000")
+        clint["compatible"] = ["sifive,clint0", "riscv,clint0"]
+        clint["reg"] = reg(0x0200_0000, 0x1_0000)
+        clint["interrupts-extended"] = [cell for (intc,) in outputs for cell in (intc, 3, intc, 7)]
+        plic = soc.node("plic@c000000")
+        plic["compatible"] = ["sifive,plic-1.0.0", "riscv,plic0"]
+        plic["reg"] = reg(0x0C00_0000, 0x60_0000)
+        plic["interrupts-extended"] = [cell for (intc,) in outputs for cell in (intc, 11, intc, 9)]
+        plic["interrupt-controller"] = True
+        plic["#interrupt-cells"] = 1
+        plic["#address-cells"] = 0
+        plic["riscv,ndev"] = 95
+        soc["interrupt-parent"] = plic

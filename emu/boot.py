@@ -1,0 +1,119 @@
+"""`emu boot`: a machine from the command line, its serial line on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import Any
+
+from accel.errors import DeviceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from emu.machine import Machine, Result
+
+UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `emu boot`."""
+    add = parser.add_argument
+    add("-M", "--machine", default=None, metavar="BOARD", help="virt or microvm (default: what fits --arch)")
+    add("--arch", metavar="ARCH", help="aarch64, arm, riscv64 or x86_64 (default: the board's first)")
+    add("--accel", default="auto", metavar="SPEC", help="auto, kvm, tcg or kvm:tcg (default: auto)")
+    add("--cpus", type=int, default=1, metavar="N", help="how many CPUs (default: 1)")
+    add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
+    add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")
+    add("--kernel", metavar="FILE", help="an ELF file or a raw image, entered at once")
+    add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
+    add(
+        "--serial",
+        action="append",
+        metavar="END",
+        help="where a serial line ends: stdio, null, pty, file:PATH, unix:PATH[,server] or"
+        " tcp:127.0.0.1:PORT[,server]; again for the next line (default: stdio)",
+    )
+    add("--no-reboot", action="store_true", help="end when the guest resets the machine")
+    add("--timeout", type=float, metavar="SECONDS", help="end after that time, with status 124")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `emu boot` and returns its exit status: the guest's exit code, 124 after a timeout, 128+n for a
+    signal.  Raises an EmuError for what cannot be had as asked."""
+    return run_boot(args)
+
+
+def run_boot(options: Any) -> int:
+    """Builds the machine that the options of add_arguments() ask for and runs it to its end."""
+    from emu.console import Console
+    from emu.machine import Machine, Result
+
+    if not options.firmware and not options.kernel:
+        raise DeviceError("nothing to boot; give --firmware FILE or --kernel FILE")
+    board = options.machine or ("microvm" if options.arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
+    words = options.serial or ["stdio"]
+    if words.count("stdio") > 1:
+        raise DeviceError("two serial lines cannot both be stdio; use pty or unix:PATH,server for the second")
+    console = Console() if "stdio" in words else None
+    lines = [console if word == "stdio" and console is not None else word for word in words]
+    with (
+        _signals(),
+        Machine(
+            board,
+            arch=options.arch,
+            accel=options.accel,
+            cpus=options.cpus,
+            ram=None if options.memory is None else size(options.memory),
+            firmware=options.firmware,
+            kernel=options.kernel,
+            dtb=options.dtb,
+            serial=lines,
+        ) as machine,
+    ):
+        for note in machine.notes:
+            print(f"emu: {note}", file=sys.stderr)
+        for number, path in machine.serial_paths():
+            print(f"emu: serial line {number} is {path}", file=sys.stderr)
+        if console is not None:
+            console.ended = lambda: machine.end(Result("host-ui"))
+        return _run(machine, options)
+
+
+def _run(machine: Machine, options: Any) -> int:
+    while True:
+        result: Result = machine.run(timeout=options.timeout)
+        if result.reason == "timeout":
+            return 124
+        if result.reason != "guest-reset" or options.no_reboot:
+            return result.code & 0xFF
+        machine.reset()
+
+
+def size(words: str) -> int:
+    """A size in bytes: a number of MiB, or with a suffix k, M, G or T.  Raises DeviceError."""
+    digits = words.rstrip("kKmMgGtTiIbB")
+    unit = words[len(digits) :].lower().removesuffix("ib").removesuffix("b")
+    if not digits.isascii() or not digits.isdigit() or unit not in UNITS:
+        raise DeviceError(f"{words!r} is no size of memory; use 256, 256M or 1G")
+    return int(digits) * UNITS[unit]
+
+
+class _signals:
+    """SIGTERM and SIGHUP end the process in order, so that the terminal is restored, with status 128+n."""
+
+    CAUGHT = (signal.SIGTERM, signal.SIGHUP)
+
+    def __enter__(self) -> None:
+        self.before = {number: signal.signal(number, self.caught) for number in self.CAUGHT}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    @staticmethod
+    def caught(number: int, frame: FrameType | None) -> None:
+        """Unwinds the stack."""
+        raise SystemExit(128 + number)

@@ -1,0 +1,152 @@
+"""The host's terminal as a serial line: raw mode, the escape character, and the terminal as it was before.
+
+Every key goes to the guest, Ctrl-C too, but Ctrl-A, which begins a command:
+
+    Ctrl-A X  ends the machine       Ctrl-A Ctrl-A  sends Ctrl-A
+    Ctrl-A H  tells these            Ctrl-A C       is kept for the monitor
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import termios
+from collections.abc import Callable
+from typing import Any
+
+from emu.backends.chardev import DescriptorChardev
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from emu.loop import Loop
+
+ESCAPE = 0x01
+HELP = (
+    "\r\nCtrl-A X  end the machine\r\nCtrl-A H  this help\r\nCtrl-A C  (kept for the monitor)\r\n"
+    "Ctrl-A Ctrl-A  send Ctrl-A\r\n"
+)
+
+
+class Terminal:
+    """Raw mode of a terminal, and back; both may be called again and again."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._before: list[Any] | None = None
+
+    def raw(self) -> None:
+        """Keys as they are typed, without echo or signals; output is left as it is."""
+        if self._before is None:
+            self._before = termios.tcgetattr(self.fd)
+            atexit.register(self.restore)
+        mode: list[Any] = [part[:] if isinstance(part, list) else part for part in self._before]
+        mode[0] &= ~(
+            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR
+            | termios.IGNCR | termios.ICRNL | termios.IXON
+        )  # fmt: skip
+        mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN] = 1
+        mode[6][termios.VTIME] = 0
+        termios.tcsetattr(self.fd, termios.TCSANOW, mode)
+
+    def restore(self) -> None:
+        """The terminal as it was before raw()."""
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        atexit.unregister(self.restore)
+        try:
+            termios.tcsetattr(self.fd, termios.TCSANOW, before)
+        except termios.error:
+            pass  # the terminal is gone
+
+
+class Console(DescriptorChardev):
+    """Standard input and output; a terminal is made raw while the machine is open.
+
+    ended: called for Ctrl-A X, in the event loop's thread.  A terminal is read even while the guest takes
+    nothing, or Ctrl-A X would not end a guest that hangs.
+    """
+
+    TYPED_LIMIT = 1 << 16
+
+    def __init__(self, ended: Callable[[], None] | None = None) -> None:
+        super().__init__(sys.stdin.fileno(), sys.stdout.fileno(), owned=False, nonblocking=False)
+        self.ended = ended
+        self._escaped = False
+        self._typed = bytearray()
+        self._terminal = Terminal(self.read_fd) if os.isatty(self.read_fd) else None
+        self._hooked = False
+
+    def open(self, loop: Loop) -> None:
+        sys.stdout.flush()
+        if self._terminal is not None:
+            self._terminal.raw()
+            try:
+                signal.signal(signal.SIGCONT, self._continued)
+                self._hooked = True
+            except ValueError:
+                pass  # not the main thread: what the shell does to the terminal is not ours to repair then
+        super().open(loop)
+
+    def close(self) -> None:
+        super().close()
+        if self._terminal is not None:
+            if self._hooked:
+                signal.signal(signal.SIGCONT, signal.SIG_DFL)
+                self._hooked = False
+            self._terminal.restore()
+
+    def accept(self) -> None:
+        loop = self._loop
+        if self._terminal is None:
+            super().accept()
+        elif loop is not None and self._typed:
+            loop.call(self._feed)
+
+    def input(self, data: bytes) -> None:
+        if self._terminal is None:
+            super().input(data)
+            return
+        for key in data:
+            if self._escaped:
+                self._escaped = False
+                self._command(key)
+            elif key == ESCAPE:
+                self._escaped = True
+            else:
+                self._typed.append(key)
+        del self._typed[self.TYPED_LIMIT :]
+        self._feed()
+
+    def _room(self) -> int:
+        return super()._room() if self._terminal is None else 4096
+
+    def _feed(self) -> None:
+        if self.front is None:
+            return
+        with self.front.lock:
+            count = min(self.front.room(), len(self._typed))
+            if count:
+                keys = bytes(self._typed[:count])
+                del self._typed[:count]
+                self.front.receive(keys)
+
+    def _command(self, key: int) -> None:
+        if key == ESCAPE:
+            self._typed.append(ESCAPE)
+        elif key in b"xX" and self.ended is not None:
+            self.ended()
+        elif key in b"hH?":
+            self.write(HELP.encode())
+
+    def _continued(self, number: int, frame: FrameType | None) -> None:
+        """After a stop the shell has set its own mode."""
+        terminal = self._terminal
+        if self._loop is not None and terminal is not None and os.tcgetpgrp(terminal.fd) == os.getpgrp():
+            terminal.raw()

@@ -1,0 +1,34 @@
+"""Files as they are: read whole, and put at an address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accel.errors import BadImage
+
+
+def read_image(path: str, what: str, limit: int | None = None) -> bytes:
+    """The bytes of a file.  `what` it is ("firmware", "kernel") stands in the message of the BadImage that a
+    missing, unreadable, empty or too large file raises; limit is in bytes."""
+    file = Path(path)
+    try:
+        if not file.is_file():
+            kind = "a directory" if file.is_dir() else "no regular file"
+            cause = f"is {kind}" if file.exists() else "does not exist"
+            raise WrongFile(f"{what} {path} {cause}; give the path of a file")
+        size = file.stat().st_size
+        if size == 0:
+            raise WrongFile(f"{what} {path} is empty; give the path of an image")
+        if limit is not None and size > limit:
+            raise WrongFile(
+                f"{what} {path} has {size:#x} bytes, and there is room for {limit:#x}; use a smaller image"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        raise WrongFile(f"{what} {path} cannot be read: {error.strerror}") from None
+
+
+class WrongFile(BadImage):
+    """A file that cannot be taken for what it is given as: a wrong use of the command."""
+
+    status = 2

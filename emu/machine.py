@@ -1,0 +1,413 @@
+"""Machine: a board, its accelerator, and the threads that run them.
+
+Each vCPU has a thread; the thread that calls run() serves the host (serial lines, timers, signals).  States
+have QMP's names:
+
+    prelaunch --start--> running <--pause, resume--> paused          running --end--> shutdown
+                                                                     reset: back to prelaunch
+
+What ends a run is a Result, an exception out of a device's hook (raised from run()), or a signal.
+
+Lock order: a device's lock, then Machine._lock; neither is held while a vCPU runs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from accel.api import ExitKind, open_accelerator
+from accel.errors import AccelError, DeviceError, GuestFault
+from accel.memory import AddressSpace
+from emu.backends.chardev import Chardev, open_chardev
+from emu.board import Board, open_board
+from emu.bus import Bus
+from emu.device import Context, Device
+from emu.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.api import Accelerator, Exit, Vcpu
+
+# What the map's addresses go up to: 48 bits are enough for every board.
+ADDRESS_SPACE = 1 << 48
+PORT_SPACE = 1 << 16
+
+
+class Result:
+    """Why a run ended.
+
+    reason: QMP's word (guest-shutdown, guest-reset, guest-panic, host-ui), or timeout, or until; code: the
+    exit code the guest gave, 0 where it gave none; text: one line for people, or "".
+    """
+
+    __slots__ = ("code", "reason", "text")
+
+    def __init__(self, reason: str, code: int = 0, text: str = "") -> None:
+        self.reason = reason
+        self.code = code
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<Result {self.reason} {self.code}{' ' + self.text if self.text else ''}>"
+
+
+class Cpu:
+    """A vCPU and its thread."""
+
+    def __init__(self, machine: Machine, vcpu: Vcpu) -> None:
+        self.machine = machine
+        self.vcpu = vcpu
+        self.initial = vcpu.save()
+        self.parked = True
+        self._woken = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
+
+    def interrupt(self, line: int, level: int) -> None:
+        """Drives an input of the CPU (Vcpu.interrupt), and wakes it if it waits; from any thread."""
+        self.vcpu.interrupt(line, level)
+        if level:
+            self._woken.set()
+
+    def kick(self) -> None:
+        """Takes the vCPU out of the guest, or out of its sleep."""
+        self._woken.set()
+        self.vcpu.kick()
+
+    def reset(self) -> None:
+        """Back to the architectural reset state."""
+        self.vcpu.load(self.initial)
+
+    def _run(self) -> None:
+        try:
+            while self.machine._may_run(self):
+                self._woken.clear()
+                exit = self.vcpu.run()
+                if exit.kind == ExitKind.HALT:
+                    self._woken.wait()
+                else:
+                    self.machine._concerned(self, exit)
+        except BaseException as error:
+            self.machine._failed(error)
+        finally:
+            with self.machine._changed:
+                self.parked = True
+                self.machine._changed.notify_all()
+
+
+class Machine:
+    """A whole machine; a context manager.
+
+    board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
+    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, dtb: paths; devices: (device,
+    base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for --serial.
+
+    Raises an EmuError of one line for everything that cannot be had as asked.
+    """
+
+    def __init__(
+        self,
+        board: str | Board = "virt",
+        *,
+        arch: str | None = None,
+        accel: str = "auto",
+        cpus: int = 1,
+        ram: int | None = None,
+        firmware: str | None = None,
+        kernel: str | None = None,
+        dtb: str | None = None,
+        devices: Iterable[tuple[Any, ...]] = (),
+        serial: Iterable[Chardev | str] | Chardev | str = (),
+    ) -> None:
+        self.state = "prelaunch"
+        self.board = board if isinstance(board, Board) else open_board(board, arch)
+        self.ram = self.board.default_ram if ram is None else ram
+        self.firmware = firmware
+        self.kernel = kernel
+        self.dtb = dtb
+        self.notes: list[str] = []
+        self.cpus: list[Cpu] = []
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._result: Result | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._fresh = True
+        self._accel: Accelerator | None = None
+        self._opened: list[Chardev] = []
+        self._check(cpus)
+        self.loop = Loop()
+        self.memory = AddressSpace("memory", ADDRESS_SPACE)
+        port_space = AddressSpace("ports", PORT_SPACE) if self.board.ports else None
+        self._port_space = port_space
+        try:
+            self._build(accel, cpus, devices, serial, port_space)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, cpus: int) -> None:
+        board = self.board
+        if not 1 <= cpus <= board.max_cpus:
+            raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}")
+        if not 1 << 20 <= self.ram <= board.ram_limit or self.ram % 4096:
+            most = board.ram_limit >> 20
+            raise DeviceError(f"{self.ram} bytes of RAM: this board takes 1 to {most} MiB, in pages of 4 KiB")
+
+    def _build(
+        self,
+        accel: str,
+        cpus: int,
+        devices: Iterable[tuple[Any, ...]],
+        serial: Iterable[Chardev | str] | Chardev | str,
+        port_space: AddressSpace | None,
+    ) -> None:
+        from accel.choice import choose
+        from isa.arch import find
+
+        lines = [serial] if isinstance(serial, (str, Chardev)) else list(serial)
+        for line in lines:
+            self._opened.append(open_chardev(line) if isinstance(line, str) else line)
+        name, note = choose(accel, self.board.arch, "machine")
+        if note:
+            self.notes.append(note)
+        engine = open_accelerator(name, find(self.board.arch), self.memory, port_space)
+        self._accel = engine
+        if cpus > engine.caps.max_vcpus:
+            raise AccelError(f"{cpus} CPUs: {name} has at most {engine.caps.max_vcpus}; use --cpus less")
+        self.clock = engine.clock()
+        self.clock.changed = self.loop.wake
+        self.bus = Bus(self.memory, self._context, self.board.line)
+        self.ports = None if port_space is None else Bus(port_space, self._context, self.board.line)
+        # The order matters: KVM wants its interrupt controller before the first vCPU.
+        self.board.memory(self)
+        self.board.interrupts(self)
+        for index in range(cpus):
+            cpu = Cpu(self, engine.vcpu(index))
+            self.cpus.append(cpu)
+            self.board.connect_cpu(self, cpu)
+        self.board.build(self)
+        for number, (device, base, *irq) in enumerate(devices):
+            name = f"{type(device).__name__.lower()}{number}"
+            self.bus.attach(name, device, base, irq=irq[0] if irq else None)
+        for chardev in self._opened:
+            chardev.open(self.loop)
+        self.memory.freeze()
+        if port_space is not None:
+            port_space.freeze()
+
+    def _context(self, chardev: Chardev | None) -> Context:
+        return Context(
+            self.clock, self.memory, chardev=chardev, shutdown=self.guest_shutdown, reset=self.guest_reset
+        )
+
+    # -- what it is made of ---------------------------------------------------
+
+    @property
+    def accel(self) -> Accelerator:
+        """The engine."""
+        assert self._accel is not None
+        return self._accel
+
+    def serial_line(self, number: int) -> Chardev | None:
+        """Serial line `number`, or None where the user gave fewer."""
+        return self._opened[number] if number < len(self._opened) else None
+
+    def serial_paths(self) -> list[tuple[int, str]]:
+        """Serial lines that can be found at a path (a pty, a socket), by number."""
+        return [(n, line.path) for n, line in enumerate(self._opened) if line.path]
+
+    def devices(self) -> list[Device]:
+        """All devices, the port bus' last."""
+        return self.bus.devices() + (self.ports.devices() if self.ports is not None else [])
+
+    # -- running ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Lets the vCPUs run; from prelaunch or paused.  Serial lines and timers need run()."""
+        with self._changed:
+            if self._closed or self.state not in ("prelaunch", "paused"):
+                state = "closed" if self._closed else self.state
+                raise DeviceError(f"a machine starts when it is prelaunch or paused, and this one is {state}")
+        if self._fresh:
+            self._fresh = False
+            self._power_on()
+        self.clock.start()
+        with self._changed:
+            self.state = "running"
+            self._changed.notify_all()
+        for cpu in self.cpus:
+            if cpu.thread.ident is None:
+                cpu.thread.start()
+
+    resume = start
+
+    def run(self, timeout: float | None = None, until: Callable[[], bool] | None = None) -> Result:
+        """Runs until the guest ends, `until()` is true (asked after every event) or `timeout` seconds passed.
+
+        After the guest's end the state is shutdown, else paused: run() again goes on.  Raises what a device's
+        hook raised, GuestFault for what no engine can continue from, KeyboardInterrupt for Ctrl-C.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        if self.state != "running":
+            self.start()
+        try:
+            while True:
+                if self._failure is not None:
+                    raise self._failure
+                if self._result is not None:
+                    return self._ended()
+                if until is not None and until():
+                    self.pause()
+                    return Result("until")
+                wait = None if end is None else end - time.monotonic()
+                if wait is not None and wait <= 0:
+                    self.pause()
+                    return Result("timeout", text=f"the machine still ran after {timeout} s")
+                deadline = self.clock.next_deadline()
+                if deadline is not None:
+                    left = max(0, deadline - self.clock.now()) / 1e9
+                    wait = left if wait is None else min(wait, left)
+                self.loop.step(wait)
+                self.clock.due()
+        except BaseException:
+            self._failure = None
+            self._park("shutdown")
+            raise
+
+    def _ended(self) -> Result:
+        self._park("shutdown")
+        result = self._result
+        assert result is not None
+        return result
+
+    def pause(self) -> None:
+        """Holds vCPUs and time.  Returns when every vCPU is out of the guest."""
+        if self.state == "running":
+            self._park("paused")
+
+    def stop(self) -> None:
+        """Ends the run; only reset() or close() come after it."""
+        self._park("shutdown")
+
+    def _park(self, state: str) -> None:
+        with self._changed:
+            self.state = state
+            self._changed.notify_all()
+        for cpu in self.cpus:
+            if cpu.thread is threading.current_thread():
+                raise DeviceError("a device's hook cannot wait for its own CPU; use context.shutdown()")
+            while not cpu.parked:
+                # Again and again: a kick may come just before the guest is entered.
+                cpu.kick()
+                with self._changed:
+                    if not cpu.parked:
+                        self._changed.wait(timeout=0.05)
+        if self._accel is not None:
+            self.clock.stop()
+
+    def reset(self) -> None:
+        """Back to power-on, with memory loaded anew; the state is prelaunch."""
+        self._park("prelaunch")
+        self._result = None
+        self._failure = None
+        self._fresh = True
+
+    def _power_on(self) -> None:
+        for device in self.devices():
+            device.power_on()
+        self.board.load(self)
+        for index, cpu in enumerate(self.cpus):
+            cpu.reset()
+            self.board.start_cpu(self, index, cpu.vcpu)
+
+    # -- what the guest and its devices ask for; from any thread ---------------------------
+
+    def guest_shutdown(self, code: int = 0) -> None:
+        """The guest switched the machine off."""
+        self.end(Result("guest-shutdown", code))
+
+    def guest_reset(self) -> None:
+        """The guest asked for a reset; run() returns, and reset() does it."""
+        self.end(Result("guest-reset"))
+
+    def end(self, result: Result) -> None:
+        """Makes run() return `result`; the first one counts."""
+        with self._lock:
+            if self._result is None:
+                self._result = result
+        self._out()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+        self._out()
+
+    def _out(self) -> None:
+        for cpu in self.cpus:
+            cpu.kick()
+        self.loop.wake()
+
+    # -- the vCPUs' threads ------------------------------------------------------------------
+
+    def _may_run(self, cpu: Cpu) -> bool:
+        """Waits while the machine does not run; False when the thread is to end."""
+        if self.state == "running" and self._result is None and self._failure is None and not self._closed:
+            cpu.parked = False
+            if self.state == "running":
+                return True
+        with self._changed:
+            while True:
+                if self._closed:
+                    return False
+                if self.state == "running" and self._result is None and self._failure is None:
+                    cpu.parked = False
+                    return True
+                cpu.parked = True
+                self._changed.notify_all()
+                self._changed.wait()
+
+    def _concerned(self, cpu: Cpu, exit: Exit) -> None:
+        kind = exit.kind
+        if kind in (ExitKind.KICKED, ExitKind.BUDGET):
+            return
+        if kind == ExitKind.SHUTDOWN:
+            self.guest_shutdown()
+        elif kind == ExitKind.RESET:
+            self.guest_reset()
+        else:
+            what = exit.text or kind.name.lower()
+            code = f" at {exit.data.hex(' ')}" if exit.data else ""
+            raise GuestFault(f"CPU {cpu.vcpu.index} stopped at pc {exit.pc:#x}{code}: {what}")
+
+    # -- end ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends everything and frees it; again does nothing."""
+        if self._closed:
+            return
+        self._park("shutdown")
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for cpu in self.cpus:
+            if cpu.thread.ident is not None:
+                cpu.thread.join()
+        for chardev in self._opened:
+            chardev.close()
+        if self._accel is not None:
+            self.clock.changed = None
+            self._accel.close()
+        self.memory.close()
+        if self._port_space is not None:
+            self._port_space.close()
+        self.loop.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
