@@ -93,6 +93,8 @@ typedef struct emu_engine_ops {
     /* Makes the running (or else the next) run() return EMU_STOP_KICK soon.
      * Async-signal-safe, callable from any thread. */
     void (*kick)(emu_engine *engine);
+    /* AT_HWCAP and AT_HWCAP2 as Linux would give them on the CPU that this engine is. */
+    void (*hwcap)(emu_engine *engine, uint64_t out[2]);
 } emu_engine_ops;
 
 #endif

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine.h"
+
 /* 0, or -1 with the reason in *text.  Opening it again does nothing. */
 int emu_uc_library(const char *path, char *text, size_t size);
 /* major << 24 | minor << 16 | patch << 8; 0 before the library is open. */
@@ -77,5 +79,10 @@ void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaqu
 /* value: 8 words, low first.  -1: the engine has no such register. */
 int emu_uc_machine_read(emu_uc_machine *machine, const emu_uc_reg *reg, uint64_t *value);
 int emu_uc_machine_write(emu_uc_machine *machine, const emu_uc_reg *reg, const uint64_t *value);
+
+/* ---- user mode (uc_user.c) ---------------------------------------------------- */
+
+/* The engine for user code of any ISA; the library must be open before its open(). */
+const emu_engine_ops *emu_uc_user(void);
 
 #endif

@@ -30,10 +30,10 @@
 #include <sys/types.h>
 
 #include "engine.h"
+#include "process.h"
 
 #define EMU_PAGE UINT64_C(4096)
 
-typedef struct emu_process emu_process;
 typedef struct emu_thread emu_thread;
 
 /* ---- ISA --------------------------------------------------------------------- */
@@ -46,6 +46,7 @@ typedef struct emu_abi {
     uint8_t sp;           /* index of the stack pointer in emu_cpu_state.r */
     uint8_t result;       /* index of the system call's result */
     uint8_t bits;         /* addresses are below 1 << bits */
+    uint8_t call;         /* bytes of the system call instruction (Thumb: 2) */
     const char *name;     /* "aarch64" */
     const char *machine;  /* uname -m */
     const char *platform; /* AT_PLATFORM; NULL: none */
@@ -86,8 +87,8 @@ typedef struct emu_umem {
     uint64_t brk_start;
     uint64_t brk_end;
     uint64_t brk_limit;   /* brk may not reach this */
+    uint64_t top;         /* mappings must end at or below this */
     uint64_t mmap_top;    /* mappings without an address are placed below this */
-    uint64_t stack_low;   /* the stack may grow down to this */
     /* Told of every change; the process forwards it to its engines. */
     void (*before)(void *opaque, uint64_t addr, uint64_t size);
     void (*after)(void *opaque, uint64_t addr, uint64_t size);
@@ -142,14 +143,25 @@ static inline bool umem_range(const emu_umem *umem, uint64_t addr, uint64_t size
 /* Text of /proc/self/maps, with guest addresses.  malloc'ed; NULL without memory. */
 char *umem_maps(emu_umem *umem, size_t *length);
 /*
- * Takes [addr, addr + size) for a mapping that the caller has made, or makes
- * itself afterwards, at umem->base + addr (shmat).  addr 0: finds a place.
- * Returns the address or -errno.
+ * For mappings that the caller makes itself at umem->base + addr (shmat):
+ * umem_place finds a free range (0: none); umem_enter records what is there now.
  */
-int64_t umem_place(emu_umem *umem, uint64_t addr, uint64_t size, uint64_t align);
+uint64_t umem_place(emu_umem *umem, uint64_t size, uint64_t align);
 int umem_enter(emu_umem *umem, uint64_t addr, uint64_t size, uint32_t prot, uint32_t flags, const char *name);
-/* Grows the stack to hold addr if a real kernel would; true when it did. */
-bool umem_grow_stack(emu_umem *umem, uint64_t addr);
+/*
+ * What mmap and its family do, as the system calls of those names.  `fd` is -1
+ * for anonymous memory; name is for /proc/self/maps (NULL: the file's own).
+ * Addresses or 0, or -errno.
+ */
+int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int flags, int fd, uint64_t offset,
+                 const char *name);
+int64_t umem_unmap(emu_umem *umem, uint64_t addr, uint64_t size);
+int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot);
+int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, int flags,
+                   uint64_t new_addr);
+int64_t umem_brk(emu_umem *umem, uint64_t addr);
+/* True when every page of the range is mapped. */
+bool umem_mapped(emu_umem *umem, uint64_t addr, uint64_t size);
 
 /*
  * Runs first in the host's handler of SIGSEGV and SIGBUS: true when the fault was
@@ -189,7 +201,12 @@ struct emu_process {
     uint64_t stack_start;
     uint64_t auxv[2 * 32]; /* pairs, the AT_NULL pair included */
     size_t auxv_words;
-    uint64_t sigreturn; /* guest address of a trampoline page where the ABI needs one; 0: none */
+    /*
+     * Guest address of the signal trampolines, as the kernel's vdso has them:
+     * aarch64, riscv64: rt_sigreturn at +0.  arm: +0 rt_sigreturn and +8 sigreturn
+     * in A32, +16 and +20 the same in T32.  0: none (x86-64 brings SA_RESTORER).
+     */
+    uint64_t sigreturn;
     bool exec_stack;
     /* How it ends: a wait status as wait4 gives it; valid when `ended`. */
     bool ended;
@@ -272,6 +289,8 @@ int64_t emu_sys_riscv_flush_icache(emu_thread *thread, const uint64_t *args); /*
 int emu_signal_start(emu_process *process);
 /* A successful execve: handlers become default, the alternative stack goes, the mask stays. */
 void emu_signal_exec(emu_thread *thread);
+/* Before the host's own execve of a native program: the host's signal mask and actions become the guest's. */
+void emu_signal_native(emu_thread *thread);
 /* In the child of a fork, first thing: pending signals are the parent's. */
 void emu_signal_forked(emu_thread *thread);
 void emu_signal_free(emu_process *process);

@@ -1,0 +1,805 @@
+/*
+ * The user-mode engine over Unicorn: any of its ISAs, no guest MMU.
+ *
+ * Unicorn's physical memory is the guest's whole address space as one block, so
+ * virtual is physical is host minus base.  Its TLB is software
+ * (UC_TLB_VIRTUAL) and filled from memory->rights(), which is what makes it
+ * fast: with the guest's MMU off every page would count as executable, and
+ * stores to such pages stay on a slow path for ever.
+ */
+#include "uc.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+#include "uc_interpose.h"
+#include "uc_library.h"
+
+#define PAGE UINT64_C(4096)
+#define TLB_FIRST 256       /* entries that the TLB begins with ... */
+#define TLB_LAST (1u << 19) /* ... and where growing it ends */
+#define MANY_PAGES 256      /* of code in one change: forget all translations instead */
+
+struct emu_engine {
+    uc_engine *uc;
+    uint32_t isa;
+    emu_user_memory memory;
+    uc_interposed shared;
+    bool interposed; /* else: a hook at every block does the stops */
+    volatile sig_atomic_t kicked;
+    volatile sig_atomic_t running; /* uc_emu_start is on */
+    int32_t seen;                  /* enum emu_stop_kind from a hook; 0: none */
+    uint32_t trap;                 /* the exception's number */
+    uint64_t fault_page;
+    uint32_t fault_access;
+    uint32_t fills;
+    uint32_t next_flush;
+    uint64_t pc;
+    /* Pages whose code may have been translated, sorted. */
+    uint64_t *code;
+    size_t codes;
+    size_t code_room;
+};
+
+/* ---- registers ---------------------------------------------------------------- */
+
+struct layout {
+    int arch;
+    int mode;
+    int general[32];
+    int generals;
+    int pc;
+    int vector; /* the first of a run */
+    int vectors;
+    int nr;
+    int args[6];
+    int result;
+};
+
+#define RUN8(first) (first), (first) + 1, (first) + 2, (first) + 3, (first) + 4, (first) + 5, (first) + 6, (first) + 7
+
+static const struct layout layouts[] = {
+    [EMU_ISA_AARCH64] =
+        {.arch = UC_ARCH_ARM64,
+         .mode = UC_MODE_ARM,
+         .general = {RUN8(UC_ARM64_REG_X0), RUN8(UC_ARM64_REG_X8), RUN8(UC_ARM64_REG_X16),
+                     UC_ARM64_REG_X24, UC_ARM64_REG_X25, UC_ARM64_REG_X26, UC_ARM64_REG_X27,
+                     UC_ARM64_REG_X28, UC_ARM64_REG_X29, UC_ARM64_REG_X30, UC_ARM64_REG_SP},
+         .generals = 32,
+         .pc = UC_ARM64_REG_PC,
+         .vector = UC_ARM64_REG_Q0,
+         .vectors = 32,
+         .nr = UC_ARM64_REG_X8,
+         .args = {UC_ARM64_REG_X0, UC_ARM64_REG_X1, UC_ARM64_REG_X2, UC_ARM64_REG_X3, UC_ARM64_REG_X4,
+                  UC_ARM64_REG_X5},
+         .result = UC_ARM64_REG_X0},
+    [EMU_ISA_ARM] =
+        {.arch = UC_ARCH_ARM,
+         .mode = UC_MODE_ARM,
+         .general = {RUN8(UC_ARM_REG_R0), UC_ARM_REG_R8, UC_ARM_REG_R9, UC_ARM_REG_R10, UC_ARM_REG_R11,
+                     UC_ARM_REG_R12, UC_ARM_REG_SP, UC_ARM_REG_LR},
+         .generals = 15,
+         .pc = UC_ARM_REG_PC,
+         .vector = UC_ARM_REG_D0,
+         .vectors = 32,
+         .nr = UC_ARM_REG_R7,
+         .args = {UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R4, UC_ARM_REG_R5},
+         .result = UC_ARM_REG_R0},
+    [EMU_ISA_RISCV64] =
+        {.arch = UC_ARCH_RISCV,
+         .mode = UC_MODE_RISCV64,
+         .general = {RUN8(UC_RISCV_REG_X0), RUN8(UC_RISCV_REG_X8), RUN8(UC_RISCV_REG_X16),
+                     RUN8(UC_RISCV_REG_X24)},
+         .generals = 32,
+         .pc = UC_RISCV_REG_PC,
+         .vector = UC_RISCV_REG_F0,
+         .vectors = 32,
+         .nr = UC_RISCV_REG_X17,
+         .args = {UC_RISCV_REG_X10, UC_RISCV_REG_X11, UC_RISCV_REG_X12, UC_RISCV_REG_X13, UC_RISCV_REG_X14,
+                  UC_RISCV_REG_X15},
+         .result = UC_RISCV_REG_X10},
+    [EMU_ISA_X86_64] =
+        {.arch = UC_ARCH_X86,
+         .mode = UC_MODE_64,
+         .general = {UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP,
+                     UC_X86_REG_RBP, UC_X86_REG_RSI, UC_X86_REG_RDI, RUN8(UC_X86_REG_R8)},
+         .generals = 16,
+         .pc = UC_X86_REG_RIP,
+         .vector = UC_X86_REG_XMM0,
+         .vectors = 16,
+         .nr = UC_X86_REG_RAX,
+         .args = {UC_X86_REG_RDI, UC_X86_REG_RSI, UC_X86_REG_RDX, UC_X86_REG_R10, UC_X86_REG_R8,
+                  UC_X86_REG_R9},
+         .result = UC_X86_REG_RAX},
+};
+
+static const struct layout *layout_of(const emu_engine *engine)
+{
+    return &layouts[engine->isa];
+}
+
+static uint64_t reg_read(emu_engine *engine, int reg)
+{
+    uint64_t value = 0;
+    uc_reg_read(engine->uc, reg, &value);
+    return value;
+}
+
+static void reg_write(emu_engine *engine, int reg, uint64_t value)
+{
+    uc_reg_write(engine->uc, reg, &value);
+}
+
+/* TPIDRURO, the user's read-only thread pointer of AArch32. */
+static uc_arm_cp_reg tpidruro(void)
+{
+    return (uc_arm_cp_reg){.cp = 15, .crn = 13, .crm = 0, .opc1 = 0, .opc2 = 3};
+}
+
+/* ---- code pages ------------------------------------------------------------------- */
+
+/* Index of the first known code page at or above addr. */
+static size_t code_at(const emu_engine *engine, uint64_t addr)
+{
+    size_t low = 0, high = engine->codes;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (engine->code[middle] < addr)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* False: no memory to remember it, so it must not be executed. */
+static bool code_add(emu_engine *engine, uint64_t page)
+{
+    size_t at = code_at(engine, page);
+    if (at < engine->codes && engine->code[at] == page)
+        return true;
+    if (engine->codes == engine->code_room) {
+        size_t room = engine->code_room == 0 ? 64 : engine->code_room * 2;
+        uint64_t *code = realloc(engine->code, room * sizeof *code);
+        if (code == NULL)
+            return false;
+        engine->code = code;
+        engine->code_room = room;
+    }
+    memmove(engine->code + at + 1, engine->code + at, (engine->codes - at) * sizeof *engine->code);
+    engine->code[at] = page;
+    engine->codes++;
+    return true;
+}
+
+/* ---- hooks ------------------------------------------------------------------------- */
+
+static void stop_with(emu_engine *engine, int32_t kind)
+{
+    if (engine->seen == 0)
+        engine->seen = kind;
+    uc_emu_stop(engine->uc);
+}
+
+static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entry *result, void *opaque)
+{
+    emu_engine *engine = opaque;
+    uint64_t page = vaddr & ~(PAGE - 1);
+    uint32_t want = type == UC_MEM_FETCH ? EMU_RIGHT_X : type == UC_MEM_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
+    uint32_t rights = page < engine->memory.size ? engine->memory.rights(engine->memory.opaque, page) : 0;
+    if ((rights & want) == 0 || (want == EMU_RIGHT_X && !code_add(engine, page))) {
+        engine->fault_page = page;
+        engine->fault_access = want;
+        return false;
+    }
+    /* The TLB grows at flushes only, by how full it was. */
+    if (++engine->fills == engine->next_flush && engine->next_flush <= TLB_LAST) {
+        engine->next_flush *= 2;
+        uc_ctl_flush_tlb(uc);
+    }
+    result->paddr = page;
+    result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
+                    (rights & EMU_RIGHT_X ? UC_PROT_EXEC : 0);
+    return true;
+}
+
+/* Exception numbers of the four targets: QEMU's EXCP_* for ARM, mcause for RISC-V, vectors for x86. */
+static int32_t kind_of_trap(uint32_t isa, uint32_t trap)
+{
+    switch (isa) {
+    case EMU_ISA_AARCH64:
+    case EMU_ISA_ARM:
+        switch (trap) {
+        case 2:
+            return EMU_STOP_SYSCALL;
+        case 4:
+            return EMU_STOP_ALIGN;
+        case 3:
+        case 7:
+            return EMU_STOP_BREAK;
+        default:
+            return EMU_STOP_ILLEGAL;
+        }
+    case EMU_ISA_RISCV64:
+        switch (trap) {
+        case 8:
+        case 11:
+            return EMU_STOP_SYSCALL;
+        case 3:
+            return EMU_STOP_BREAK;
+        case 0:
+        case 4:
+        case 6:
+            return EMU_STOP_ALIGN;
+        default:
+            return EMU_STOP_ILLEGAL;
+        }
+    default:
+        switch (trap) {
+        case 0:
+        case 16:
+        case 19:
+            return EMU_STOP_ARITH;
+        case 1:
+        case 3:
+            return EMU_STOP_BREAK;
+        case 6:
+            return EMU_STOP_ILLEGAL;
+        case 17:
+            return EMU_STOP_ALIGN;
+        default:
+            return EMU_STOP_FAULT; /* #GP and all that a kernel turns into SIGSEGV */
+        }
+    }
+}
+
+static void on_trap(uc_engine *uc, uint32_t number, void *opaque)
+{
+    emu_engine *engine = opaque;
+    engine->trap = number;
+    engine->fault_page = UINT64_MAX;
+    engine->fault_access = 0;
+    stop_with(engine, kind_of_trap(engine->isa, number));
+}
+
+static bool on_invalid(uc_engine *uc, void *opaque)
+{
+    emu_engine *engine = opaque;
+    engine->seen = EMU_STOP_ILLEGAL;
+    return false;
+}
+
+static void on_syscall(uc_engine *uc, void *opaque)
+{
+    stop_with(opaque, EMU_STOP_SYSCALL);
+}
+
+/* Where libunicorn's own functions could not be replaced: stops happen here, at a block's start. */
+static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
+{
+    emu_engine *engine = opaque;
+    if (engine->kicked)
+        uc_emu_stop(uc);
+}
+
+/* ---- life ----------------------------------------------------------------------------- */
+
+/* What Linux's kernel sets up before user code runs. */
+static void prepare(emu_engine *engine)
+{
+    switch (engine->isa) {
+    case EMU_ISA_AARCH64:
+        reg_write(engine, UC_ARM64_REG_CPACR_EL1, 3u << 20); /* FPEN: no trap of FP and SIMD */
+        break;
+    case EMU_ISA_ARM: {
+        /* CPACR: cp10 and cp11 for all; then FPEXC.EN. */
+        uc_arm_cp_reg cpacr = {.cp = 15, .crn = 1, .crm = 0, .opc1 = 0, .opc2 = 2, .val = 0xfu << 20};
+        uc_reg_write(engine->uc, UC_ARM_REG_CP_REG, &cpacr);
+        uint32_t fpexc = 1u << 30;
+        uc_reg_write(engine->uc, UC_ARM_REG_FPEXC, &fpexc);
+        uint32_t cpsr = 0x10; /* user mode */
+        uc_reg_write(engine->uc, UC_ARM_REG_CPSR, &cpsr);
+        break;
+    }
+    case EMU_ISA_RISCV64:
+        reg_write(engine, UC_RISCV_REG_MSTATUS, 1u << 13); /* FS: initial */
+        break;
+    default:
+        break;
+    }
+}
+
+static uc_err add_hooks(emu_engine *engine)
+{
+    uc_engine *uc = engine->uc;
+    uc_hook hook;
+    /* begin > end: everywhere */
+    uc_err err = uc_hook_add(uc, &hook, UC_HOOK_TLB_FILL, (void *)on_fill, engine, 1, 0);
+    if (err == UC_ERR_OK)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INTR, (void *)on_trap, engine, 1, 0);
+    if (err == UC_ERR_OK)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INSN_INVALID, (void *)on_invalid, engine, 1, 0);
+    if (err == UC_ERR_OK && engine->isa == EMU_ISA_X86_64)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INSN, (void *)on_syscall, engine, 1, 0, UC_X86_INS_SYSCALL);
+    return err;
+}
+
+static void user_close(emu_engine *engine)
+{
+    if (engine->uc != NULL)
+        uc_close(engine->uc);
+    free(engine->code);
+    free(engine);
+}
+
+static uint32_t no_rights(void *opaque, uint64_t addr)
+{
+    return 0;
+}
+
+static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *text, size_t size)
+{
+    if (isa < EMU_ISA_AARCH64 || isa > EMU_ISA_X86_64) {
+        snprintf(text, size, "no such ISA: %u", isa);
+        return NULL;
+    }
+    if (uc_lib.handle == NULL) {
+        snprintf(text, size, "libunicorn is not open");
+        return NULL;
+    }
+    emu_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) {
+        snprintf(text, size, "no memory");
+        return NULL;
+    }
+    engine->isa = isa;
+    engine->memory = *memory;
+    engine->next_flush = TLB_FIRST;
+    const struct layout *layout = layout_of(engine);
+    uc_err err = uc_open(layout->arch, layout->mode, &engine->uc);
+    if (err == UC_ERR_OK) {
+        if (isa == EMU_ISA_AARCH64)
+            err = uc_ctl_set_cpu_model(engine->uc, UC_CPU_ARM64_MAX);
+        else if (isa == EMU_ISA_ARM)
+            err = uc_ctl_set_cpu_model(engine->uc, UC_CPU_ARM_MAX);
+        else if (isa == EMU_ISA_X86_64)
+            err = uc_ctl_set_cpu_model(engine->uc, UC_CPU_X86_NEHALEM);
+    }
+    if (err == UC_ERR_OK && (isa == EMU_ISA_AARCH64 || isa == EMU_ISA_ARM))
+        err = uc_ctl_set_page_size(engine->uc, PAGE);
+    if (err == UC_ERR_OK)
+        err = uc_ctl_exits_enable(engine->uc);
+    if (err == UC_ERR_OK)
+        err = uc_mem_map_ptr(engine->uc, 0, memory->size, UC_PROT_ALL, memory->base);
+    if (err == UC_ERR_OK)
+        err = uc_ctl_tlb_mode(engine->uc, UC_TLB_VIRTUAL);
+    if (err == UC_ERR_OK)
+        err = add_hooks(engine);
+    if (err != UC_ERR_OK) {
+        snprintf(text, size, "unicorn: %s", uc_strerror(err));
+        user_close(engine);
+        return NULL;
+    }
+    prepare(engine);
+
+    /* One start that fails at once: are our functions in place? */
+    uint32_t (*rights)(void *, uint64_t) = engine->memory.rights;
+    engine->memory.rights = no_rights;
+    engine->shared.uc = engine->uc;
+    engine->shared.kicked = &engine->kicked;
+    uc_interposed_now = &engine->shared;
+    (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
+    uc_interposed_now = NULL;
+    engine->memory.rights = rights;
+    engine->interposed = engine->shared.entered != 0;
+    if (!engine->interposed) {
+        uc_hook hook;
+        err = uc_hook_add(engine->uc, &hook, UC_HOOK_BLOCK, (void *)on_block, engine, 1, 0);
+        if (err != UC_ERR_OK) {
+            snprintf(text, size, "unicorn: %s", uc_strerror(err));
+            user_close(engine);
+            return NULL;
+        }
+    }
+    return engine;
+}
+
+/* ---- running --------------------------------------------------------------------------- */
+
+static uint64_t read_pc(emu_engine *engine)
+{
+    uint64_t pc = reg_read(engine, layout_of(engine)->pc);
+    return engine->isa == EMU_ISA_ARM ? pc & UINT32_MAX : pc;
+}
+
+/* What uc_emu_start wants: for AArch32 bit 0 says Thumb. */
+static uint64_t start_address(emu_engine *engine)
+{
+    if (engine->isa == EMU_ISA_ARM)
+        return engine->pc | (reg_read(engine, UC_ARM_REG_CPSR) >> 5 & 1);
+    return engine->pc;
+}
+
+static void take_syscall(emu_engine *engine, emu_stop *stop)
+{
+    const struct layout *layout = layout_of(engine);
+    uint64_t values[8] = {0};
+    int regs[8] = {layout->nr};
+    void *places[8];
+    memcpy(regs + 1, layout->args, sizeof layout->args);
+    int count = 7;
+    if (engine->isa == EMU_ISA_X86_64)
+        regs[count++] = UC_X86_REG_EFLAGS;
+    for (int i = 0; i < count; i++)
+        places[i] = &values[i];
+    uc_reg_read_batch(engine->uc, regs, places, count);
+    stop->nr = values[0];
+    memcpy(stop->args, values + 1, sizeof stop->args);
+    if (engine->isa == EMU_ISA_X86_64) {
+        /* The instruction's own effect: RCX = next RIP, R11 = RFLAGS. */
+        reg_write(engine, UC_X86_REG_RCX, engine->pc);
+        reg_write(engine, UC_X86_REG_R11, values[7]);
+    }
+}
+
+static int finish(emu_engine *engine, emu_stop *stop, int32_t kind)
+{
+    stop->kind = kind;
+    stop->pc = engine->pc;
+    switch (kind) {
+    case EMU_STOP_SYSCALL:
+        take_syscall(engine, stop);
+        break;
+    case EMU_STOP_FAULT:
+        stop->access = engine->fault_access;
+        stop->addr = engine->fault_page;
+        if (engine->interposed && (engine->shared.fault & ~(PAGE - 1)) == engine->fault_page)
+            stop->addr = engine->shared.fault;
+        break;
+    default:
+        stop->addr = engine->pc;
+        break;
+    }
+    return kind;
+}
+
+static int user_run(emu_engine *engine, emu_stop *stop)
+{
+    for (;;) {
+        stop->text[0] = 0;
+        stop->access = 0;
+        stop->addr = 0;
+        if (engine->kicked) {
+            engine->kicked = 0;
+            return finish(engine, stop, EMU_STOP_KICK);
+        }
+        engine->seen = 0;
+        uc_interposed_now = &engine->shared;
+        engine->running = 1;
+        atomic_signal_fence(memory_order_seq_cst);
+        uc_err err = uc_emu_start(engine->uc, start_address(engine), 0, 0, 0);
+        atomic_signal_fence(memory_order_seq_cst);
+        engine->running = 0;
+        uc_interposed_now = NULL;
+        engine->pc = read_pc(engine);
+
+        int32_t kind = engine->seen;
+        if (kind == 0) {
+            switch (err) {
+            case UC_ERR_OK:
+                /* Our own stop, or an instruction that waits for an interrupt: no kernel lets it wait. */
+                if (engine->isa == EMU_ISA_X86_64 && !engine->kicked) {
+                    engine->fault_page = UINT64_MAX;
+                    engine->fault_access = 0;
+                    return finish(engine, stop, EMU_STOP_FAULT);
+                }
+                continue;
+            case UC_ERR_INSN_INVALID:
+                kind = EMU_STOP_ILLEGAL;
+                break;
+            case UC_ERR_EXCEPTION:
+            case UC_ERR_READ_PROT:
+            case UC_ERR_WRITE_PROT:
+            case UC_ERR_FETCH_PROT:
+            case UC_ERR_READ_UNMAPPED:
+            case UC_ERR_WRITE_UNMAPPED:
+            case UC_ERR_FETCH_UNMAPPED:
+                kind = EMU_STOP_FAULT;
+                break;
+            default:
+                snprintf(stop->text, sizeof stop->text, "unicorn: %s", uc_strerror(err));
+                kind = EMU_STOP_ERROR;
+                break;
+            }
+        } else if (engine->isa == EMU_ISA_RISCV64 && kind != EMU_STOP_SYSCALL && kind != EMU_STOP_FAULT) {
+            engine->pc -= 4; /* the library adds it for every exception */
+            reg_write(engine, UC_RISCV_REG_PC, engine->pc);
+        }
+        return finish(engine, stop, kind);
+    }
+}
+
+static void user_kick(emu_engine *engine)
+{
+    engine->kicked = 1;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (engine->running && engine->interposed)
+        uc_emu_stop(engine->uc);
+}
+
+static void user_result(emu_engine *engine, uint64_t value)
+{
+    reg_write(engine, layout_of(engine)->result, value);
+}
+
+/* ---- state ------------------------------------------------------------------------------ */
+
+enum { FXSAVE_FCW = 0, FXSAVE_FSW = 2, FXSAVE_FTW = 4, FXSAVE_ST0 = 32 };
+
+static void save_x87(emu_engine *engine, uint8_t *image)
+{
+    uint16_t fcw = (uint16_t)reg_read(engine, UC_X86_REG_FPCW);
+    uint16_t fsw = (uint16_t)reg_read(engine, UC_X86_REG_FPSW);
+    uint16_t tags = (uint16_t)reg_read(engine, UC_X86_REG_FPTAG);
+    memset(image, 0, 160);
+    memcpy(image + FXSAVE_FCW, &fcw, 2);
+    memcpy(image + FXSAVE_FSW, &fsw, 2);
+    for (unsigned i = 0; i < 8; i++) /* two bits each, 3 = empty; FXSAVE has one, 1 = not empty */
+        if ((tags >> (2 * i) & 3) != 3)
+            image[FXSAVE_FTW] |= (uint8_t)(1u << i);
+    for (int i = 0; i < 8; i++)
+        uc_reg_read(engine->uc, UC_X86_REG_ST0 + i, image + FXSAVE_ST0 + 16 * i);
+}
+
+static void load_x87(emu_engine *engine, const uint8_t *image)
+{
+    uint16_t fcw, fsw, tags = 0;
+    memcpy(&fcw, image + FXSAVE_FCW, 2);
+    memcpy(&fsw, image + FXSAVE_FSW, 2);
+    for (unsigned i = 0; i < 8; i++)
+        if ((image[FXSAVE_FTW] >> i & 1) == 0)
+            tags |= (uint16_t)(3u << (2 * i));
+    reg_write(engine, UC_X86_REG_FPCW, fcw);
+    reg_write(engine, UC_X86_REG_FPSW, fsw); /* before the registers: ST is relative to its TOP */
+    for (int i = 0; i < 8; i++) {
+        uint8_t copy[16];
+        memcpy(copy, image + FXSAVE_ST0 + 16 * i, sizeof copy);
+        uc_reg_write(engine->uc, UC_X86_REG_ST0 + i, copy);
+    }
+    reg_write(engine, UC_X86_REG_FPTAG, tags);
+}
+
+static void user_save(emu_engine *engine, emu_cpu_state *state)
+{
+    const struct layout *layout = layout_of(engine);
+    memset(state, 0, sizeof *state);
+    int regs[32];
+    void *places[32];
+    for (int i = 0; i < layout->generals; i++) {
+        regs[i] = layout->general[i];
+        places[i] = &state->r[i];
+    }
+    uc_reg_read_batch(engine->uc, regs, places, layout->generals);
+    state->pc = engine->pc;
+    for (int i = 0; i < layout->vectors; i++) {
+        regs[i] = layout->vector + i;
+        /* arm: the double-word registers d0-d31 are 16 pairs */
+        places[i] = engine->isa == EMU_ISA_ARM ? &state->v[i / 2][i % 2] : &state->v[i][0];
+    }
+    uc_reg_read_batch(engine->uc, regs, places, layout->vectors);
+    switch (engine->isa) {
+    case EMU_ISA_AARCH64:
+        state->flags = reg_read(engine, UC_ARM64_REG_NZCV) & 0xf0000000u;
+        state->tls[0] = reg_read(engine, UC_ARM64_REG_TPIDR_EL0);
+        state->fpcr = reg_read(engine, UC_ARM64_REG_FPCR);
+        state->fpsr = reg_read(engine, UC_ARM64_REG_FPSR);
+        break;
+    case EMU_ISA_ARM: {
+        uc_arm_cp_reg tls = tpidruro();
+        state->flags = reg_read(engine, UC_ARM_REG_CPSR) & UINT32_MAX;
+        uc_reg_read(engine->uc, UC_ARM_REG_CP_REG, &tls);
+        state->tls[0] = tls.val & UINT32_MAX;
+        state->fpcr = reg_read(engine, UC_ARM_REG_FPSCR) & UINT32_MAX;
+        break;
+    }
+    case EMU_ISA_RISCV64:
+        state->fpcr = reg_read(engine, UC_RISCV_REG_FCSR);
+        break;
+    default:
+        state->flags = reg_read(engine, UC_X86_REG_EFLAGS) & UINT32_MAX;
+        state->tls[0] = reg_read(engine, UC_X86_REG_FS_BASE);
+        state->tls[1] = reg_read(engine, UC_X86_REG_GS_BASE);
+        state->fpcr = reg_read(engine, UC_X86_REG_MXCSR) & UINT32_MAX;
+        save_x87(engine, state->x87);
+        break;
+    }
+}
+
+static void user_load(emu_engine *engine, const emu_cpu_state *state)
+{
+    const struct layout *layout = layout_of(engine);
+    emu_cpu_state copy = *state; /* the library takes pointers to non-const */
+    int regs[32];
+    void *places[32];
+    if (engine->isa == EMU_ISA_ARM) {
+        /* First: it selects the register bank and the instruction set. */
+        uint32_t cpsr = (uint32_t)(state->flags & 0xf80f0020u) | 0x10;
+        uc_reg_write(engine->uc, UC_ARM_REG_CPSR, &cpsr);
+    }
+    for (int i = 0; i < layout->generals; i++) {
+        regs[i] = layout->general[i];
+        places[i] = &copy.r[i];
+    }
+    uc_reg_write_batch(engine->uc, regs, places, layout->generals);
+    for (int i = 0; i < layout->vectors; i++) {
+        regs[i] = layout->vector + i;
+        places[i] = engine->isa == EMU_ISA_ARM ? &copy.v[i / 2][i % 2] : &copy.v[i][0];
+    }
+    uc_reg_write_batch(engine->uc, regs, places, layout->vectors);
+    switch (engine->isa) {
+    case EMU_ISA_AARCH64:
+        reg_write(engine, UC_ARM64_REG_NZCV, state->flags & 0xf0000000u);
+        reg_write(engine, UC_ARM64_REG_TPIDR_EL0, state->tls[0]);
+        reg_write(engine, UC_ARM64_REG_FPCR, state->fpcr);
+        reg_write(engine, UC_ARM64_REG_FPSR, state->fpsr);
+        break;
+    case EMU_ISA_ARM: {
+        uc_arm_cp_reg tls = tpidruro();
+        tls.val = state->tls[0] & UINT32_MAX;
+        uc_reg_write(engine->uc, UC_ARM_REG_CP_REG, &tls);
+        uint32_t fpscr = (uint32_t)state->fpcr;
+        uc_reg_write(engine->uc, UC_ARM_REG_FPSCR, &fpscr);
+        break;
+    }
+    case EMU_ISA_RISCV64:
+        reg_write(engine, UC_RISCV_REG_FCSR, state->fpcr);
+        break;
+    default:
+        /* User code changes neither IF nor IOPL; IF reads as one. */
+        reg_write(engine, UC_X86_REG_EFLAGS, (state->flags & 0x240dd5) | 0x202);
+        reg_write(engine, UC_X86_REG_FS_BASE, state->tls[0]);
+        reg_write(engine, UC_X86_REG_GS_BASE, state->tls[1]);
+        uint32_t mxcsr = (uint32_t)state->fpcr & 0xffff;
+        uc_reg_write(engine->uc, UC_X86_REG_MXCSR, &mxcsr);
+        load_x87(engine, state->x87);
+        break;
+    }
+    engine->pc = engine->isa == EMU_ISA_ARM ? state->pc & UINT32_MAX & ~UINT64_C(1) : state->pc;
+    reg_write(engine, layout->pc, start_address(engine));
+}
+
+/* ---- changes of the map ------------------------------------------------------------------- */
+
+static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size)
+{
+    size_t first = code_at(engine, addr & ~(PAGE - 1));
+    size_t end = size > UINT64_MAX - addr ? engine->codes : code_at(engine, addr + size);
+    if (first >= end)
+        return;
+    /* While the pages can still be executed: else the library finds nothing to forget. */
+    if (end - first > MANY_PAGES) {
+        uc_ctl_flush_tb(engine->uc);
+        engine->codes = 0;
+        return;
+    }
+    for (size_t i = first; i < end; i++)
+        uc_ctl_remove_cache(engine->uc, engine->code[i], engine->code[i] + PAGE);
+    memmove(engine->code + first, engine->code + end, (engine->codes - end) * sizeof *engine->code);
+    engine->codes -= end - first;
+}
+
+static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size)
+{
+    uc_ctl_flush_tlb(engine->uc);
+}
+
+/* ---- what the CPU can do -------------------------------------------------------------------- */
+
+static uint64_t id_register(emu_engine *engine, uint32_t crm, uint32_t op2)
+{
+    uc_arm64_cp_reg reg = {.op0 = 3, .op1 = 0, .crn = 0, .crm = crm, .op2 = op2};
+    return uc_reg_read(engine->uc, UC_ARM64_REG_CP_REG, &reg) == UC_ERR_OK ? reg.val : 0;
+}
+
+static unsigned field(uint64_t value, unsigned shift)
+{
+    return (unsigned)(value >> shift & 15);
+}
+
+/*
+ * Linux arch/arm64/include/uapi/asm/hwcap.h, derived from the ID registers (Arm
+ * ARM D19.2).  Left out: SVE, pointer authentication and MTE, which need a
+ * kernel that switches them on.
+ */
+static void hwcap_aarch64(emu_engine *engine, uint64_t out[2])
+{
+    uint64_t isar0 = id_register(engine, 6, 0);
+    uint64_t isar1 = id_register(engine, 6, 1);
+    uint64_t pfr0 = id_register(engine, 4, 0);
+    const struct {
+        uint64_t reg;
+        uint8_t shift, least, word, bit;
+    } caps[] = {
+        {isar0, 4, 1, 0, 3},   /* AES */
+        {isar0, 4, 2, 0, 4},   /* PMULL */
+        {isar0, 8, 1, 0, 5},   /* SHA1 */
+        {isar0, 12, 1, 0, 6},  /* SHA2 */
+        {isar0, 16, 1, 0, 7},  /* CRC32 */
+        {isar0, 20, 2, 0, 8},  /* ATOMICS */
+        {isar0, 28, 1, 0, 12}, /* ASIMDRDM */
+        {isar0, 32, 1, 0, 17}, /* SHA3 */
+        {isar0, 36, 1, 0, 18}, /* SM3 */
+        {isar0, 40, 1, 0, 19}, /* SM4 */
+        {isar0, 44, 1, 0, 20}, /* ASIMDDP */
+        {isar0, 12, 2, 0, 21}, /* SHA512 */
+        {isar0, 48, 1, 0, 23}, /* ASIMDFHM */
+        {isar0, 52, 1, 0, 27}, /* FLAGM */
+        {isar0, 52, 2, 1, 7},  /* FLAGM2 */
+        {isar1, 12, 1, 0, 13}, /* JSCVT */
+        {isar1, 16, 1, 0, 14}, /* FCMA */
+        {isar1, 20, 1, 0, 15}, /* LRCPC */
+        {isar1, 20, 2, 0, 26}, /* ILRCPC */
+        {isar1, 32, 1, 1, 8},  /* FRINT */
+        {isar1, 36, 1, 0, 29}, /* SB */
+    };
+    out[0] = out[1] = 0;
+    for (size_t i = 0; i < sizeof caps / sizeof *caps; i++)
+        if (field(caps[i].reg, caps[i].shift) >= caps[i].least)
+            out[caps[i].word] |= UINT64_C(1) << caps[i].bit;
+    if (field(pfr0, 16) != 15) {
+        out[0] |= 1 << 0; /* FP */
+        if (field(pfr0, 16) >= 1)
+            out[0] |= 1 << 9; /* FPHP */
+    }
+    if (field(pfr0, 20) != 15) {
+        out[0] |= 1 << 1; /* ASIMD */
+        if (field(pfr0, 20) >= 1)
+            out[0] |= 1 << 10; /* ASIMDHP */
+    }
+}
+
+static void user_hwcap(emu_engine *engine, uint64_t out[2])
+{
+    out[0] = out[1] = 0;
+    switch (engine->isa) {
+    case EMU_ISA_AARCH64:
+        hwcap_aarch64(engine, out);
+        break;
+    case EMU_ISA_ARM:
+        /* SWP HALF THUMB FAST_MULT VFP EDSP NEON VFPv3 TLS VFPv4 IDIVA IDIVT VFPD32 LPAE */
+        out[0] = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 12 | 1u << 13 | 1u << 15 |
+                 1u << 16 | 1u << 17 | 1u << 18 | 1u << 19 | 1u << 20;
+        out[1] = 0x1f; /* AES PMULL SHA1 SHA2 CRC32 */
+        break;
+    case EMU_ISA_RISCV64:
+        out[0] = 1u << ('a' - 'a') | 1u << ('c' - 'a') | 1u << ('d' - 'a') | 1u << ('f' - 'a') |
+                 1u << ('i' - 'a') | 1u << ('m' - 'a');
+        break;
+    default:
+        out[0] = 0x078bfbfd; /* CPUID.1:EDX of the model (Nehalem) */
+        break;
+    }
+}
+
+static const emu_engine_ops ops = {
+    .name = "unicorn",
+    .open = user_open,
+    .close = user_close,
+    .run = user_run,
+    .result = user_result,
+    .save = user_save,
+    .load = user_load,
+    .before_change = user_before_change,
+    .after_change = user_after_change,
+    .kick = user_kick,
+    .hwcap = user_hwcap,
+};
+
+const emu_engine_ops *emu_uc_user(void)
+{
+    return &ops;
+}

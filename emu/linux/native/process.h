@@ -1,0 +1,35 @@
+/*
+ * Linux user mode, from outside: a process that runs on an engine.
+ */
+#ifndef EMU_PROCESS_H
+#define EMU_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+typedef struct emu_process emu_process;
+
+/*
+ * sysroot: host path whose files have precedence, or NULL.  NULL with one line
+ * in text when it cannot be.
+ */
+emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size);
+/*
+ * Loads the program: path as the guest names it, argv and envp end with NULL.
+ * 0, or -errno with one line in text.
+ */
+int emu_process_start(emu_process *process, const char *path, char *const *argv, char *const *envp, char *text,
+                      size_t size);
+/*
+ * Runs to the end; the calling thread is the guest's.  Returns a wait status as
+ * wait4 gives it.  Children that the guest forked never return from here.
+ */
+int emu_process_run(emu_process *process);
+void emu_process_free(emu_process *process);
+
+/* Ends this host process the way the status says: by exit or by the same signal. */
+void emu_process_die(int status);
+
+#endif
