@@ -81,7 +81,7 @@ int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args)
     case MADV_DODUMP:
         return umem_mapped(umem, args[0], length) ? 0 : -ENOMEM;
     case MADV_HWPOISON:
-    case MADV_SOFT_OFFLINE:
+    case 101: /* MADV_SOFT_OFFLINE, not in every header */
         return -EPERM;
     default:
         break;

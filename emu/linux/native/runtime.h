@@ -214,10 +214,19 @@ struct emu_process {
     bool forked; /* a child of the process that the caller started: never returns to the caller */
     struct emu_process_signals *signals; /* signal.c's own: actions */
     struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
+    /* Close-on-exec descriptors that were open before the guest: the host program's own. */
+    int *host_fds;
+    size_t host_fd_count;
 };
+
+/* Lets a parent that waits in vfork go on; memory is shared with it until then. */
+void emu_vfork_release(emu_process *process);
 
 /* The thread that runs on this host thread; NULL elsewhere.  For signal handlers. */
 extern _Thread_local emu_thread *emu_current;
+
+/* One of host_fds: a guest must not meet it. */
+bool emu_process_owns_fd(const emu_process *process, int fd);
 
 /* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
 void emu_process_exit(emu_process *process, int code);

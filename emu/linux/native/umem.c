@@ -18,11 +18,6 @@
  */
 #define GUARD (UINT64_C(1) << 24)
 
-static uint64_t page_down(uint64_t addr)
-{
-    return addr & ~(EMU_PAGE - 1);
-}
-
 static uint64_t page_up(uint64_t addr)
 {
     return (addr + EMU_PAGE - 1) & ~(EMU_PAGE - 1);
@@ -252,29 +247,23 @@ void umem_clear(emu_umem *umem)
 
 uint64_t umem_place(emu_umem *umem, uint64_t size, uint64_t align)
 {
+    const uint64_t lowest = 0x10000; /* vm.mmap_min_addr of most systems */
     uint64_t end = umem->mmap_top;
     if (align < EMU_PAGE)
         align = EMU_PAGE;
-    for (size_t i = area_at(umem, end == 0 ? 0 : end - 1) + 1; i-- > 0;) {
-        uint64_t low = 0;
-        if (i < umem->count) {
-            if (umem->areas[i].start >= end)
-                continue;
-            low = umem->areas[i].end;
-        }
+    if (size > end)
+        return 0;
+    for (size_t i = umem->count; end >= lowest + size; i--) {
+        uint64_t low = i == 0 || umem->areas[i - 1].end < lowest ? lowest : umem->areas[i - 1].end;
         if (low < end && end - low >= size) {
             uint64_t addr = (end - size) & ~(align - 1);
-            if (addr >= low && addr >= 0x10000)
+            if (addr >= low)
                 return addr;
         }
-        if (i < umem->count)
-            end = umem->areas[i].start;
-    }
-    /* Below the lowest area. */
-    if (end >= size) {
-        uint64_t addr = (end - size) & ~(align - 1);
-        if (addr >= 0x10000 && !occupied(umem, addr, addr + size))
-            return addr;
+        if (i == 0)
+            break;
+        if (umem->areas[i - 1].start < end)
+            end = umem->areas[i - 1].start;
     }
     return 0;
 }

@@ -1,0 +1,473 @@
+/* Processes: start and end, clone in its forms, thread pointers. */
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime.h"
+
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND UINT64_C(0x100000000)
+#endif
+
+_Thread_local emu_thread *emu_current;
+
+/* ---- life -------------------------------------------------------------------------- */
+
+/* Descriptors that close on exec now belong to the program around us, not to the guest. */
+static void note_host_fds(emu_process *process)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        return;
+    size_t room = 0;
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        int fd = atoi(entry->d_name);
+        int flags = entry->d_name[0] == '.' || fd == dirfd(dir) ? -1 : fcntl(fd, F_GETFD);
+        if (flags < 0 || !(flags & FD_CLOEXEC))
+            continue;
+        if (process->host_fd_count == room) {
+            room = room == 0 ? 16 : room * 2;
+            int *fds = realloc(process->host_fds, room * sizeof *fds);
+            if (fds == NULL)
+                break;
+            process->host_fds = fds;
+        }
+        process->host_fds[process->host_fd_count++] = fd;
+    }
+    closedir(dir);
+}
+
+emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size)
+{
+    emu_process *process = calloc(1, sizeof *process);
+    emu_thread *thread = calloc(1, sizeof *thread);
+    if (process == NULL || thread == NULL) {
+        free(process);
+        free(thread);
+        snprintf(text, size, "no memory");
+        return NULL;
+    }
+    process->ops = thread->ops = ops;
+    process->main = thread;
+    thread->process = process;
+    if (sysroot != NULL) {
+        process->sysroot = realpath(sysroot, NULL);
+        if (process->sysroot == NULL) {
+            snprintf(text, size, "sysroot %s: %s", sysroot, strerror(errno));
+            emu_process_free(process);
+            return NULL;
+        }
+        if (strcmp(process->sysroot, "/") == 0)
+            process->sysroot[0] = 0;
+    }
+    note_host_fds(process);
+    return process;
+}
+
+int emu_process_start(emu_process *process, const char *path, char *const *argv, char *const *envp, char *text,
+                      size_t size)
+{
+    return emu_exec(process->main, path, argv, envp, text, size);
+}
+
+void emu_process_free(emu_process *process)
+{
+    if (process == NULL)
+        return;
+    emu_signal_free(process);
+    if (process->main->engine != NULL)
+        process->ops->close(process->main->engine);
+    process->umem.before = process->umem.after = NULL;
+    umem_free(&process->umem);
+    free(process->sysroot);
+    free(process->exe);
+    free(process->exe_guest);
+    free(process->host_fds);
+    free(process->main);
+    free(process);
+}
+
+static void end_with(emu_process *process, int status)
+{
+    if (!process->ended) {
+        process->ended = true;
+        process->status = status;
+    }
+    process->main->pending = 1;
+}
+
+void emu_process_exit(emu_process *process, int code)
+{
+    end_with(process, (code & 0xff) << 8);
+}
+
+void emu_process_killed(emu_process *process, int sig)
+{
+    end_with(process, sig & 0x7f);
+}
+
+void emu_process_die(int status)
+{
+    if (WIFSIGNALED(status)) {
+        int sig = WTERMSIG(status);
+        /* A core of the emulator would say nothing about the guest. */
+        struct rlimit none = {0, 0};
+        setrlimit(RLIMIT_CORE, &none);
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = SIG_DFL;
+        sigaction(sig, &action, NULL);
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, sig);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        kill(getpid(), sig);
+        _exit(128 + sig); /* a signal whose default is not to kill */
+    }
+    _exit(WEXITSTATUS(status));
+}
+
+/* ---- fork ---------------------------------------------------------------------------- */
+
+enum { VFORK_WINDOW = 65536 };
+
+/*
+ * vfork without shared memory.  The parent waits until its child has a program of
+ * its own or has ended.  A child that ends without exec may have left a word for
+ * its parent (posix_spawn's error number does so on the parent's stack), so the
+ * stack above the parent's sp comes back with it.
+ */
+struct emu_vfork {
+    int32_t done; /* futex */
+    int32_t copied;
+    uint64_t sp;
+    uint64_t size;
+    uint8_t stack[VFORK_WINDOW];
+};
+
+static long futex(int32_t *word, int operation, int32_t value, const struct timespec *timeout)
+{
+    return syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
+}
+
+static void vfork_done(emu_process *process, bool with_stack)
+{
+    struct emu_vfork *vfork = process->vfork;
+    if (vfork == NULL)
+        return;
+    if (with_stack && umem_read(&process->umem, vfork->stack, vfork->sp, vfork->size) == 0)
+        vfork->copied = 1;
+    __atomic_store_n(&vfork->done, 1, __ATOMIC_RELEASE);
+    futex(&vfork->done, FUTEX_WAKE, 1, NULL);
+    munmap(vfork, sizeof *vfork);
+    process->vfork = NULL;
+}
+
+void emu_vfork_release(emu_process *process)
+{
+    vfork_done(process, false);
+}
+
+static void vfork_wait(emu_process *process, struct emu_vfork *vfork, pid_t child)
+{
+    const struct timespec slice = {0, 20 * 1000 * 1000};
+    while (!__atomic_load_n(&vfork->done, __ATOMIC_ACQUIRE)) {
+        futex(&vfork->done, FUTEX_WAIT, 0, &slice);
+        siginfo_t info;
+        info.si_pid = 0;
+        /* A child that was killed wakes nobody. */
+        if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0)
+            break;
+    }
+    if (__atomic_load_n(&vfork->done, __ATOMIC_ACQUIRE) && vfork->copied)
+        (void)umem_write(&process->umem, vfork->sp, vfork->stack, vfork->size);
+}
+
+static struct emu_vfork *vfork_new(emu_thread *thread)
+{
+    struct emu_vfork *vfork = mmap(NULL, sizeof *vfork, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (vfork == MAP_FAILED)
+        return NULL;
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    vfork->sp = state.r[thread->process->abi->sp];
+    const emu_area *area = umem_find(&thread->process->umem, vfork->sp);
+    uint64_t room = area == NULL ? 0 : area->end - vfork->sp;
+    vfork->size = room < VFORK_WINDOW ? room : VFORK_WINDOW;
+    return vfork;
+}
+
+struct clone_request {
+    uint64_t flags;
+    uint64_t stack; /* the new sp; 0: the parent's */
+    uint64_t parent_tid;
+    uint64_t child_tid;
+    uint64_t tls;
+    uint64_t pidfd; /* where its number goes */
+    int exit_signal;
+};
+
+#define NAMESPACES                                                                                            \
+    (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP)
+
+static void child_start(emu_thread *thread, const struct clone_request *request)
+{
+    emu_process *process = thread->process;
+    process->forked = true;
+    thread->tid = (pid_t)syscall(SYS_gettid);
+    thread->clear_child_tid = 0;
+    emu_signal_forked(thread);
+    if (request->flags & CLONE_CHILD_CLEARTID)
+        thread->clear_child_tid = request->child_tid;
+    if (request->flags & CLONE_CHILD_SETTID) {
+        int32_t tid = (int32_t)thread->tid;
+        (void)umem_write(&process->umem, request->child_tid, &tid, sizeof tid);
+    }
+    if (request->stack == 0 && !(request->flags & CLONE_SETTLS))
+        return;
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    if (request->stack != 0)
+        state.r[process->abi->sp] = request->stack;
+    if (request->flags & CLONE_SETTLS) {
+        if (process->abi->isa == EMU_ISA_RISCV64)
+            state.r[4] = request->tls;
+        else
+            state.tls[0] = request->tls;
+    }
+    thread->ops->load(thread->engine, &state);
+}
+
+static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
+{
+    emu_process *process = thread->process;
+    const uint64_t known = CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_FILES | CLONE_SETTLS | CLONE_PARENT_SETTID |
+                           CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | CLONE_PIDFD | CLONE_PARENT | CLONE_UNTRACED |
+                           CLONE_PTRACE | CLONE_IO | CLONE_DETACHED | CLONE_SYSVSEM | CLONE_CLEAR_SIGHAND | NAMESPACES;
+    if (request->flags & (CLONE_THREAD | CLONE_SIGHAND))
+        return -EAGAIN; /* as where the limit on threads is reached */
+    if ((request->flags & ~known) != 0 || request->exit_signal < 0 || request->exit_signal > 64)
+        return -EINVAL;
+    /* A child that shares memory is only known as vfork, where the parent stands still meanwhile. */
+    if ((request->flags & CLONE_VM) && !(request->flags & CLONE_VFORK))
+        return -EINVAL;
+
+    struct emu_vfork *vfork = NULL;
+    if (request->flags & CLONE_VFORK) {
+        vfork = vfork_new(thread);
+        if (vfork == NULL)
+            return -ENOMEM;
+    }
+    uint64_t host = request->flags & (NAMESPACES | CLONE_FS | CLONE_FILES | CLONE_PARENT | CLONE_PIDFD | CLONE_UNTRACED |
+                                      CLONE_PTRACE | CLONE_IO | CLONE_SYSVSEM);
+    int pidfd = -1;
+    emu_signal_fork_begin(thread);
+    /* The C library's fork where it does: it settles the locks of malloc. */
+    long child = host == 0 && request->exit_signal == SIGCHLD
+                     ? fork()
+                     : syscall(SYS_clone, host | (uint64_t)request->exit_signal, 0, &pidfd, NULL, 0);
+    int error = child < 0 ? errno : 0;
+    if (child == 0) {
+        if (process->vfork != NULL) /* of our own parent, not ours to end */
+            munmap(process->vfork, sizeof *process->vfork);
+        process->vfork = vfork;
+        child_start(thread, request);
+        if (request->flags & CLONE_CLEAR_SIGHAND)
+            emu_signal_exec(thread);
+    }
+    emu_signal_fork_end(thread);
+    if (child == 0)
+        return 0;
+    if (child > 0) {
+        int32_t tid = (int32_t)child;
+        if (request->flags & CLONE_PARENT_SETTID)
+            (void)umem_write(&process->umem, request->parent_tid, &tid, sizeof tid);
+        if (request->flags & CLONE_PIDFD) {
+            int32_t fd = pidfd;
+            (void)umem_write(&process->umem, request->pidfd, &fd, sizeof fd);
+        }
+        if (vfork != NULL)
+            vfork_wait(process, vfork, (pid_t)child);
+    }
+    if (vfork != NULL)
+        munmap(vfork, sizeof *vfork);
+    return child < 0 ? -error : child;
+}
+
+int64_t emu_sys_clone(emu_thread *thread, const uint64_t *args)
+{
+    /* flags, stack, parent_tid, then: x86-64 child_tid, tls; the others tls, child_tid. */
+    bool x86 = thread->process->abi->isa == EMU_ISA_X86_64;
+    struct clone_request request = {.flags = (uint32_t)args[0] & ~(uint32_t)CSIGNAL,
+                                    .stack = args[1],
+                                    .parent_tid = args[2],
+                                    .child_tid = x86 ? args[3] : args[4],
+                                    .tls = x86 ? args[4] : args[3],
+                                    .pidfd = args[2],
+                                    .exit_signal = (int)(args[0] & CSIGNAL)};
+    if ((request.flags & CLONE_PIDFD) && (request.flags & CLONE_PARENT_SETTID))
+        return -EINVAL;
+    return do_clone(thread, &request);
+}
+
+int64_t emu_sys_clone3(emu_thread *thread, const uint64_t *args)
+{
+    /* struct clone_args is the same for every ABI: 64-bit words. */
+    struct {
+        uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+    } clone_args = {0};
+    if (args[1] < 64)
+        return -EINVAL;
+    if (args[1] > EMU_PAGE)
+        return -E2BIG;
+    size_t size = args[1] < sizeof clone_args ? (size_t)args[1] : sizeof clone_args;
+    if (umem_read(&thread->process->umem, &clone_args, args[0], size) != 0)
+        return -EFAULT;
+    for (uint64_t i = size; i < args[1]; i++) {
+        uint8_t rest;
+        if (umem_read(&thread->process->umem, &rest, args[0] + i, 1) != 0)
+            return -EFAULT;
+        if (rest != 0)
+            return -E2BIG;
+    }
+    if ((clone_args.flags & (CSIGNAL | CLONE_DETACHED)) != 0 || clone_args.exit_signal > 64 ||
+        (clone_args.stack == 0) != (clone_args.stack_size == 0))
+        return -EINVAL;
+    if (clone_args.set_tid_size != 0)
+        return -EPERM;
+    struct clone_request request = {.flags = clone_args.flags,
+                                    .stack = clone_args.stack + clone_args.stack_size,
+                                    .parent_tid = clone_args.parent_tid,
+                                    .child_tid = clone_args.child_tid,
+                                    .tls = clone_args.tls,
+                                    .pidfd = clone_args.pidfd,
+                                    .exit_signal = (int)clone_args.exit_signal};
+    return do_clone(thread, &request);
+}
+
+int64_t emu_sys_fork(emu_thread *thread, const uint64_t *args)
+{
+    struct clone_request request = {.exit_signal = SIGCHLD};
+    return do_clone(thread, &request);
+}
+
+int64_t emu_sys_vfork(emu_thread *thread, const uint64_t *args)
+{
+    struct clone_request request = {.flags = CLONE_VM | CLONE_VFORK, .exit_signal = SIGCHLD};
+    return do_clone(thread, &request);
+}
+
+/* ---- exit and identity -------------------------------------------------------------------- */
+
+static void leave(emu_thread *thread, int code)
+{
+    emu_process *process = thread->process;
+    vfork_done(process, true);
+    if (thread->clear_child_tid != 0) {
+        const int32_t none = 0;
+        if (umem_write(&process->umem, thread->clear_child_tid, &none, sizeof none) == 0)
+            syscall(SYS_futex, umem_pointer(&process->umem, thread->clear_child_tid), FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+    emu_process_exit(process, code);
+}
+
+int64_t emu_sys_exit(emu_thread *thread, const uint64_t *args)
+{
+    leave(thread, (int)args[0]);
+    return EMU_KEEP_REGISTERS;
+}
+
+int64_t emu_sys_exit_group(emu_thread *thread, const uint64_t *args)
+{
+    leave(thread, (int)args[0]);
+    return EMU_KEEP_REGISTERS;
+}
+
+int64_t emu_sys_set_tid_address(emu_thread *thread, const uint64_t *args)
+{
+    thread->clear_child_tid = args[0];
+    return thread->tid;
+}
+
+int64_t emu_sys_gettid(emu_thread *thread, const uint64_t *args)
+{
+    return thread->tid;
+}
+
+/* ---- thread pointers and caches --------------------------------------------------------------- */
+
+static void set_tls(emu_thread *thread, unsigned index, uint64_t value)
+{
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    state.tls[index] = value;
+    thread->ops->load(thread->engine, &state);
+}
+
+int64_t emu_sys_arch_prctl(emu_thread *thread, const uint64_t *args)
+{
+    enum { SET_GS = 0x1001, SET_FS = 0x1002, GET_FS = 0x1003, GET_GS = 0x1004 };
+    emu_umem *umem = &thread->process->umem;
+    emu_cpu_state state;
+    switch (args[0]) {
+    case SET_FS:
+    case SET_GS:
+        if (args[1] >= umem->size)
+            return -EPERM;
+        set_tls(thread, args[0] == SET_GS, args[1]);
+        return 0;
+    case GET_FS:
+    case GET_GS:
+        thread->ops->save(thread->engine, &state);
+        return umem_write(umem, args[1], &state.tls[args[0] == GET_GS], 8);
+    default:
+        return -EINVAL; /* CET, CPUID faulting and the like: a CPU without them */
+    }
+}
+
+int64_t emu_sys_arm_set_tls(emu_thread *thread, const uint64_t *args)
+{
+    set_tls(thread, 0, (uint32_t)args[0]);
+    return 0;
+}
+
+int64_t emu_sys_arm_get_tls(emu_thread *thread, const uint64_t *args)
+{
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    return (int64_t)(uint32_t)state.tls[0];
+}
+
+static int64_t flush_code(emu_thread *thread, uint64_t start, uint64_t end)
+{
+    emu_umem *umem = &thread->process->umem;
+    if (end < start || end > umem->size)
+        return -EINVAL;
+    thread->ops->before_change(thread->engine, start, end - start);
+    thread->ops->after_change(thread->engine, start, end - start);
+    return 0;
+}
+
+int64_t emu_sys_arm_cacheflush(emu_thread *thread, const uint64_t *args)
+{
+    return args[2] != 0 ? -EINVAL : flush_code(thread, args[0], args[1]);
+}
+
+int64_t emu_sys_riscv_flush_icache(emu_thread *thread, const uint64_t *args)
+{
+    return (args[2] & ~UINT64_C(1)) != 0 ? -EINVAL : flush_code(thread, args[0], args[1]);
+}

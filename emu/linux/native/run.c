@@ -1,0 +1,124 @@
+/* The loop that a guest thread lives in. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime.h"
+
+void emu_syscall_again(emu_thread *thread, const emu_stop *stop)
+{
+    const emu_abi *abi = thread->process->abi;
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    uint64_t size = abi->isa == EMU_ISA_ARM && (state.flags & 0x20) ? 2 : abi->call;
+    state.pc = stop->pc - size;
+    thread->ops->load(thread->engine, &state);
+}
+
+/*
+ * SIGSEGV and SIGBUS of the host.  Expected: in the runtime's copies from guest
+ * memory.  Possible: guest code that touches a shared mapping behind its file's
+ * end, which only the host knows; the page becomes memory so that the
+ * instruction completes, and the guest gets its SIGBUS behind the block.
+ */
+static void on_host_fault(int sig, siginfo_t *info, void *context)
+{
+    int error = errno;
+    if (umem_fixup(sig, info, context))
+        return;
+    emu_thread *thread = emu_current;
+    if (info->si_code <= 0) {
+        emu_signal_host(sig, info, context);
+        errno = error;
+        return;
+    }
+    if (thread != NULL && sig == SIGBUS) {
+        const emu_umem *umem = &thread->process->umem;
+        uint64_t addr = (uint64_t)(uintptr_t)info->si_addr - (uint64_t)(uintptr_t)umem->base;
+        if (addr < umem->size &&
+            mmap(umem->base + (addr & ~(EMU_PAGE - 1)), EMU_PAGE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
+            emu_signal_fault(thread, SIGBUS, BUS_ADRERR, addr);
+            thread->ops->kick(thread->engine);
+            errno = error;
+            return;
+        }
+    }
+    /* A fault of our own: let it be seen. */
+    signal(sig, SIG_DFL);
+}
+
+static void fault(emu_thread *thread, const emu_stop *stop)
+{
+    emu_umem *umem = &thread->process->umem;
+    switch (stop->kind) {
+    case EMU_STOP_FAULT: {
+        bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
+        emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);
+        break;
+    }
+    case EMU_STOP_ILLEGAL:
+        emu_signal_fault(thread, SIGILL, ILL_ILLOPC, stop->pc);
+        break;
+    case EMU_STOP_BREAK:
+        emu_signal_fault(thread, SIGTRAP, TRAP_BRKPT, stop->pc);
+        break;
+    case EMU_STOP_ARITH:
+        emu_signal_fault(thread, SIGFPE, FPE_INTDIV, stop->pc);
+        break;
+    case EMU_STOP_ALIGN:
+        emu_signal_fault(thread, SIGBUS, BUS_ADRALN, stop->addr);
+        break;
+    default:
+        fprintf(stderr, "emu: %s at pc %#llx\n", stop->text, (unsigned long long)stop->pc);
+        emu_process_killed(thread->process, SIGKILL);
+        break;
+    }
+}
+
+static void loop(emu_thread *thread)
+{
+    emu_process *process = thread->process;
+    emu_stop *stop = &thread->stop;
+    while (!process->ended) {
+        int kind = thread->ops->run(thread->engine, stop);
+        if (kind == EMU_STOP_SYSCALL) {
+            int64_t result = emu_syscall(thread, stop);
+            if (result <= EMU_RESTARTSYS && result >= EMU_RESTART_BLOCK) {
+                emu_signal_deliver(thread, stop, result);
+                continue;
+            }
+            if (result != EMU_KEEP_REGISTERS)
+                thread->ops->result(thread->engine, (uint64_t)result);
+        } else if (kind != EMU_STOP_KICK) {
+            fault(thread, stop);
+        }
+        if (thread->pending && !process->ended)
+            emu_signal_deliver(thread, NULL, 0);
+    }
+}
+
+int emu_process_run(emu_process *process)
+{
+    emu_thread *thread = process->main;
+    thread->tid = (pid_t)syscall(SYS_gettid);
+    struct sigaction action, segv, bus;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_host_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGSEGV, &action, &segv) != 0 || sigaction(SIGBUS, &action, &bus) != 0 ||
+        emu_signal_start(process) != 0)
+        return 127 << 8;
+    emu_current = thread;
+    loop(thread);
+    emu_current = NULL;
+    if (process->forked)
+        emu_process_die(process->status);
+    sigaction(SIGSEGV, &segv, NULL);
+    sigaction(SIGBUS, &bus, NULL);
+    return process->status;
+}
