@@ -1,41 +1,15 @@
 #include "uc_interpose.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "uc_library.h"
+#include "uc_patch.h"
 
 _Thread_local uc_interposed *uc_interposed_now;
-
-int uc_interpose_offer(void)
-{
-    Dl_info self;
-    if (dladdr((void *)(uintptr_t)&uc_interpose_offer, &self) == 0)
-        return -1;
-    /* In a program (the native tests) these names are global already, if it was linked with -rdynamic. */
-    void *handle = dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
-    return handle == NULL ? -1 : 0;
-}
-
-/* The library's own function of that name; looked up once. */
-static void *own(void **slot, const char *name)
-{
-    void *function = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    if (function == NULL) {
-        function = dlsym(uc_lib.handle, name);
-        __atomic_store_n(slot, function, __ATOMIC_RELEASE);
-    }
-    return function;
-}
-
-#define CALL_OWN(type, name, ...)                                                                             \
-    static void *slot;                                                                                        \
-    void *function = own(&slot, name);                                                                        \
-    type call;                                                                                                \
-    memcpy(&call, &function, sizeof call);                                                                    \
-    return call(__VA_ARGS__)
 
 typedef int (*cpu_exec_fn)(uc_engine *uc, void *cpu);
 typedef void (*check_fn)(void *context);
@@ -52,31 +26,67 @@ static void enter(uc_engine *uc)
         uc_emu_stop(uc);
 }
 
-#define INTERPOSE(arch)                                                                                       \
-    __attribute__((visibility("default"))) int cpu_exec_##arch(uc_engine *uc, void *cpu);                     \
-    __attribute__((visibility("default"))) void check_exit_request_##arch(void *context);                     \
-    __attribute__((visibility("default"))) bool unicorn_fill_tlb_##arch(                                      \
-        void *cpu, uint64_t address, int size, int rw, int mmu, bool probe, uintptr_t retaddr);               \
-    int cpu_exec_##arch(uc_engine *uc, void *cpu)                                                             \
+#define REPLACE(arch)                                                                                         \
+    static cpu_exec_fn cpu_exec_before_##arch;                                                                \
+    static check_fn check_before_##arch;                                                                      \
+    static fill_fn fill_before_##arch;                                                                        \
+    static int cpu_exec_##arch(uc_engine *uc, void *cpu)                                                      \
     {                                                                                                         \
         enter(uc);                                                                                            \
-        CALL_OWN(cpu_exec_fn, "cpu_exec_" #arch, uc, cpu);                                                    \
+        return cpu_exec_before_##arch(uc, cpu);                                                               \
     }                                                                                                         \
-    void check_exit_request_##arch(void *context)                                                             \
+    static void check_##arch(void *context)                                                                   \
     {                                                                                                         \
-        if (uc_interposed_now != NULL)                                                                        \
-            return;                                                                                           \
-        CALL_OWN(check_fn, "check_exit_request_" #arch, context);                                             \
+        if (uc_interposed_now == NULL)                                                                        \
+            check_before_##arch(context);                                                                     \
     }                                                                                                         \
-    bool unicorn_fill_tlb_##arch(void *cpu, uint64_t address, int size, int rw, int mmu, bool probe,          \
-                                 uintptr_t retaddr)                                                           \
+    static bool fill_##arch(void *cpu, uint64_t address, int size, int rw, int mmu, bool probe,               \
+                            uintptr_t retaddr)                                                                \
     {                                                                                                         \
         if (uc_interposed_now != NULL)                                                                        \
             uc_interposed_now->fault = address;                                                               \
-        CALL_OWN(fill_fn, "unicorn_fill_tlb_" #arch, cpu, address, size, rw, mmu, probe, retaddr);            \
+        return fill_before_##arch(cpu, address, size, rw, mmu, probe, retaddr);                               \
     }
 
-INTERPOSE(aarch64)
-INTERPOSE(arm)
-INTERPOSE(riscv64)
-INTERPOSE(x86_64)
+REPLACE(aarch64)
+REPLACE(arm)
+REPLACE(riscv64)
+REPLACE(x86_64)
+
+static const struct {
+    const char *name;
+    void *with;
+    void *before; /* address of the function pointer */
+} replacements[] = {
+#define ROW(arch)                                                                                             \
+    {"cpu_exec_" #arch, (void *)cpu_exec_##arch, (void *)&cpu_exec_before_##arch},                            \
+    {"check_exit_request_" #arch, (void *)check_##arch, (void *)&check_before_##arch},                        \
+    {"unicorn_fill_tlb_" #arch, (void *)fill_##arch, (void *)&fill_before_##arch},
+    ROW(aarch64) ROW(arm) ROW(riscv64) ROW(x86_64)
+#undef ROW
+};
+
+static int outcome = -1;
+
+static void replace(void)
+{
+    for (size_t i = 0; i < sizeof replacements / sizeof *replacements; i++) {
+        /* The library's own first: from now on ours may be called at any time. */
+        void *own = dlsym(uc_lib.handle, replacements[i].name);
+        if (own == NULL)
+            return;
+        memcpy(replacements[i].before, &own, sizeof own);
+        void *before = emu_uc_replace(uc_lib.handle, replacements[i].name, replacements[i].with);
+        if (before == NULL)
+            return;
+        memcpy(replacements[i].before, &before, sizeof before);
+    }
+    outcome = 0;
+}
+
+int uc_interpose(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, replace);
+    return outcome;
+}

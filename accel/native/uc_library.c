@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define UC_LIBRARY_NAMES_ONLY
-#include "uc_interpose.h"
 #include "uc_library.h"
 
 struct uc_functions uc_lib;
@@ -24,8 +23,6 @@ int emu_uc_library(const char *path, char *text, size_t size)
 {
     if (uc_lib.handle != NULL)
         return 0;
-    /* Where this fails the engines notice, and do without. */
-    (void)uc_interpose_offer();
     struct uc_functions found = {0};
     found.handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (found.handle == NULL) {

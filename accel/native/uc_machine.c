@@ -594,8 +594,10 @@ static void replace(void)
         if (original == NULL)
             continue;
         memcpy(&original_check[i], &original, sizeof original);
-        if (emu_uc_replace(uc_lib.handle, name, (void *)checks[i]) == NULL)
+        original = emu_uc_replace(uc_lib.handle, name, (void *)checks[i]);
+        if (original == NULL)
             continue;
+        memcpy(&original_check[i], &original, sizeof original); /* the user-mode engine's, if it came first */
         snprintf(name, sizeof name, "tb_exec_lock_%s", isas[i]->suffix);
         doorbells[i] = emu_uc_replace(uc_lib.handle, name, (void *)before_code) != NULL;
     }

@@ -309,6 +309,9 @@ static void prepare(emu_engine *engine)
         reg_write(engine, UC_RISCV_REG_MSTATUS, 1u << 13); /* FS: initial */
         break;
     default:
+        /* CR0: PE, MP, NE, WP as they are, EM off; CR4: OSFXSR and OSXMMEXCPT, for SSE. */
+        reg_write(engine, UC_X86_REG_CR0, (reg_read(engine, UC_X86_REG_CR0) | 1 << 1 | 1 << 5) & ~UINT64_C(1 << 2));
+        reg_write(engine, UC_X86_REG_CR4, reg_read(engine, UC_X86_REG_CR4) | 1 << 9 | 1 << 10);
         break;
     }
 }
@@ -360,6 +363,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     engine->memory = *memory;
     engine->next_flush = TLB_FIRST;
     const struct layout *layout = layout_of(engine);
+    (void)uc_interpose(); /* where it fails the start below notices */
     uc_err err = uc_open(layout->arch, layout->mode, &engine->uc);
     if (err == UC_ERR_OK) {
         if (isa == EMU_ISA_AARCH64)
@@ -395,7 +399,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
     uc_interposed_now = NULL;
     engine->memory.rights = rights;
-    engine->interposed = engine->shared.entered != 0;
+    engine->interposed = engine->shared.entered != 0 && uc_interpose() == 0;
     if (!engine->interposed) {
         uc_hook hook;
         err = uc_hook_add(engine->uc, &hook, UC_HOOK_BLOCK, (void *)on_block, engine, 1, 0);
