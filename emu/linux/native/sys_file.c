@@ -1,0 +1,558 @@
+/* System calls about files by name, their status and position. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "abi.h"
+#include "syscall.h"
+
+/* ---- files of /proc/self that speak of the guest ---------------------------------------------- */
+
+/* The part behind /proc/self/ (or the same by number, or thread-self); NULL for any other path. */
+static const char *own_proc(const char *path)
+{
+    char number[32];
+    int length = snprintf(number, sizeof number, "%d/", (int)getpid());
+    if (strncmp(path, "/proc/", 6) != 0)
+        return NULL;
+    path += 6;
+    if (!strncmp(path, "self/", 5))
+        return path + 5;
+    if (!strncmp(path, "thread-self/", 12))
+        return path + 12;
+    return strncmp(path, number, (size_t)length) == 0 ? path + length : NULL;
+}
+
+static int write_all(int fd, const void *data, size_t size)
+{
+    const uint8_t *at = data;
+    while (size) {
+        ssize_t written = write(fd, at, size);
+        if (written < 0)
+            return -errno;
+        at += written;
+        size -= (size_t)written;
+    }
+    return 0;
+}
+
+static int write_guest(emu_thread *thread, int fd, uint64_t start, uint64_t end)
+{
+    uint8_t buffer[4096];
+    while (start < end) {
+        size_t size = end - start < sizeof buffer ? end - start : sizeof buffer;
+        if (get(thread, buffer, start, size))
+            return 0; /* the guest has unmapped it: what came before is all there is */
+        int status = write_all(fd, buffer, size);
+        if (status)
+            return status;
+        start += size;
+    }
+    return 0;
+}
+
+static int write_auxv(emu_thread *thread, int fd)
+{
+    const emu_process *process = thread->process;
+    for (size_t i = 0; i < process->auxv_words; i++) {
+        int status = write_all(fd, &process->auxv[i], process->abi->word);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+static int write_maps(emu_thread *thread, int fd)
+{
+    size_t length;
+    char *text = umem_maps(umem_of(thread), &length);
+    if (text == NULL)
+        return -ENOMEM;
+    int status = write_all(fd, text, length);
+    free(text);
+    return status;
+}
+
+/* A descriptor of the guest's version of a file of /proc/self; -ENOENT: it has none of its own. */
+static int open_own(emu_thread *thread, const char *path, uint32_t flags)
+{
+    const emu_process *process = thread->process;
+    const char *name = own_proc(path);
+    if (name == NULL || (strcmp(name, "maps") && strcmp(name, "cmdline") && strcmp(name, "auxv") &&
+                         strcmp(name, "environ")))
+        return -ENOENT;
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return -EACCES;
+    int fd = memfd_create(name, flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+    if (fd < 0)
+        return -errno;
+    int status = !strcmp(name, "maps")      ? write_maps(thread, fd)
+                 : !strcmp(name, "auxv")    ? write_auxv(thread, fd)
+                 : !strcmp(name, "cmdline") ? write_guest(thread, fd, process->arg_start, process->arg_end)
+                                            : write_guest(thread, fd, process->env_start, process->env_end);
+    if (status || lseek(fd, 0, SEEK_SET) != 0) {
+        close(fd);
+        return status ? status : -EIO;
+    }
+    return fd;
+}
+
+/* ---- open ------------------------------------------------------------------------------------------ */
+
+static int64_t open_path(emu_thread *thread, int dir, uint64_t addr, uint32_t guest_flags, uint32_t mode)
+{
+    char path[PATH_MAX], host[PATH_MAX];
+    uint32_t flags = abi_open_flags_to_host(thread->process->abi, guest_flags);
+    int64_t status = umem_string(umem_of(thread), addr, path, sizeof path);
+    if (status < 0)
+        return status;
+    if (path[0] == '/') {
+        status = open_own(thread, path, flags);
+        if (status != -ENOENT)
+            return status;
+    }
+    /* O_CREAT | O_EXCL does not follow either. */
+    bool nofollow = flags & O_NOFOLLOW || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+    status = emu_path_host(thread->process, path, host, nofollow ? EMU_PATH_NOFOLLOW : 0);
+    if (status)
+        return status;
+    return WAIT4(thread, SYS_openat, dir, host, flags, mode);
+}
+
+int64_t emu_sys_open(emu_thread *thread, const uint64_t *args)
+{
+    return open_path(thread, AT_FDCWD, args[0], (uint32_t)args[1], (uint32_t)args[2]);
+}
+
+int64_t emu_sys_creat(emu_thread *thread, const uint64_t *args)
+{
+    return open_path(thread, AT_FDCWD, args[0], O_CREAT | O_WRONLY | O_TRUNC, (uint32_t)args[1]);
+}
+
+int64_t emu_sys_openat(emu_thread *thread, const uint64_t *args)
+{
+    return open_path(thread, (int)args[0], args[1], (uint32_t)args[2], (uint32_t)args[3]);
+}
+
+int64_t emu_sys_openat2(emu_thread *thread, const uint64_t *args)
+{
+    struct open_how how;
+    char path[PATH_MAX];
+    int status;
+    if (args[3] < sizeof how)
+        return -EINVAL;
+    if (args[3] > EMU_PAGE)
+        return -E2BIG;
+    if (get(thread, &how, args[2], sizeof how))
+        return -EFAULT;
+    for (uint64_t at = sizeof how; at < args[3]; at++) {
+        uint8_t byte;
+        if (get(thread, &byte, args[2] + at, 1))
+            return -EFAULT;
+        if (byte)
+            return -E2BIG;
+    }
+    if (how.flags >> 32)
+        return -EINVAL;
+    how.flags = abi_open_flags_to_host(thread->process->abi, (uint32_t)how.flags);
+    /* A path that is to be resolved below the directory is not the sysroot's matter. */
+    if (how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) {
+        int64_t length = umem_string(umem_of(thread), args[1], path, sizeof path);
+        status = length < 0 ? (int)length : 0;
+    } else {
+        status = path_get(thread, args[1], path, (how.flags & O_NOFOLLOW) != 0);
+    }
+    if (status)
+        return status;
+    return WAIT4(thread, SYS_openat2, args[0], path, &how, sizeof how);
+}
+
+enum { HANDLE_MAX = 128 }; /* MAX_HANDLE_SZ */
+
+int64_t emu_sys_name_to_handle_at(emu_thread *thread, const uint64_t *args)
+{
+    char path[PATH_MAX];
+    uint32_t bytes;
+    int status = path_get(thread, args[1], path, !(args[4] & AT_SYMLINK_FOLLOW));
+    if (status)
+        return status;
+    if (get(thread, &bytes, args[2], sizeof bytes))
+        return -EFAULT;
+    if (bytes <= HANDLE_MAX && !inside(thread, args[2], 8 + (uint64_t)bytes))
+        return -EFAULT;
+    return HOST5(SYS_name_to_handle_at, args[0], path, pointer(thread, args[2]), pointer(thread, args[3]), args[4]);
+}
+
+int64_t emu_sys_open_by_handle_at(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t bytes;
+    if (get(thread, &bytes, args[1], sizeof bytes))
+        return -EFAULT;
+    if (bytes <= HANDLE_MAX && !inside(thread, args[1], 8 + (uint64_t)bytes))
+        return -EFAULT;
+    return WAIT3(thread, SYS_open_by_handle_at, args[0], pointer(thread, args[1]),
+                 abi_open_flags_to_host(thread->process->abi, (uint32_t)args[2]));
+}
+
+/* ---- status ---------------------------------------------------------------------------------------------- */
+
+static int64_t put_stat(emu_thread *thread, uint64_t addr, const struct stat *st, bool wide)
+{
+    const abi_layout *layout = layout_of(thread->process->abi);
+    uint8_t raw[STAT_ROOM];
+    int size = wide ? layout->stat64(raw, st) : layout->stat(raw, st);
+    if (size < 0)
+        return size;
+    return put(thread, addr, raw, (size_t)size);
+}
+
+static int64_t stat_path(emu_thread *thread, int dir, uint64_t path_addr, uint64_t addr, uint32_t flags, bool wide)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int status = path_get(thread, path_addr, path, (flags & AT_SYMLINK_NOFOLLOW) != 0);
+    if (status)
+        return status;
+    long result = HOST4(SYS_newfstatat, dir, path, &st, flags);
+    return result < 0 ? result : put_stat(thread, addr, &st, wide);
+}
+
+static int64_t stat_fd(emu_thread *thread, int fd, uint64_t addr, bool wide)
+{
+    struct stat st;
+    long result = HOST2(SYS_fstat, fd, &st);
+    return result < 0 ? result : put_stat(thread, addr, &st, wide);
+}
+
+int64_t emu_sys_stat(emu_thread *thread, const uint64_t *args)
+{
+    return stat_path(thread, AT_FDCWD, args[0], args[1], 0, false);
+}
+
+int64_t emu_sys_lstat(emu_thread *thread, const uint64_t *args)
+{
+    return stat_path(thread, AT_FDCWD, args[0], args[1], AT_SYMLINK_NOFOLLOW, false);
+}
+
+int64_t emu_sys_fstat(emu_thread *thread, const uint64_t *args)
+{
+    return stat_fd(thread, (int)args[0], args[1], false);
+}
+
+/* Also fstatat64 of 32-bit ABIs. */
+int64_t emu_sys_newfstatat(emu_thread *thread, const uint64_t *args)
+{
+    return stat_path(thread, (int)args[0], args[1], args[2], (uint32_t)args[3], true);
+}
+
+int64_t emu_sys_stat64(emu_thread *thread, const uint64_t *args)
+{
+    return stat_path(thread, AT_FDCWD, args[0], args[1], 0, true);
+}
+
+int64_t emu_sys_lstat64(emu_thread *thread, const uint64_t *args)
+{
+    return stat_path(thread, AT_FDCWD, args[0], args[1], AT_SYMLINK_NOFOLLOW, true);
+}
+
+int64_t emu_sys_fstat64(emu_thread *thread, const uint64_t *args)
+{
+    return stat_fd(thread, (int)args[0], args[1], true);
+}
+
+/* A path that may be NULL where AT_EMPTY_PATH or a NULL path means the descriptor. */
+static int optional_path(emu_thread *thread, uint64_t addr, char out[PATH_MAX], bool nofollow, const char **path)
+{
+    *path = addr ? out : NULL;
+    return addr ? path_get(thread, addr, out, nofollow) : 0;
+}
+
+int64_t emu_sys_statx(emu_thread *thread, const uint64_t *args)
+{
+    enum { SIZE = 256 };
+    char buffer[PATH_MAX];
+    const char *path;
+    int status = optional_path(thread, args[1], buffer, (args[2] & AT_SYMLINK_NOFOLLOW) != 0, &path);
+    if (status)
+        return status;
+    if (!inside(thread, args[4], SIZE))
+        return -EFAULT;
+    return HOST5(SYS_statx, args[0], path, args[2], args[3], pointer(thread, args[4]));
+}
+
+static uint32_t saturated(uint64_t value)
+{
+    return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
+}
+
+static int64_t put_statfs(emu_thread *thread, uint64_t addr, const struct statfs *fs)
+{
+    uint32_t small[16] = {0};
+    if (!is_32(thread))
+        return put(thread, addr, fs, sizeof *fs);
+    if ((fs->f_blocks | fs->f_bfree | fs->f_bavail | (uint64_t)fs->f_bsize | (uint64_t)fs->f_frsize) >> 32)
+        return -EOVERFLOW;
+    small[0] = (uint32_t)fs->f_type;
+    small[1] = (uint32_t)fs->f_bsize;
+    small[2] = (uint32_t)fs->f_blocks;
+    small[3] = (uint32_t)fs->f_bfree;
+    small[4] = (uint32_t)fs->f_bavail;
+    small[5] = saturated(fs->f_files);
+    small[6] = saturated(fs->f_ffree);
+    memcpy(&small[7], &fs->f_fsid, 8);
+    small[9] = (uint32_t)fs->f_namelen;
+    small[10] = (uint32_t)fs->f_frsize;
+    small[11] = (uint32_t)fs->f_flags;
+    return put(thread, addr, small, sizeof small);
+}
+
+/* arm's struct statfs64: packed to 4 bytes, 84 in all; the C library may say 88. */
+static int64_t put_statfs64(emu_thread *thread, uint64_t addr, uint64_t size, const struct statfs *fs)
+{
+    struct __attribute__((packed, aligned(4))) {
+        uint32_t type, bsize;
+        uint64_t blocks, bfree, bavail, files, ffree;
+        uint32_t fsid[2], namelen, frsize, flags, spare[4];
+    } out = {
+        .type = (uint32_t)fs->f_type,
+        .bsize = (uint32_t)fs->f_bsize,
+        .blocks = fs->f_blocks,
+        .bfree = fs->f_bfree,
+        .bavail = fs->f_bavail,
+        .files = fs->f_files,
+        .ffree = fs->f_ffree,
+        .namelen = (uint32_t)fs->f_namelen,
+        .frsize = (uint32_t)fs->f_frsize,
+        .flags = (uint32_t)fs->f_flags,
+    };
+    _Static_assert(sizeof out == 84, "struct statfs64 of arm");
+    memcpy(out.fsid, &fs->f_fsid, sizeof out.fsid);
+    if (size != 84 && size != 88)
+        return -EINVAL;
+    return put(thread, addr, &out, sizeof out);
+}
+
+static int64_t statfs_path(emu_thread *thread, uint64_t addr, struct statfs *fs)
+{
+    char path[PATH_MAX];
+    int status = path_get(thread, addr, path, false);
+    return status ? status : HOST2(SYS_statfs, path, fs);
+}
+
+int64_t emu_sys_statfs(emu_thread *thread, const uint64_t *args)
+{
+    struct statfs fs;
+    int64_t result = statfs_path(thread, args[0], &fs);
+    return result < 0 ? result : put_statfs(thread, args[1], &fs);
+}
+
+int64_t emu_sys_fstatfs(emu_thread *thread, const uint64_t *args)
+{
+    struct statfs fs;
+    long result = HOST2(SYS_fstatfs, args[0], &fs);
+    return result < 0 ? result : put_statfs(thread, args[1], &fs);
+}
+
+int64_t emu_sys_statfs64(emu_thread *thread, const uint64_t *args)
+{
+    struct statfs fs;
+    int64_t result = statfs_path(thread, args[0], &fs);
+    return result < 0 ? result : put_statfs64(thread, args[2], args[1], &fs);
+}
+
+int64_t emu_sys_fstatfs64(emu_thread *thread, const uint64_t *args)
+{
+    struct statfs fs;
+    long result = HOST2(SYS_fstatfs, args[0], &fs);
+    return result < 0 ? result : put_statfs64(thread, args[2], args[1], &fs);
+}
+
+int64_t emu_sys_faccessat2(emu_thread *thread, const uint64_t *args)
+{
+    char path[PATH_MAX];
+    int status = path_get(thread, args[1], path, (args[3] & AT_SYMLINK_NOFOLLOW) != 0);
+    return status ? status : HOST4(SYS_faccessat2, args[0], path, args[2], args[3]);
+}
+
+int64_t emu_sys_fchownat(emu_thread *thread, const uint64_t *args)
+{
+    char path[PATH_MAX];
+    int status = path_get(thread, args[1], path, (args[4] & AT_SYMLINK_NOFOLLOW) != 0);
+    return status ? status : HOST5(SYS_fchownat, args[0], path, args[2], args[3], args[4]);
+}
+
+static int64_t set_times(emu_thread *thread, const uint64_t *args, bool wide)
+{
+    char buffer[PATH_MAX];
+    const char *path;
+    struct timespec times[2];
+    uint64_t size = wide || !is_32(thread) ? 16 : 8;
+    int status = optional_path(thread, args[1], buffer, (args[3] & AT_SYMLINK_NOFOLLOW) != 0, &path);
+    if (status)
+        return status;
+    if (args[2] && (get_timespec(thread, args[2], &times[0], wide) ||
+                    get_timespec(thread, args[2] + size, &times[1], wide)))
+        return -EFAULT;
+    return HOST4(SYS_utimensat, args[0], path, args[2] ? times : NULL, args[3]);
+}
+
+int64_t emu_sys_utimensat(emu_thread *thread, const uint64_t *args)
+{
+    return set_times(thread, args, false);
+}
+
+int64_t emu_sys_utimensat_time64(emu_thread *thread, const uint64_t *args)
+{
+    return set_times(thread, args, true);
+}
+
+/* ---- names -------------------------------------------------------------------------------------------------- */
+
+int64_t emu_sys_getcwd(emu_thread *thread, const uint64_t *args)
+{
+    char host[PATH_MAX], guest[PATH_MAX];
+    long result = HOST2(SYS_getcwd, host, sizeof host);
+    if (result < 0)
+        return result;
+    emu_path_guest(thread->process, host, guest);
+    size_t size = strlen(guest) + 1;
+    if (size > args[1])
+        return -ERANGE;
+    return put(thread, args[0], guest, size) ? -EFAULT : (int64_t)size;
+}
+
+static int64_t read_link(emu_thread *thread, int dir, uint64_t addr, uint64_t to, int64_t room)
+{
+    char path[PATH_MAX], host[PATH_MAX], target[PATH_MAX];
+    int64_t length = umem_string(umem_of(thread), addr, path, sizeof path);
+    if (length < 0)
+        return length;
+    if (room <= 0)
+        return -EINVAL;
+    if (path[0] == '/' && emu_path_is_exe(thread->process, path)) {
+        snprintf(target, sizeof target, "%s", thread->process->exe_guest);
+    } else {
+        int status = emu_path_host(thread->process, path, host, EMU_PATH_NOFOLLOW);
+        if (status)
+            return status;
+        long result = HOST4(SYS_readlinkat, dir, host, target, sizeof target - 1);
+        if (result < 0)
+            return result;
+        target[result] = 0;
+        /* What the kernel makes up for /proc is a host path; a link's own text stays as it is. */
+        const char *name = own_proc(path);
+        if (name && target[0] == '/') {
+            memcpy(host, target, (size_t)result + 1);
+            emu_path_guest(thread->process, host, target);
+        }
+    }
+    length = (int64_t)strlen(target);
+    if (length > room)
+        length = room;
+    return put(thread, to, target, (size_t)length) ? -EFAULT : length;
+}
+
+int64_t emu_sys_readlink(emu_thread *thread, const uint64_t *args)
+{
+    return read_link(thread, AT_FDCWD, args[0], args[1], (int64_t)args[2]);
+}
+
+int64_t emu_sys_readlinkat(emu_thread *thread, const uint64_t *args)
+{
+    return read_link(thread, (int)args[0], args[1], args[2], (int64_t)args[3]);
+}
+
+int64_t emu_sys_linkat(emu_thread *thread, const uint64_t *args)
+{
+    char from[PATH_MAX], to[PATH_MAX];
+    int status = path_get(thread, args[1], from, !(args[4] & AT_SYMLINK_FOLLOW));
+    if (!status)
+        status = path_get(thread, args[3], to, true);
+    return status ? status : HOST5(SYS_linkat, args[0], from, args[2], to, args[4]);
+}
+
+int64_t emu_sys_mount(emu_thread *thread, const uint64_t *args)
+{
+    char source[PATH_MAX], target[PATH_MAX];
+    const char *from = pointer(thread, args[0]);
+    int status = path_get(thread, args[1], target, false);
+    if (status)
+        return status;
+    if (args[0] && args[3] & (MS_BIND | MS_MOVE)) {
+        status = path_get(thread, args[0], source, false);
+        if (status)
+            return status;
+        from = source;
+    }
+    return HOST5(SYS_mount, from, target, pointer(thread, args[2]), args[3], pointer(thread, args[4]));
+}
+
+/* ---- directories and positions of 32-bit guests ------------------------------------------------------------------ */
+
+/* struct linux_dirent with longs of 32 bits, made from the records of getdents64. */
+int64_t emu_sys_getdents(emu_thread *thread, const uint64_t *args)
+{
+    enum { CHUNK = 4096, OLD_HEAD = 10 };
+    _Alignas(8) uint8_t in[CHUNK];
+    uint64_t room = args[2], done = 0;
+    int fd = (int)args[0];
+    for (;;) {
+        /* A record of the old kind is never longer than its source: 10 bytes of head instead of 19. */
+        size_t ask = room - done < CHUNK ? room - done : CHUNK;
+        long got = HOST3(SYS_getdents64, fd, in, ask);
+        if (got <= 0)
+            return done && got == -EINVAL ? (int64_t)done : got < 0 && !done ? got : (int64_t)done;
+        for (long at = 0; at < got;) {
+            const uint8_t *record = in + at;
+            uint64_t ino, offset;
+            uint16_t length;
+            uint8_t out[CHUNK];
+            memcpy(&ino, record, 8);
+            memcpy(&offset, record + 8, 8);
+            memcpy(&length, record + 16, 2);
+            const char *name = (const char *)record + 19;
+            size_t size = (OLD_HEAD + strlen(name) + 2 + 3) & ~(size_t)3;
+            memset(out, 0, size);
+            memcpy(out, &ino, 4);
+            memcpy(out + 4, &offset, 4);
+            out[8] = (uint8_t)size;
+            out[9] = (uint8_t)(size >> 8);
+            memcpy(out + OLD_HEAD, name, strlen(name));
+            out[size - 1] = record[18];
+            if (put(thread, args[1] + done, out, size))
+                return -EFAULT;
+            done += size;
+            at += length;
+        }
+    }
+}
+
+int64_t emu_sys_lseek(emu_thread *thread, const uint64_t *args)
+{
+    long result = HOST3(SYS_lseek, args[0], args[1], args[2]);
+    return result > INT32_MAX ? -EOVERFLOW : result;
+}
+
+int64_t emu_sys__llseek(emu_thread *thread, const uint64_t *args)
+{
+    uint64_t offset = args[1] << 32 | (uint32_t)args[2];
+    long result = HOST3(SYS_lseek, args[0], offset, args[4]);
+    return result < 0 ? result : put(thread, args[3], &result, 8);
+}
+
+int64_t emu_sys_arm_fadvise64_64(emu_thread *thread, const uint64_t *args)
+{
+    return HOST4(SYS_fadvise64, args[0], args[2], args[3], args[1]);
+}
+
+int64_t emu_sys_arm_sync_file_range(emu_thread *thread, const uint64_t *args)
+{
+    return HOST4(SYS_sync_file_range, args[0], args[2], args[3], args[1]);
+}

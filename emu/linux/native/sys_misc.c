@@ -1,0 +1,347 @@
+/* System calls about the process, its limits and identity, and the system. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "syscall.h"
+
+/* ---- identity ------------------------------------------------------------------------------------ */
+
+int64_t emu_sys_uname(emu_thread *thread, const uint64_t *args)
+{
+    struct utsname name;
+    long result = HOST2(SYS_uname, &name, 0);
+    if (result < 0)
+        return result;
+    memset(name.machine, 0, sizeof name.machine);
+    memcpy(name.machine, thread->process->abi->machine, strlen(thread->process->abi->machine));
+    return put(thread, args[0], &name, sizeof name);
+}
+
+/* The execution domain: a number that the guest sets and gets; the host's stays as it is. */
+static uint32_t persona;
+
+int64_t emu_sys_personality(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t old = persona;
+    if ((uint32_t)args[0] != UINT32_MAX)
+        persona = (uint32_t)args[0];
+    return old;
+}
+
+enum { GROUPS_MAX = 65536 };
+
+int64_t emu_sys_getgroups(emu_thread *thread, const uint64_t *args)
+{
+    int32_t room = (int32_t)args[0];
+    gid_t *groups = calloc(GROUPS_MAX, sizeof *groups);
+    if (groups == NULL)
+        return -ENOMEM;
+    int64_t count = HOST2(SYS_getgroups, GROUPS_MAX, groups);
+    if (room < 0 || (room && count > room))
+        count = -EINVAL;
+    for (int64_t i = 0; room && i < count; i++) {
+        uint16_t id = groups[i] > 0xffff ? 65534 : (uint16_t)groups[i];
+        if (put(thread, args[1] + 2 * (uint64_t)i, &id, sizeof id)) {
+            count = -EFAULT;
+            break;
+        }
+    }
+    free(groups);
+    return count;
+}
+
+int64_t emu_sys_setgroups(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t count = (uint32_t)args[0];
+    if (count > GROUPS_MAX)
+        return -EINVAL;
+    gid_t *groups = calloc(count + 1, sizeof *groups);
+    if (groups == NULL)
+        return -ENOMEM;
+    int64_t result = 0;
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        uint16_t id;
+        result = get(thread, &id, args[1] + 2 * (uint64_t)i, sizeof id);
+        groups[i] = id;
+    }
+    if (result == 0)
+        result = HOST2(SYS_setgroups, count, groups);
+    free(groups);
+    return result;
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------- */
+
+/*
+ * Limits of the address space concern the guest's, which is a small part of the
+ * host process's: they are kept here and not told to the host's kernel.
+ */
+static struct {
+    bool set;
+    struct rlimit value;
+} own_limits[2];
+
+static int own_limit(uint32_t resource)
+{
+    return resource == RLIMIT_AS ? 0 : resource == RLIMIT_DATA ? 1 : -1;
+}
+
+static int64_t limit(int pid, uint32_t resource, const struct rlimit *set, struct rlimit *old)
+{
+    int own = pid == 0 || pid == getpid() ? own_limit(resource) : -1;
+    if (own < 0)
+        return HOST4(SYS_prlimit64, pid, resource, set, old);
+    struct rlimit now = own_limits[own].value;
+    if (!own_limits[own].set) {
+        long result = HOST4(SYS_prlimit64, 0, resource, NULL, &now);
+        if (result < 0)
+            return result;
+    }
+    if (old)
+        *old = now;
+    if (set == NULL)
+        return 0;
+    if (set->rlim_cur > set->rlim_max)
+        return -EINVAL;
+    if (set->rlim_max > now.rlim_max && geteuid() != 0)
+        return -EPERM;
+    own_limits[own].set = true;
+    own_limits[own].value = *set;
+    return 0;
+}
+
+static uint32_t limit_to_32(rlim_t value)
+{
+    return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
+}
+
+int64_t emu_sys_getrlimit(emu_thread *thread, const uint64_t *args)
+{
+    struct rlimit value;
+    int64_t result = limit(0, (uint32_t)args[0], NULL, &value);
+    if (result < 0)
+        return result;
+    if (!is_32(thread))
+        return put(thread, args[1], &value, sizeof value);
+    uint32_t small[2] = {limit_to_32(value.rlim_cur), limit_to_32(value.rlim_max)};
+    return put(thread, args[1], small, sizeof small);
+}
+
+int64_t emu_sys_setrlimit(emu_thread *thread, const uint64_t *args)
+{
+    struct rlimit value;
+    if (is_32(thread)) {
+        uint32_t small[2];
+        if (get(thread, small, args[1], sizeof small))
+            return -EFAULT;
+        value.rlim_cur = small[0] == UINT32_MAX ? RLIM_INFINITY : small[0];
+        value.rlim_max = small[1] == UINT32_MAX ? RLIM_INFINITY : small[1];
+    } else if (get(thread, &value, args[1], sizeof value)) {
+        return -EFAULT;
+    }
+    return limit(0, (uint32_t)args[0], &value, NULL);
+}
+
+int64_t emu_sys_prlimit64(emu_thread *thread, const uint64_t *args)
+{
+    struct rlimit set, old;
+    if (args[2] && get(thread, &set, args[2], sizeof set))
+        return -EFAULT;
+    int64_t result = limit((int)args[0], (uint32_t)args[1], args[2] ? &set : NULL, args[3] ? &old : NULL);
+    if (result < 0)
+        return result;
+    return args[3] ? put(thread, args[3], &old, sizeof old) : 0;
+}
+
+int64_t emu_sys_nice(emu_thread *thread, const uint64_t *args)
+{
+    int increment = (int)args[0];
+    /* The call's answer is 20 - nice. */
+    long now = HOST2(SYS_getpriority, PRIO_PROCESS, 0);
+    if (now < 0)
+        return now;
+    increment = increment < -40 ? -40 : increment > 40 ? 40 : increment;
+    long nice = 20 - now + increment;
+    nice = nice < -20 ? -20 : nice > 19 ? 19 : nice;
+    long result = HOST3(SYS_setpriority, PRIO_PROCESS, 0, nice);
+    return result == -EACCES ? -EPERM : result;
+}
+
+/* ---- scheduling ------------------------------------------------------------------------------------------ */
+
+int64_t emu_sys_getcpu(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t cpu, node;
+    long result = HOST3(SYS_getcpu, &cpu, &node, NULL);
+    if (result < 0)
+        return result;
+    if ((args[0] && put_u32(thread, args[0], cpu)) || (args[1] && put_u32(thread, args[1], node)))
+        return -EFAULT;
+    return 0;
+}
+
+int64_t emu_sys_sched_setattr(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t size;
+    if (get(thread, &size, args[1], sizeof size))
+        return -EFAULT;
+    if (size <= EMU_PAGE && !inside(thread, args[1], size))
+        return -EFAULT;
+    return HOST3(SYS_sched_setattr, args[0], pointer(thread, args[1]), args[2]);
+}
+
+/* ---- processes ------------------------------------------------------------------------------------------- */
+
+int64_t emu_sys_waitid(emu_thread *thread, const uint64_t *args)
+{
+    siginfo_t info;
+    struct rusage usage;
+    uint8_t raw[128];
+    memset(&info, 0, sizeof info);
+    long result =
+        WAIT5(thread, SYS_waitid, args[0], args[1], args[2] ? &info : NULL, args[3], args[4] ? &usage : NULL);
+    if (result < 0)
+        return result;
+    if (args[2]) {
+        /* The kernel writes the members of SIGCHLD and no others. */
+        size_t size = is_32(thread) ? 24 : 28;
+        siginfo_to_guest(thread->process->abi, &info, raw);
+        if (put(thread, args[2], raw, size))
+            return -EFAULT;
+    }
+    if (args[4] && info.si_pid) {
+        uint32_t small[18];
+        if (!is_32(thread))
+            return put(thread, args[4], &usage, sizeof usage);
+        for (unsigned i = 0; i < 18; i++)
+            memcpy(&small[i], (const uint8_t *)&usage + 8 * i, 4);
+        return put(thread, args[4], small, sizeof small);
+    }
+    return 0;
+}
+
+static struct {
+    uint64_t head, size;
+} robust_list;
+
+int64_t emu_sys_set_robust_list(emu_thread *thread, const uint64_t *args)
+{
+    if (args[1] != 3u * thread->process->abi->word)
+        return -EINVAL;
+    robust_list.head = args[0];
+    robust_list.size = args[1];
+    return 0;
+}
+
+int64_t emu_sys_get_robust_list(emu_thread *thread, const uint64_t *args)
+{
+    if ((int)args[0] && (int)args[0] != thread->tid)
+        return -EPERM;
+    if (put_word(thread, args[2], 3u * thread->process->abi->word))
+        return -EFAULT;
+    return put_word(thread, args[1], robust_list.head);
+}
+
+/* Memory of this process only: another one's lies elsewhere in its host process. */
+static int64_t process_memory(emu_thread *thread, long nr, const uint64_t *args)
+{
+    struct iovec small[2][SMALL_IOVECS], *local, *remote;
+    if ((int)args[0] != getpid())
+        return HOST2(SYS_kill, args[0], 0) == -ESRCH ? -ESRCH : -EPERM;
+    int status = iovecs_get(thread, args[1], args[2], small[0], &local);
+    if (status)
+        return status;
+    status = iovecs_get(thread, args[3], args[4], small[1], &remote);
+    if (status) {
+        iovecs_free(local, small[0]);
+        return status;
+    }
+    long result = HOST6(nr, args[0], local, args[2], remote, args[4], args[5]);
+    iovecs_free(local, small[0]);
+    iovecs_free(remote, small[1]);
+    return result;
+}
+
+int64_t emu_sys_process_vm_readv(emu_thread *thread, const uint64_t *args)
+{
+    return process_memory(thread, SYS_process_vm_readv, args);
+}
+
+int64_t emu_sys_process_vm_writev(emu_thread *thread, const uint64_t *args)
+{
+    return process_memory(thread, SYS_process_vm_writev, args);
+}
+
+/* The private number 0xf0001 of arm is a breakpoint. */
+int64_t emu_sys_arm_breakpoint(emu_thread *thread, const uint64_t *args)
+{
+    emu_signal_fault(thread, SIGTRAP, TRAP_BRKPT, thread->stop.pc);
+    return EMU_KEEP_REGISTERS;
+}
+
+/* ---- prctl ------------------------------------------------------------------------------------------------ */
+
+int64_t emu_sys_prctl(emu_thread *thread, const uint64_t *args)
+{
+    enum { NAME = 16 };
+    int option = (int)args[0];
+    int32_t value;
+    long result;
+    switch (option) {
+    case PR_SET_NAME: {
+        char name[NAME];
+        int64_t length = umem_string(umem_of(thread), args[1], name, sizeof name);
+        if (length == -EFAULT)
+            return length;
+        name[NAME - 1] = 0;
+        memcpy(thread->process->comm, name, sizeof name);
+        return HOST2(SYS_prctl, option, name);
+    }
+    case PR_GET_NAME: {
+        char name[NAME] = {0};
+        result = HOST2(SYS_prctl, option, name);
+        return result < 0 ? result : put(thread, args[1], name, sizeof name);
+    }
+    case PR_GET_PDEATHSIG:
+    case PR_GET_CHILD_SUBREAPER:
+        result = HOST2(SYS_prctl, option, &value);
+        return result < 0 ? result : put(thread, args[1], &value, sizeof value);
+    case PR_GET_TID_ADDRESS:
+        return put_word(thread, args[1], thread->clear_child_tid);
+    case PR_SET_PDEATHSIG:
+    case PR_GET_DUMPABLE:
+    case PR_SET_DUMPABLE:
+    case PR_GET_KEEPCAPS:
+    case PR_SET_KEEPCAPS:
+    case PR_CAPBSET_READ:
+    case PR_CAPBSET_DROP:
+    case PR_GET_SECUREBITS:
+    case PR_SET_SECUREBITS:
+    case PR_GET_TIMERSLACK:
+    case PR_SET_TIMERSLACK:
+    case PR_SET_CHILD_SUBREAPER:
+    case PR_SET_NO_NEW_PRIVS:
+    case PR_GET_NO_NEW_PRIVS:
+    case PR_GET_THP_DISABLE:
+    case PR_SET_THP_DISABLE:
+    case PR_CAP_AMBIENT:
+    case PR_GET_IO_FLUSHER:
+    case PR_SET_IO_FLUSHER:
+    case PR_MCE_KILL:
+    case PR_MCE_KILL_GET:
+    case PR_SET_PTRACER:
+        return HOST5(SYS_prctl, option, args[1], args[2], args[3], args[4]);
+    case PR_GET_SECCOMP:
+        return 0;
+    default:
+        /* The rest is about the host's CPU, memory map or filters. */
+        return -EINVAL;
+    }
+}
