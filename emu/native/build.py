@@ -6,6 +6,7 @@ FOLDERS is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -40,6 +41,11 @@ FLAGS = [
 ]
 if os.environ.get("EMU_WERROR"):
     FLAGS.append("-Werror")
+
+sys.path.insert(0, str(ROOT))
+from emu.native import tables  # noqa: E402
+
+tables.write(ROOT / "emu/linux/native/syscall_calls.h")
 
 ffi = FFI()
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
