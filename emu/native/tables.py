@@ -1,7 +1,7 @@
 """Writes the table of system calls that the native runtime is compiled with.
 
-It joins isa/syscalls/*.tbl (numbers and argument lists) with emu/linux/syscalls.tbl (what is done with each) into
-one C header: a dense array per ABI, indexed by the system call's number.
+It joins isa/syscalls/*.tbl (numbers and argument lists) with emu/linux/syscalls.tbl (what is done with each)
+into one C header: a dense array per ABI, indexed by the system call's number.
 """
 
 from __future__ import annotations
@@ -58,13 +58,14 @@ SIZES = {
 }
 # What syscall.c can copy between a 32-bit guest's layout and the host's.
 CONVERTED = frozenset(
-    ("itimerspec", "itimerval", "long", "mq_attr", "rusage", "sysinfo", "timespec", "timeval", "tms", "gid16", "uid16")
+    ("gid16", "itimerspec", "itimerval", "long", "mq_attr", "rusage", "sysinfo", "timespec", "timeval", "tms")
+    + ("uid16",)
 )
 # Calls whose path is itself meant where it is a symbolic link.
 NOFOLLOW = frozenset(
     (
-        *("lchown", "lchown32", "lgetxattr", "link", "llistxattr", "lremovexattr", "lsetxattr", "mkdir", "mkdirat"),
-        *("mknod", "mknodat", "rename", "renameat", "renameat2", "rmdir", "symlink", "symlinkat"),
+        *("lchown", "lchown32", "lgetxattr", "link", "llistxattr", "lremovexattr", "lsetxattr", "mkdir"),
+        *("mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2", "rmdir", "symlink", "symlinkat"),
         *("unlink", "unlinkat"),
     )
 )
@@ -97,7 +98,7 @@ class PolicyError(ValueError):
 
 
 class Policy:
-    """What is done with a call: `verb` is pass, implement or refuse; `target` the other name, or the errno."""
+    """What is done with a call: `verb` is pass, implement or refuse; `target` the other name, or errno."""
 
     __slots__ = ("reason", "target", "verb", "waits")
 
@@ -124,7 +125,7 @@ def policies(path: Path = POLICY) -> dict[str, Policy]:
             continue
         waits = rest[:1] == ["waits"]
         rest = rest[1:] if waits else rest
-        if verb not in ("pass", "implement") or rest and (rest[0] != "as" or len(rest) != 2):
+        if verb not in ("pass", "implement") or (rest and (rest[0] != "as" or len(rest) != 2)):
             raise PolicyError(f"{path}:{number}: expected `name pass|implement|refuse ...`, got {line!r}")
         found[name] = Policy(verb, rest[1] if rest else bare, waits, "")
     return found
@@ -160,7 +161,8 @@ def _pointer(call: Syscall, argument: Argument, wide: bool, host: bool) -> tuple
     if layout is not None and layout.pointers:
         raise PolicyError(f"{call.name} cannot pass: {argument.element} holds pointers")
     convert = argument.element if not wide and argument.element in CONVERTED else ""
-    if layout is not None and (layout.layout == "abi" or layout.layout == "width" and not wide) and not convert:
+    differs = layout is not None and (layout.layout == "abi" or (layout.layout == "width" and not wide))
+    if differs and not convert:
         raise PolicyError(f"{call.name} cannot pass: {argument.element} differs from the host's")
     if argument.element not in SIZES:
         raise PolicyError(f"{call.name} cannot pass: the size of {argument.element} is not in SIZES")
@@ -228,7 +230,8 @@ def header() -> str:
                     functions.add(policy.target)
                 body.append(f"    [{number - first}] = {_entry(call, abi, policy)},")
             body.append("};")
-    declarations = [f"int64_t emu_sys_{name}(emu_thread *thread, const uint64_t *args);" for name in sorted(functions)]
+    arguments = "(emu_thread *thread, const uint64_t *args)"
+    declarations = [f"int64_t emu_sys_{name}{arguments};" for name in sorted(functions)]
     return "\n".join(["/* Written by emu/native/tables.py. */", *declarations, "", *body, ""])
 
 
