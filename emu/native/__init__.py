@@ -1,7 +1,7 @@
 """The C side of emu as Python sees it: the ELF parser and Linux user mode's runtime, bound by build.py.
 
-The runtime (../linux/native) knows no Python: it gets an engine as a table of functions (accel/native/engine.h)
-and gives back a wait status.
+The runtime (../linux/native) knows no Python: it gets an engine as a table of functions
+(accel/native/engine.h) and gives back a wait status.
 """
 
 from typing import Any

@@ -1,0 +1,182 @@
+"""A Linux program of any ISA, run as a process: the runtime of native/, from Python.
+
+The guest's process is this process: its descriptors, working directory, user and pid are ours; its memory is
+a reserved range of our address space, and its children are forks of us that never come back to Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from accel.errors import BadImage, EmuError
+from emu.native import ffi, lib
+
+
+class NoProgram(EmuError):
+    """The program is not there."""
+
+    status = 127
+
+
+class Process:
+    """A program that is loaded and can be run once.
+
+    program: path as the guest names it: absolute ones are looked up in the sysroot first; a bare name that is
+    no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
+    sysroot: a directory whose files have precedence over the host's, None: the host's alone.  accel: as
+    --accel (accel.choice).  environ: None: ours.
+
+    Raises NoProgram (status 127), BadImage (126) for what cannot be executed, AccelError for an accelerator
+    that cannot be had, EmuError for a sysroot that is no directory.
+    """
+
+    def __init__(
+        self,
+        program: str | os.PathLike[str],
+        argv: Sequence[str] | None = None,
+        *,
+        sysroot: str | os.PathLike[str] | None = None,
+        accel: str = "auto",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._process = None
+        self.status: int | None = None
+        self.note = ""
+        root = None if sysroot is None else os.fspath(sysroot)
+        if root is not None and not Path(root).is_dir():
+            raise EmuError(f"sysroot {root} is no directory; give the root of the guest's files with -L")
+        environ = os.environ if environ is None else environ
+        path = search(os.fspath(program), root, environ.get("PATH", ""))
+        self.note = self._choose(accel, path, root)
+
+        from accel.tcg.user import user_engine
+
+        text = ffi.new("char[1024]")
+        ops = ffi.cast("const emu_engine_ops *", user_engine())
+        where = ffi.NULL if root is None else ffi.new("char[]", os.fsencode(root))
+        process = lib.emu_process_new(ops, where, text, len(text))
+        if process == ffi.NULL:
+            raise EmuError(_line(text))
+        words = [os.fspath(program)] if argv is None else list(argv)
+        args, keep_args = _strings(words)
+        variables, keep_variables = _strings([f"{name}={value}" for name, value in environ.items()])
+        error = lib.emu_process_start(process, os.fsencode(path), args, variables, text, len(text))
+        del keep_args, keep_variables
+        if error:
+            lib.emu_process_free(process)
+            if -error in (errno.ENOENT, errno.ENOTDIR) and not _exists(path, root):
+                raise NoProgram(f"{_line(text)}; check the path, or give the root of its system with -L")
+            raise BadImage(_line(text))
+        self._process = process
+
+    @staticmethod
+    def _choose(accel: str, path: str, sysroot: str | None) -> str:
+        """Lets accel.choice decide where there is something to decide; its line for the user."""
+        if accel == "tcg":
+            return ""
+        from accel.choice import choose, host
+
+        arch = isa_of(path, sysroot)
+        if accel == "auto" and arch != host():
+            return ""
+        return choose(accel, arch or "foreign", "program")[1]
+
+    def run(self) -> int:
+        """Runs the program to its end in the calling thread, without Python's lock.
+
+        Returns its exit status, or minus the number of the signal that killed it, as subprocess does;
+        `status` is then the wait status.  A process runs once; EmuError for a second time.
+        """
+        if self._process is None or self.status is not None:
+            raise EmuError("the process has run or is closed; make another Process to run it again")
+        self.status = int(lib.emu_process_run(self._process))
+        return os.waitstatus_to_exitcode(self.status)
+
+    def close(self) -> None:
+        """Frees the guest's memory and engine."""
+        if self._process is not None:
+            lib.emu_process_free(self._process)
+            self._process = None
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def isa_of(path: str, sysroot: str | None = None) -> str:
+    """The isa's name of the program at a guest path, by its ELF header; "" for anything else.
+
+    A script's is that of its interpreter.
+    """
+    from isa.arch import UnknownArch, by_elf
+
+    for _ in range(5):
+        try:
+            with open(_find(path, sysroot), "rb") as file:
+                head = file.read(256)
+        except OSError:
+            return ""
+        if head[:4] == b"\x7fELF" and len(head) >= 20:
+            machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
+            try:
+                return by_elf(machine, head[4], head[5]).name
+            except UnknownArch:
+                return ""
+        words = head[2:].split(b"\n", 1)[0].split()
+        if head[:2] != b"#!" or not words:
+            return ""
+        path = os.fsdecode(words[0])
+    return ""
+
+
+def search(program: str, sysroot: str | None, path: str) -> str:
+    """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
+    if "/" in program or Path(program).exists():
+        return program
+    for folder in path.split(":"):
+        candidate = f"{folder}/{program}"
+        if folder.startswith("/") and os.access(_find(candidate, sysroot), os.X_OK):
+            return candidate
+    return program
+
+
+def _find(path: str, sysroot: str | None) -> str:
+    """A guest path on the host; links in the sysroot are the C side's to follow."""
+    inside = f"{sysroot}{path}"
+    return inside if sysroot is not None and path.startswith("/") and Path(inside).exists() else path
+
+
+def _exists(path: str, sysroot: str | None) -> bool:
+    return Path(_find(path, sysroot)).exists()
+
+
+def _line(text: object) -> str:
+    return os.fsdecode(ffi.string(text))
+
+
+def _strings(words: Sequence[str]) -> tuple[object, object]:
+    """A NULL-terminated char *[], and what must live as long."""
+    kept = []
+    for word in words:
+        raw = os.fsencode(word)
+        if b"\0" in raw:
+            raise EmuError("an argument or a variable has a NUL byte, which a program cannot be given")
+        kept.append(ffi.new("char[]", raw))
+    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+def default_signals() -> None:
+    """Gives back to a program what Python takes for itself: SIGPIPE, SIGXFSZ, SIGINT."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

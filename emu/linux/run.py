@@ -1,0 +1,39 @@
+"""`emu PROGRAM`: this process becomes the guest's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from emu.linux.process import Process, default_signals
+from emu.native import lib
+
+
+def run_program(
+    program: str,
+    argv: Sequence[str],
+    *,
+    sysroot: str | None = None,
+    accel: str = "auto",
+    environ: Mapping[str, str] | None = None,
+    argv0: str | None = None,
+) -> NoReturn:
+    """Runs a Linux program and ends with it: with its exit status, or by the signal that killed it.
+
+    program: path, or a name to search in PATH; argv: its arguments, its own name first; argv0: another name
+    for it to see itself by.  The rest, and what is raised before the program runs: see Process.
+    """
+    words = list(argv)
+    if argv0 is not None:
+        words[:1] = [argv0]
+    process = Process(program, words, sysroot=sysroot, accel=accel, environ=environ)
+    if process.note:
+        print(f"emu: {process.note}", file=sys.stderr)
+    default_signals()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process.run()
+    assert process.status is not None
+    lib.emu_process_die(process.status)
+    raise AssertionError("a process that has died goes on")
