@@ -600,6 +600,7 @@ static void replace(void)
         memcpy(&original_check[i], &original, sizeof original); /* the user-mode engine's, if it came first */
         snprintf(name, sizeof name, "tb_exec_lock_%s", isas[i]->suffix);
         doorbells[i] = emu_uc_replace(uc_lib.handle, name, (void *)before_code) != NULL;
+        emu_uc_code_replace(i, isas[i]);
     }
 }
 
@@ -646,6 +647,7 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
         m->features |= EMU_UC_PRIVATE;
         if (doorbells[which])
             m->features |= EMU_UC_DOORBELL;
+        emu_uc_code_watch(m, which);
     }
     if (!is_private(m) && m->isa->deliver == NULL) {
         snprintf(text, size, "libunicorn is not the 2.1.4 this was verified with; only aarch64 runs without that");
@@ -683,6 +685,7 @@ void emu_uc_machine_free(emu_uc_machine *m)
     for (size_t i = 0; i < m->npieces; i++)
         free(m->pieces[i]);
     free(m->pieces);
+    free(m->code);
     free(m);
 }
 

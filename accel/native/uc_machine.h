@@ -70,6 +70,9 @@ struct isa {
     exec_interrupt_fn interrupt;
     /* Public path only: delivers what the lines ask for, between runs. */
     void (*deliver)(emu_uc_machine *m);
+    unsigned tlb_modes;    /* NB_MMU_MODES */
+    uint64_t tlb_notdirty; /* TLB_NOTDIRTY */
+    bool tlb_wide;         /* its entries hold 64-bit addresses */
     bool may_sleep; /* a halted CPU stays so until an interrupt that it takes (HLT; WFI is a hint) */
     /* Whether the CPU has shut itself down (triple fault); NULL: it cannot. */
     bool (*shut_down)(emu_uc_machine *m);
@@ -117,6 +120,9 @@ struct emu_uc_machine {
     bool stop, raised, halted;
     emu_exit *exit;            /* of the run under way */
 
+    uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
+    uint64_t code_words, stored;
+
     size_t pc_at;              /* riscv64: of pc in env */
     uint32_t applied;          /* riscv64: lines as they stand in mip */
     uint32_t pending, pending_target; /* aarch64, public path: an exception to take; 0 for none */
@@ -153,6 +159,9 @@ static inline bool is_private(const emu_uc_machine *m) { return (m->features & E
 void emu_uc_end(emu_uc_machine *m, int kind, const char *text);
 /* The program counter, exact between runs and in exception hooks. */
 uint64_t emu_uc_pc(emu_uc_machine *m);
+/* uc_code.c: replaces the library's functions for one target; marks a machine whose library is so. */
+void emu_uc_code_replace(size_t which, const struct isa *isa);
+void emu_uc_code_watch(emu_uc_machine *m, size_t which);
 /* A symbol of the library with the target's suffix. */
 void *emu_uc_symbol(const struct isa *isa, const char *name);
 

@@ -1,0 +1,247 @@
+/*
+ * Noticing that code has changed, under whatever address it was written.
+ *
+ * The library marks the TLB entry through which a page is executed so that
+ * stores come to a slow path (TLB_NOTDIRTY), which drops the translations that
+ * a store touches.  It does so for the executing virtual address alone: stores
+ * under another address of the page go unnoticed.  And entries that allow both
+ * writing and executing stay on the slow path for ever, code or not.
+ *
+ * Here the functions that it calls for this are replaced: `pages` knows which
+ * pages have translations; when a page gets its first, every TLB entry of it is
+ * marked; an entry is unmarked when its page has none left.  The cost is one
+ * scan of the TLB at each of these changes.
+ */
+#include "uc_machine.h"
+#include "uc_patch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PAGE UINT64_C(4096)
+#define TARGETS 4
+
+struct target {
+    void (*protect)(void *uc, uint64_t ram);
+    void (*unprotect)(void *uc, uint64_t ram);
+    void (*set_dirty)(void *cpu, uint64_t address);
+    void (*invalidate)(void *uc, void *locked, uint64_t ram, int size, uintptr_t pc);
+    void (*flush)(void *cpu);
+    void (*reset_dirty)(void *cpu, uintptr_t host, uintptr_t size);
+    void *(*host)(void *uc, void *block, uint64_t ram);
+    uint64_t (*ram)(void *uc, void *host);
+    void (*invalidate_range)(void *uc, uint64_t start, uint64_t end);
+    bool ready;
+};
+
+/* By number in uc_machine.c's table of instruction sets. */
+static struct target targets[TARGETS];
+
+/* ---- which pages have translations ------------------------------------------ */
+
+static bool has_code(const emu_uc_machine *m, uint64_t ram)
+{
+    uint64_t page = ram / PAGE;
+    return page / 64 < m->code_words && (m->code[page / 64] >> page % 64 & 1) != 0;
+}
+
+static bool set_code(emu_uc_machine *m, uint64_t ram, bool present)
+{
+    uint64_t page = ram / PAGE, words = page / 64 + 1;
+    if (words > m->code_words) {
+        if (!present)
+            return true;
+        words += words / 2;
+        uint64_t *more = realloc(m->code, words * sizeof *more);
+        if (more == NULL)
+            return false;
+        memset(more + m->code_words, 0, (words - m->code_words) * sizeof *more);
+        m->code = more;
+        m->code_words = words;
+    }
+    if (present)
+        m->code[page / 64] |= UINT64_C(1) << page % 64;
+    else
+        m->code[page / 64] &= ~(UINT64_C(1) << page % 64);
+    return true;
+}
+
+static void forget(emu_uc_machine *m)
+{
+    if (m->code != NULL)
+        memset(m->code, 0, m->code_words * sizeof *m->code);
+}
+
+/* ---- the TLB ------------------------------------------------------------------ */
+
+/* CPUTLBDesc and CPUTLBEntry, in bytes; they hold addresses of the guest's width. */
+struct tlb {
+    size_t desc;    /* of a CPUTLBDesc */
+    size_t used;    /* entries in use */
+    size_t victims; /* eight entries */
+    size_t entry;   /* of a CPUTLBEntry */
+    size_t write, addend;
+};
+static const struct tlb tlb64 = {0x2b8, 0x20, 0x30, 64, 8, 0x20}, tlb32 = {0x2b0, 0x18, 0x28, 64, 4, 0x18};
+#define VICTIMS 8
+
+static const struct tlb *layout_of(const emu_uc_machine *m) { return m->isa->tlb_wide ? &tlb64 : &tlb32; }
+
+static uint64_t load_address(const emu_uc_machine *m, const uint8_t *at)
+{
+    return m->isa->tlb_wide ? load64(at) : load32(at);
+}
+
+/* Lets stores to the page of `ram` go the fast way again: it has no translations. */
+static void unmark(emu_uc_machine *m, const struct target *t, uint64_t ram)
+{
+    const struct tlb *tlb = layout_of(m);
+    uintptr_t host = (uintptr_t)t->host(m->uc, NULL, ram & ~(PAGE - 1));
+    uint64_t marked = m->isa->tlb_notdirty, flags = marked * 4 - 1; /* TLB_INVALID_MASK is the highest flag */
+    uint8_t *fast = (uint8_t *)load_pointer(m->cpu + CPU_ICOUNT) - 16 * m->isa->tlb_modes;
+    uint8_t *desc = fast - tlb->desc * m->isa->tlb_modes;
+    for (unsigned mode = 0; mode < m->isa->tlb_modes; mode++, fast += 16, desc += tlb->desc) {
+        if (load64(desc + tlb->used) == 0)
+            continue;
+        uint8_t *tables[] = {load_pointer(fast + 8), desc + tlb->victims};
+        size_t counts[] = {load64(fast) / tlb->entry + 1, VICTIMS};
+        for (int i = 0; i < 2; i++)
+            for (uint8_t *entry = tables[i]; counts[i]-- != 0; entry += tlb->entry) {
+                uint64_t write = load_address(m, entry + tlb->write);
+                if ((write & flags) != marked || (write & ~(PAGE - 1)) + load64(entry + tlb->addend) != host)
+                    continue;
+                if (m->isa->tlb_wide)
+                    store64(entry + tlb->write, write & ~marked);
+                else
+                    store32(entry + tlb->write, (uint32_t)(write & ~marked));
+            }
+    }
+}
+
+/* ---- in place of the library's functions ---------------------------------------- */
+
+/* A page got its first translation. */
+static void protect(struct target *t, void *uc, uint64_t ram)
+{
+    emu_uc_machine *m = emu_uc_running;
+    t->protect(uc, ram);
+    if (m == NULL || !(m->features & EMU_UC_ALIASES))
+        return;
+    if (!set_code(m, ram, true))
+        emu_uc_end(m, EMU_EXIT_FAULT, "out of memory");
+    t->reset_dirty(m->cpu, (uintptr_t)t->host(uc, NULL, ram & ~(PAGE - 1)), PAGE);
+}
+
+/* The last translation of a page went. */
+static void unprotect(struct target *t, void *uc, uint64_t ram)
+{
+    emu_uc_machine *m = emu_uc_running;
+    t->unprotect(uc, ram);
+    if (m != NULL)
+        set_code(m, ram, false);
+}
+
+/* A store through a marked entry; after this the library may unmark the entry (set_dirty). */
+static void invalidate(struct target *t, void *uc, void *locked, uint64_t ram, int size, uintptr_t pc)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL || !(m->features & EMU_UC_ALIASES)) {
+        t->invalidate(uc, locked, ram, size, pc);
+        return;
+    }
+    m->stored = ram;
+    if (has_code(m, ram))
+        t->invalidate(uc, locked, ram, size, pc);
+    if (!has_code(m, ram))
+        unmark(m, t, ram);
+}
+
+static void set_dirty(struct target *t, void *cpu, uint64_t address)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL || !(m->features & EMU_UC_ALIASES) || !has_code(m, m->stored))
+        t->set_dirty(cpu, address);
+}
+
+static void flush(struct target *t, void *cpu)
+{
+    emu_uc_machine *m = emu_uc_running;
+    t->flush(cpu);
+    if (m != NULL)
+        forget(m);
+}
+
+#define TARGET(n)                                                                                             \
+    static void protect_##n(void *uc, uint64_t ram) { protect(&targets[n], uc, ram); }                        \
+    static void unprotect_##n(void *uc, uint64_t ram) { unprotect(&targets[n], uc, ram); }                    \
+    static void set_dirty_##n(void *cpu, uint64_t address) { set_dirty(&targets[n], cpu, address); }          \
+    static void flush_##n(void *cpu) { flush(&targets[n], cpu); }                                             \
+    static void invalidate_##n(void *uc, void *locked, uint64_t ram, int size, uintptr_t pc)                  \
+    {                                                                                                         \
+        invalidate(&targets[n], uc, locked, ram, size, pc);                                                   \
+    }
+TARGET(0)
+TARGET(1)
+TARGET(2)
+TARGET(3)
+
+static void *const ours[TARGETS][5] = {
+#define OURS(n)                                                                                               \
+    {(void *)protect_##n, (void *)unprotect_##n, (void *)set_dirty_##n, (void *)invalidate_##n, (void *)flush_##n}
+    OURS(0), OURS(1), OURS(2), OURS(3),
+};
+
+static void find(void *place, const struct isa *isa, const char *name)
+{
+    void *symbol = emu_uc_symbol(isa, name);
+    memcpy(place, &symbol, sizeof symbol);
+}
+
+void emu_uc_code_replace(size_t which, const struct isa *isa)
+{
+    static const char *const names[5] = {"tlb_protect_code", "tlb_unprotect_code", "tlb_set_dirty",
+                                         "tb_invalidate_phys_page_fast", "tb_flush"};
+    struct target *t = &targets[which];
+    find(&t->protect, isa, names[0]);
+    find(&t->unprotect, isa, names[1]);
+    find(&t->set_dirty, isa, names[2]);
+    find(&t->invalidate, isa, names[3]);
+    find(&t->flush, isa, names[4]);
+    find(&t->reset_dirty, isa, "tlb_reset_dirty");
+    find(&t->host, isa, "qemu_map_ram_ptr");
+    find(&t->ram, isa, "qemu_ram_addr_from_host");
+    find(&t->invalidate_range, isa, "tb_invalidate_phys_range");
+    if (!t->protect || !t->unprotect || !t->set_dirty || !t->invalidate || !t->flush || !t->reset_dirty ||
+        !t->host || !t->ram || !t->invalidate_range)
+        return;
+    t->ready = true;
+    for (int i = 0; i < 5; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_%s", names[i], isa->suffix);
+        if (emu_uc_replace(uc_lib.handle, name, ours[which][i]) == NULL)
+            t->ready = false; /* those that were replaced do what they did: no machine has EMU_UC_ALIASES */
+    }
+}
+
+/* Whether the TLB is as unmark() takes it to be. */
+static bool is_laid_out(const emu_uc_machine *m)
+{
+    const struct tlb *tlb = layout_of(m);
+    const uint8_t *fast = (const uint8_t *)load_pointer(m->cpu + CPU_ICOUNT) - 16 * m->isa->tlb_modes;
+    const uint8_t *desc = fast - tlb->desc * m->isa->tlb_modes;
+    for (unsigned mode = 0; mode < m->isa->tlb_modes; mode++, fast += 16, desc += tlb->desc) {
+        uint64_t mask = load64(fast), entries = mask / tlb->entry + 1;
+        /* tables are powers of two; a fresh victim is all ones */
+        if (mask % tlb->entry != 0 || entries < 2 || entries > 1 << 22 || (entries & (entries - 1)) != 0 ||
+            load_pointer(fast + 8) == NULL || load64(desc + tlb->used) > entries ||
+            load32(desc + tlb->victims + tlb->write) != UINT32_MAX)
+            return false;
+    }
+    return true;
+}
+
+void emu_uc_code_watch(emu_uc_machine *m, size_t which)
+{
+    if (targets[which].ready && is_laid_out(m))
+        m->features |= EMU_UC_ALIASES;
+}
