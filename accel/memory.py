@@ -488,6 +488,13 @@ class AddressSpace:
                 f" {address + done:#x}; load elsewhere or give the machine more memory"
             )
 
+    def written(self, address: int, size: int) -> None:
+        """Says that RAM was changed through its buffer, as a device's DMA does; load() says so itself.
+
+        Without it an engine that keeps translations may go on running code that is no longer there.
+        """
+        lib.emu_space_written(self._live(), _address(address), size)
+
     def reraise(self) -> None:
         """Raises the exception a hook left behind, if any; engines call it when C answers EMU_RAISED."""
         raised, self.raised = self.raised, None

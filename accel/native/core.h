@@ -153,6 +153,15 @@ size_t emu_space_peek(const emu_space *space, uint64_t addr, void *out, size_t s
 /* Writes RAM and ROM from the host's side (loaders).  Returns bytes written. */
 size_t emu_space_load(emu_space *space, uint64_t addr, const void *data, size_t size);
 
+/*
+ * Engines that keep translations of guest code must hear of changes that no
+ * vCPU made.  emu_space_load tells them; whoever writes RAM through its host
+ * address (DMA) calls emu_space_written afterwards.  One watcher to a space,
+ * NULL for none; it is called in the writer's thread and only takes a note.
+ */
+void emu_space_watch(emu_space *space, void (*fn)(void *opaque, uint64_t addr, uint64_t size), void *opaque);
+void emu_space_written(emu_space *space, uint64_t addr, uint64_t size);
+
 /* ---- interrupt lines ------------------------------------------------------ */
 
 typedef struct emu_irq emu_irq;

@@ -53,6 +53,8 @@ struct emu_space {
     _Atomic(struct view *) view;
     atomic_long readers;
     struct view *retired;
+    void (*watch)(void *opaque, uint64_t addr, uint64_t size);
+    void *watch_opaque;
 };
 
 static uint64_t ones(uint32_t width)
@@ -701,5 +703,19 @@ size_t emu_space_load(emu_space *space, uint64_t addr, const void *data, size_t 
         memcpy(range.region->host + range.offset + skip, (const uint8_t *)data + done, n);
         done += n;
     }
+    if (done != 0)
+        emu_space_written(space, addr, done);
     return done;
+}
+
+void emu_space_watch(emu_space *space, void (*fn)(void *opaque, uint64_t addr, uint64_t size), void *opaque)
+{
+    space->watch_opaque = opaque;
+    space->watch = fn;
+}
+
+void emu_space_written(emu_space *space, uint64_t addr, uint64_t size)
+{
+    if (space->watch != NULL)
+        space->watch(space->watch_opaque, addr, size);
 }
