@@ -165,12 +165,27 @@ static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
     return failed;
 }
 
-static void calibrate(emu_uc_machine *m);
+static void calibrate(void);
+
+/* Without EMU_UC_ALIASES: IC IALLU, IALLUIS and IVAU, which the library takes for nothing. */
+static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg *cp, void *opaque)
+{
+    emu_uc_machine *m = opaque;
+    if (cp->crn == 7 && ((cp->crm == 5 && (cp->op1 == 0 || cp->op1 == 3)) || (cp->crm == 1 && cp->op1 == 0))) {
+        atomic_store(&m->flush, 1);
+        emu_uc_ring(m);
+    }
+    return 0;
+}
 
 static int reset_calibrated(emu_uc_machine *m, const emu_uc_config *config)
 {
+    uc_hook hook;
     if (!is_private(m))
-        calibrate(m);
+        calibrate();
+    if (!(m->features & EMU_UC_ALIASES) &&
+        uc_hook_add(m->uc, &hook, UC_HOOK_INSN, (void *)on_system, m, 1, 0, UC_ARM64_INS_SYS) != UC_ERR_OK)
+        return -1;
     return reset_aarch64(m, config);
 }
 
@@ -202,7 +217,7 @@ static void on_calibration(uc_engine *uc, uint32_t number, void *opaque)
 }
 
 /* Runs one SVC of a known number and finds its syndrome. */
-static void calibrate(emu_uc_machine *m)
+static void calibrate(void)
 {
     if (syndrome_at != 0)
         return;

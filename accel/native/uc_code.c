@@ -240,8 +240,70 @@ static bool is_laid_out(const emu_uc_machine *m)
     return true;
 }
 
-void emu_uc_code_watch(emu_uc_machine *m, size_t which)
+void emu_uc_code_watch(emu_uc_machine *m)
 {
-    if (targets[which].ready && is_laid_out(m))
+    if (targets[m->which].ready && is_laid_out(m))
         m->features |= EMU_UC_ALIASES;
+}
+
+/* ---- changes from the host's side ------------------------------------------------ */
+
+/* Any thread: takes a note; emu_uc_code_changed() acts on it in the vCPU's thread. */
+void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size)
+{
+    emu_uc_machine *m = opaque;
+    pthread_mutex_lock(&m->lock);
+    struct change *last = m->nchanges != 0 ? &m->changes[m->nchanges - 1] : NULL;
+    if (last != NULL && last->addr + last->size == addr) {
+        last->size += size;
+    } else if (m->nchanges < sizeof m->changes / sizeof *m->changes) {
+        m->changes[m->nchanges++] = (struct change){addr, size};
+    } else { /* too many to tell apart: all memory */
+        m->changes[0] = (struct change){0, UINT64_MAX};
+        m->nchanges = 1;
+    }
+    pthread_mutex_unlock(&m->lock);
+    atomic_store(&m->written, 1);
+    emu_uc_ring(m);
+}
+
+static void drop(emu_uc_machine *m, const struct target *t, const struct piece *piece, uint64_t start, uint64_t end)
+{
+    uint64_t base = t->ram(m->uc, piece->host);
+    if (base == UINT64_MAX)
+        return;
+    for (uint64_t at = start & ~(PAGE - 1); at < end; at += PAGE) {
+        uint64_t ram = base + (at - piece->base);
+        if (has_code(m, ram))
+            t->invalidate_range(m->uc, ram, ram + PAGE);
+    }
+}
+
+/* Drops the translations of what was written; true if there was anything to look at. */
+bool emu_uc_code_changed(emu_uc_machine *m)
+{
+    struct change changes[sizeof m->changes / sizeof *m->changes];
+    pthread_mutex_lock(&m->lock);
+    size_t count = m->nchanges;
+    memcpy(changes, m->changes, sizeof changes);
+    m->nchanges = 0;
+    pthread_mutex_unlock(&m->lock);
+    if (count != 0 && !(m->features & EMU_UC_ALIASES)) {
+        uc_ctl_flush_tb(m->uc);
+        return true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t last = changes[i].addr + (changes[i].size - 1);
+        if (last < changes[i].addr)
+            last = UINT64_MAX;
+        for (size_t j = 0; j < m->npieces; j++) {
+            const struct piece *piece = m->pieces[j];
+            uint64_t end = piece->base + piece->size;
+            if (piece->host == NULL || last < piece->base || changes[i].addr >= end)
+                continue;
+            uint64_t start = changes[i].addr > piece->base ? changes[i].addr : piece->base;
+            drop(m, &targets[m->which], piece, start, last < end ? last + 1 : end);
+        }
+    }
+    return count != 0;
 }

@@ -60,7 +60,7 @@ static void before_code(void *uc)
     }
 }
 
-static void ring(emu_uc_machine *m)
+void emu_uc_ring(emu_uc_machine *m)
 {
     atomic_store(&m->doorbell, 1);
     if (m->features & EMU_UC_DOORBELL)
@@ -70,13 +70,14 @@ static void ring(emu_uc_machine *m)
 /* Whether the run must end at this boundary. */
 static bool must_stop(emu_uc_machine *m)
 {
-    return m->stop || atomic_load(&m->kicked) != 0 || atomic_load(&m->remap) != 0;
+    return m->stop || atomic_load(&m->kicked) != 0 || atomic_load(&m->remap) != 0 || atomic_load(&m->flush) != 0;
 }
 
 /* In place of CPUClass.cpu_exec_interrupt: at a block boundary, with something in interrupt_request. */
 static bool at_boundary(void *cpu, int request)
 {
     emu_uc_machine *m = emu_uc_running;
+    bool changed = false;
     if (m == NULL)
         return false;
     if (atomic_exchange(&m->doorbell, 0) != 0) {
@@ -85,12 +86,14 @@ static bool at_boundary(void *cpu, int request)
             uc_emu_stop(m->uc);
             return false;
         }
+        /* the block that ran last may be gone: true has the loop forget it */
+        changed = atomic_exchange(&m->written, 0) != 0 && emu_uc_code_changed(m);
         m->isa->lines(m);
     }
     request = (int)load32(m->cpu + CPU_INTERRUPT_REQUEST);
     if (request == 0)
-        return false;
-    return m->isa->interrupt != NULL ? m->isa->interrupt(cpu, request) : m->exec_interrupt(cpu, request);
+        return changed;
+    return (m->isa->interrupt != NULL ? m->isa->interrupt : m->exec_interrupt)(cpu, request) || changed;
 }
 
 /* Where the doorbell cannot be had. */
@@ -104,13 +107,13 @@ static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaqu
 void emu_uc_machine_kick(emu_uc_machine *m)
 {
     atomic_store(&m->kicked, 1);
-    ring(m);
+    emu_uc_ring(m);
 }
 
 void emu_uc_machine_remap(emu_uc_machine *m)
 {
     atomic_store(&m->remap, 1);
-    ring(m);
+    emu_uc_ring(m);
 }
 
 void emu_uc_machine_interrupt(emu_uc_machine *m, uint32_t line, int32_t level)
@@ -126,7 +129,7 @@ void emu_uc_machine_interrupt(emu_uc_machine *m, uint32_t line, int32_t level)
         else
             atomic_fetch_and(&m->lines, ~(1u << line));
     }
-    ring(m);
+    emu_uc_ring(m);
 }
 
 void emu_uc_machine_accepted(emu_uc_machine *m, emu_irq_fn fn, void *opaque)
@@ -463,16 +466,15 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
                 break;
             }
         }
-        if (!(m->features & EMU_UC_DOORBELL)) {
-            atomic_store(&m->doorbell, 0);
+        if (atomic_exchange(&m->flush, 0) != 0)
+            uc_ctl_flush_tb(m->uc);
+        if (atomic_exchange(&m->doorbell, 0) != 0) {
             if (must_stop(m))
                 continue;
-        }
-        if (is_private(m) && (atomic_load(&m->doorbell) != 0)) {
-            atomic_store(&m->doorbell, 0);
-            if (must_stop(m))
-                continue;
-            m->isa->lines(m);
+            if (atomic_exchange(&m->written, 0) != 0)
+                emu_uc_code_changed(m);
+            if (is_private(m))
+                m->isa->lines(m);
         }
         if (m->isa->deliver != NULL)
             m->isa->deliver(m);
@@ -488,7 +490,7 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             uc_reg_read(m->uc, UC_ARM_REG_CPSR, &cpsr);
             begin |= cpsr >> 5 & 1;
         }
-        emu_uc_running = m;
+        emu_uc_running = is_private(m) ? m : NULL;
         uc_err error = uc_emu_start(m->uc, begin, 0, 0, 0);
         emu_uc_running = NULL;
         if (exit->kind != 0)
@@ -629,6 +631,8 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
         return NULL;
     }
     m->isa = isas[which];
+    m->which = which;
+    pthread_mutex_init(&m->lock, NULL);
     m->config = *config;
     m->memory = memory;
     m->ports = ports;
@@ -647,7 +651,7 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
         m->features |= EMU_UC_PRIVATE;
         if (doorbells[which])
             m->features |= EMU_UC_DOORBELL;
-        emu_uc_code_watch(m, which);
+        emu_uc_code_watch(m);
     }
     if (!is_private(m) && m->isa->deliver == NULL) {
         snprintf(text, size, "libunicorn is not the 2.1.4 this was verified with; only aarch64 runs without that");
@@ -673,6 +677,7 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
     }
     if ((error = follow(m)) != UC_ERR_OK)
         return fail(m, text, size, "mapping memory", error);
+    emu_space_watch(memory, emu_uc_code_written, m);
     return m;
 }
 
@@ -680,12 +685,14 @@ void emu_uc_machine_free(emu_uc_machine *m)
 {
     if (m == NULL)
         return;
+    emu_space_watch(m->memory, NULL, NULL);
     if (m->uc != NULL)
         uc_close(m->uc);
     for (size_t i = 0; i < m->npieces; i++)
         free(m->pieces[i]);
     free(m->pieces);
     free(m->code);
+    pthread_mutex_destroy(&m->lock);
     free(m);
 }
 

@@ -7,6 +7,7 @@
 #include "uc.h"
 #include "uc_library.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -88,8 +89,13 @@ struct piece { /* of the physical address space, as the library has it */
     emu_uc_machine *machine;
 };
 
+struct change { /* RAM written by other than the vCPU */
+    uint64_t addr, size;
+};
+
 struct emu_uc_machine {
     const struct isa *isa;
+    size_t which;              /* its place in the table of instruction sets */
     emu_uc_config config;
     uc_engine *uc;
     emu_space *memory, *ports;
@@ -105,7 +111,7 @@ struct emu_uc_machine {
     size_t npieces;
 
     /* asked for by any thread; `doorbell` is rung last */
-    atomic_uint doorbell, kicked, remap;
+    atomic_uint doorbell, kicked, remap, flush, written;
     atomic_uint lines;         /* a bit for each input that is asserted */
     atomic_uint vector;        /* x86: at INTR, + 1 */
     atomic_uint nmi;
@@ -122,6 +128,9 @@ struct emu_uc_machine {
 
     uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
     uint64_t code_words, stored;
+    pthread_mutex_t lock;      /* of changes alone */
+    struct change changes[64];
+    size_t nchanges;
 
     size_t pc_at;              /* riscv64: of pc in env */
     uint32_t applied;          /* riscv64: lines as they stand in mip */
@@ -130,7 +139,7 @@ struct emu_uc_machine {
     uint64_t pending_address;
 };
 
-/* The machine whose code runs in this thread. */
+/* The machine on the private path whose code runs in this thread; else the library does as it always does. */
 extern _Thread_local emu_uc_machine *emu_uc_running;
 
 extern const struct isa emu_uc_aarch64, emu_uc_arm, emu_uc_riscv64, emu_uc_x86_64;
@@ -161,7 +170,11 @@ void emu_uc_end(emu_uc_machine *m, int kind, const char *text);
 uint64_t emu_uc_pc(emu_uc_machine *m);
 /* uc_code.c: replaces the library's functions for one target; marks a machine whose library is so. */
 void emu_uc_code_replace(size_t which, const struct isa *isa);
-void emu_uc_code_watch(emu_uc_machine *m, size_t which);
+void emu_uc_code_watch(emu_uc_machine *m);
+void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size);
+bool emu_uc_code_changed(emu_uc_machine *m);
+/* Rings the doorbell: the CPU looks at what has been asked for at its next block. */
+void emu_uc_ring(emu_uc_machine *m);
 /* A symbol of the library with the target's suffix. */
 void *emu_uc_symbol(const struct isa *isa, const char *name);
 
