@@ -6,7 +6,7 @@ FOLDERS is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
 
 import os
 import re
-import sys
+import runpy
 from pathlib import Path
 
 from cffi import FFI
@@ -42,10 +42,8 @@ FLAGS = [
 if os.environ.get("EMU_WERROR"):
     FLAGS.append("-Werror")
 
-sys.path.insert(0, str(ROOT))
-from emu.native import tables  # noqa: E402
-
-tables.write(ROOT / "emu/linux/native/syscall_calls.h")
+# By its path: to import emu.native is to need what is built here.
+runpy.run_path(str(HERE / "tables.py"))["write"](ROOT / "emu/linux/native/syscall_calls.h")
 
 ffi = FFI()
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
