@@ -1,0 +1,188 @@
+"""`emu doctor`: what this host can do.
+
+Facts are gathered into one plain dictionary, which `--json` prints and the text is made from.  What can be
+tried is tried: a sample program is translated and its output compared, and kvm is asked by accel.kvm.probe.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from accel.errors import EmuError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+_TYPICAL = b"The quick brown fox jumps over the lazy dog.\n" * 100
+_GREEN, _YELLOW, _RED, _BOLD = "32", "33", "31", "1"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Adds doctor's own options to an argparse parser."""
+    parser.add_argument("--json", action="store_true", help="print the facts as one JSON object")
+    parser.add_argument(
+        "--kvm-device", metavar="PATH", default="/dev/kvm", help="the device to examine (default: /dev/kvm)"
+    )
+
+
+def main(args: Namespace) -> int:
+    """Prints what was found; 0 if emu can run programs on this host, 1 if not."""
+    facts = examine(args.kvm_device)
+    if args.json:
+        import json
+
+        print(json.dumps(facts, indent=2))
+    else:
+        colour = (
+            sys.stdout.isatty()
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM", "dumb") != "dumb"
+        )
+        print(text(facts, colour))
+    return 0 if facts["ok"] else 1
+
+
+def colourful() -> bool:
+    """Whether standard output is a terminal that shows colours to somebody who wants them (no-color.org)."""
+    terminal = os.environ.get("TERM", "dumb") != "dumb" and sys.stdout.isatty()
+    return terminal and not os.environ.get("NO_COLOR")
+
+
+def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
+    """The facts, as values that JSON can hold.
+
+    "ok" says whether programs can be run; everything that cannot be used has a "reason" with the remedy.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    from emu import __version__
+
+    def package(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    uname = os.uname()
+    native = {"core": _native("accel.native"), "user": _native("emu.native")}
+    tcg = _tcg()
+    tcg["unicorn"] = package("unicorn")
+    return {
+        "emu": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "host": {"machine": uname.machine, "kernel": uname.release, "cpus": len(os.sched_getaffinity(0))},
+        "native": native,
+        "tcg": tcg,
+        "kvm": _kvm(kvm_device),
+        "capstone": package("capstone"),
+        "ok": tcg["usable"],
+    }
+
+
+def _native(module: str) -> dict[str, Any]:
+    """Whether a compiled module can be imported."""
+    from importlib import import_module
+
+    try:
+        import_module(module)
+    except (EmuError, ImportError) as error:
+        return {"built": False, "reason": str(error)}
+    return {"built": True}
+
+
+def _kvm(path: str) -> dict[str, Any]:
+    """The KVM device at `path`: usable, and how, or why not."""
+    from accel.choice import KVM_RUNS, host
+    from accel.errors import Unavailable
+    from accel.kvm import device
+
+    facts: dict[str, Any] = {"device": path, "usable": False, "runs": {"programs": [], "machines": []}}
+    if host() != "x86_64":
+        return facts | {"reason": f"emu uses kvm on x86-64 hosts only, and this one is {host()}"}
+    try:
+        os.close(device.open_device(path))
+    except Unavailable as error:
+        return facts | {"reason": str(error)}
+    runs = {f"{purpose}s": list(archs) for purpose, archs in KVM_RUNS.items()}
+    return facts | {"usable": True, "api": device.API_VERSION, "runs": runs, "notes": []}
+
+
+def _tcg() -> dict[str, Any]:
+    """Translation, tried on a sample program whose output Python can check."""
+    from accel.tcg.unicorn import ISAS
+    from emu.samples.checksum import program
+
+    facts: dict[str, Any] = {"usable": False, "runs": {"programs": [], "machines": []}}
+    wanted = f"aarch64 {zlib.crc32(_TYPICAL):08x}"
+    with tempfile.TemporaryDirectory(prefix="emu-doctor-") as folder:
+        path = Path(folder) / "checksum"
+        path.write_bytes(program())
+        path.chmod(0o755)
+        start = time.perf_counter()
+        try:
+            run = subprocess.run(
+                [sys.executable, "-m", "emu", "--accel", "tcg", str(path)],
+                input=_TYPICAL,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return facts | {"reason": "a sample program for arm64 did not end within 60 s"}
+        took = time.perf_counter() - start
+    said = run.stdout.decode(errors="replace").strip()
+    if run.returncode == 0 and said == wanted:
+        isas = sorted(ISAS)
+        sample = {"printed": said, "seconds": round(took, 3)}
+        return {"usable": True, "runs": {"programs": isas, "machines": isas}, "sample": sample}
+    complaint = run.stderr.decode(errors="replace").strip().splitlines()
+    reason = complaint[-1] if complaint else f"it printed {said!r}, not {wanted!r}"
+    return facts | {"reason": f"a sample program for arm64 failed ({run.returncode}): {reason}"}
+
+
+def text(facts: dict[str, Any], colour: bool = False) -> str:
+    """The facts for a person; `colour` allows ANSI sequences."""
+
+    def paint(code: str, word: str) -> str:
+        return f"\x1b[{code}m{word}\x1b[0m" if colour else word
+
+    def verdict(usable: bool) -> str:
+        return paint(_GREEN, "usable") if usable else paint(_RED, "not usable")
+
+    host, tcg, kvm = facts["host"], facts["tcg"], facts["kvm"]
+    lines: list[tuple[str, str]] = [
+        ("emu", f"{facts['emu']}, Python {facts['python']}"),
+        ("host", f"{host['machine']}, Linux {host['kernel']}, {host['cpus']} CPUs"),
+    ]
+    for name, built in facts["native"].items():
+        state = paint(_GREEN, "built") if built["built"] else f"{paint(_RED, 'not built')}: {built['reason']}"
+        lines.append((f"native {name}", state))
+    lines.append(("tcg", f"{verdict(tcg['usable'])}: Unicorn {tcg['unicorn'] or 'is not installed'}"))
+    if tcg["usable"]:
+        sample = tcg["sample"]
+        lines.append(("", f"a sample arm64 program ran in {sample['seconds'] * 1000:.0f} ms"))
+    else:
+        lines.append(("", tcg["reason"]))
+    if kvm["usable"]:
+        lines.append(("kvm", f"{verdict(True)}: {kvm['device']}, API {kvm['api']}"))
+        lines += [("", paint(_YELLOW, note)) for note in kvm["notes"]]
+    else:
+        lines.append(("kvm", f"{verdict(False)}: {kvm['reason']}"))
+    lines.append(("capstone", facts["capstone"] or "not installed: no disassembly in traces"))
+    table = [("", "Linux programs", "whole machines")]
+    for name in ("tcg", "kvm"):
+        programs, machines = (" ".join(facts[name]["runs"][kind]) or "-" for kind in ("programs", "machines"))
+        table.append((name, programs, machines))
+    width = max(len(row[1]) for row in table)
+    return "\n".join(
+        [f"{paint(_BOLD, name) + ' ' * (12 - len(name))} {value}" for name, value in lines]
+        + ["", *(f"{a:<12} {b:<{width}}  {c}".rstrip() for a, b, c in table)]
+    )
