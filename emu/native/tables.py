@@ -58,9 +58,8 @@ SIZES = {
 }
 # What syscall.c can copy between a 32-bit guest's layout and the host's.
 CONVERTED = frozenset(
-    ("gid16", "itimerspec", "itimerval", "long", "mq_attr", "rusage", "sysinfo", "timespec", "timeval", "tms")
-    + ("uid16",)
-)
+    ("gid16", "itimerspec", "itimerval", "long", "mq_attr", "rusage", "sysinfo", "timespec", "timeval")
+) | {"tms", "uid16"}
 # Calls whose path is itself meant where it is a symbolic link.
 NOFOLLOW = frozenset(
     (
