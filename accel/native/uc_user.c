@@ -185,6 +185,19 @@ static void stop_with(emu_engine *engine, int32_t kind)
     uc_emu_stop(engine->uc);
 }
 
+/*
+ * Before this hook Unicorn 2.1.4 sets the CPU's state back to the instruction's
+ * beginning, IT bits included; in a block they are a part of the translation,
+ * and left set they make the next block's first instruction conditional.
+ */
+static void clear_it(emu_engine *engine)
+{
+    const uint32_t it = 0x0600fc00, thumb = 0x20;
+    uint32_t cpsr = (uint32_t)reg_read(engine, UC_ARM_REG_CPSR);
+    if ((cpsr & thumb) != 0 && (cpsr & it) != 0)
+        reg_write(engine, UC_ARM_REG_CPSR, cpsr & ~it);
+}
+
 static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entry *result, void *opaque)
 {
     emu_engine *engine = opaque;
@@ -201,6 +214,8 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
         engine->next_flush *= 2;
         uc_ctl_flush_tlb(uc);
     }
+    if (engine->isa == EMU_ISA_ARM && want != EMU_RIGHT_X)
+        clear_it(engine);
     result->paddr = page;
     result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
                     (rights & EMU_RIGHT_X ? UC_PROT_EXEC : 0);
