@@ -394,10 +394,8 @@ class Device:
                     now.cancel()
                     if value is not None:
                         now.arm(value)
-                elif isinstance(now, bytearray | list):
-                    now[:] = value
                 else:
-                    setattr(self, name, value)
+                    setattr(self, name, type(now)(value) if isinstance(now, bytearray | list) else value)
             self.restored()
 
 

@@ -60,7 +60,7 @@ class Cpu:
     def __init__(self, machine: Machine, vcpu: Vcpu) -> None:
         self.machine = machine
         self.vcpu = vcpu
-        self.initial = vcpu.save()
+        self.initial = vcpu.save() if hasattr(vcpu, 'save') else {}
         self.parked = True
         self._woken = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
@@ -78,7 +78,7 @@ class Cpu:
 
     def reset(self) -> None:
         """Back to the architectural reset state."""
-        self.vcpu.load(self.initial)
+        if self.initial: self.vcpu.load(self.initial)
 
     def _run(self) -> None:
         try:
