@@ -307,16 +307,16 @@ class Device:
         reads = self._reads or cls.read is not Device.read
         writes = self._writes or cls.write is not Device.write
         if reads or writes:
-            region.ops(self._read if reads else None, self._write if writes else None)
+            region.ops(self._serve_read if reads else None, self._serve_write if writes else None)
         self.region = region
         return region
 
-    def _read(self, offset: int, width: int) -> int:
+    def _serve_read(self, offset: int, width: int) -> int:
         hook = self._reads.get(offset)
         with self.lock:
             return self.read(offset, width) if hook is None else hook()
 
-    def _write(self, offset: int, width: int, value: int) -> None:
+    def _serve_write(self, offset: int, width: int, value: int) -> None:
         found = self._writes.get(offset)
         with self.lock:
             if found is None:
@@ -411,9 +411,16 @@ def vars_of(cls: type, name: str) -> Any:
     return next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
 
 
+# What the bus and the machine call: a device that defined one of these would not work any more.
+_OURS = ("timer", "hook", "declare", "connect", "power_on", "save", "load", "_serve_read", "_serve_write")
+
+
 def _check(cls: type[Device]) -> None:
     """Raises DeviceError for a device that cannot work: when the class is made, not when a guest runs."""
     part = cls.__name__
+    for name in _OURS:
+        if name in vars(cls):
+            raise DeviceError(f"{part}.{name}: every Device has a method of that name; rename yours")
     if cls.size <= 0:
         raise DeviceError(f"{part}: size is {cls.size}; a device takes at least 1 byte of address space")
     for name, reg in cls.registers.items():

@@ -60,7 +60,7 @@ class Cpu:
     def __init__(self, machine: Machine, vcpu: Vcpu) -> None:
         self.machine = machine
         self.vcpu = vcpu
-        self.initial = vcpu.save() if hasattr(vcpu, 'save') else {}
+        self.initial = vcpu.save() if hasattr(vcpu, "save") else {}
         self.parked = True
         self._woken = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
@@ -78,7 +78,8 @@ class Cpu:
 
     def reset(self) -> None:
         """Back to the architectural reset state."""
-        if self.initial: self.vcpu.load(self.initial)
+        if self.initial:
+            self.vcpu.load(self.initial)
 
     def _run(self) -> None:
         try:
@@ -101,8 +102,9 @@ class Machine:
     """A whole machine; a context manager.
 
     board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
-    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, dtb: paths; devices: (device,
-    base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for --serial.
+    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, dtb: a path, or the bytes;
+    devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
+    --serial.
 
     Raises an EmuError of one line for everything that cannot be had as asked.
     """
@@ -115,9 +117,9 @@ class Machine:
         accel: str = "auto",
         cpus: int = 1,
         ram: int | None = None,
-        firmware: str | None = None,
-        kernel: str | None = None,
-        dtb: str | None = None,
+        firmware: str | bytes | None = None,
+        kernel: str | bytes | None = None,
+        dtb: str | bytes | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
         serial: Iterable[Chardev | str] | Chardev | str = (),
     ) -> None:

@@ -1,8 +1,8 @@
 """microvm: a small x86-64 PC without disks or screen.
 
-Serial port, clock, timer and interrupt controllers stand where every PC has them; the engine's own interrupt
-controllers are taken where it has them.  Enough of the i440FX's configuration space is there for firmware that
-was built for QEMU's pc to find its way.
+Serial ports, clock, timer and interrupt controllers stand where every PC has them; the engine's own interrupt
+controllers are taken where it has them.  Enough of the i440FX's configuration space is there for firmware
+that was built for QEMU's pc to find its way.
 
 A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0: a small
 ROM at the reset vector brings the CPU there.
@@ -134,8 +134,8 @@ def _i440fx() -> dict[tuple[int, int], PciFunction]:
 def boot_rom(entry: int) -> bytes:
     """64 KiB below 4 GiB: page tables, a GDT, and code from the reset vector to `entry` in 64-bit mode.
 
-    Intel SDM volume 3, sections 9.9.1 and 9.8.5.  The tables are in the ROM, with the accessed and dirty bits set,
-    so that nothing has to be written there.
+    Intel SDM volume 3, sections 9.9.1 and 9.8.5.  The tables are in the ROM, with the accessed and dirty bits
+    set, so that nothing has to be written there.
     """
     base = FOUR_GIB - ROM_MINIMUM
     rom = bytearray(ROM_MINIMUM)

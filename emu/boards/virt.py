@@ -63,9 +63,9 @@ class Virt(Board):
         if machine.kernel:
             self.entry = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
 
-    def load_firmware(self, machine: Machine, path: str) -> None:
+    def load_firmware(self, machine: Machine, firmware: str | bytes) -> None:
         """Puts the firmware where the CPU starts."""
-        fill_rom(self.flash, path)
+        fill_rom(self.flash, firmware)
 
     # -- the device tree ---------------------------------------------------------
 
@@ -244,9 +244,9 @@ class VirtRiscv64(Virt):
         self.fdt_offset = min(machine.ram, 3 << 30) - 0x20_0000 & ~0x1F_FFFF
         super().load(machine)
 
-    def load_firmware(self, machine: Machine, path: str) -> None:
+    def load_firmware(self, machine: Machine, firmware: str | bytes) -> None:
         """Firmware is in RAM here, where the reset code jumps to."""
-        image = read_image(path, "firmware", machine.ram)
+        image = read_image(firmware, "firmware", machine.ram)
         machine.memory.load(self.ram_base, image)
         self.entry = self.ram_base
 

@@ -46,7 +46,8 @@ class FwCfg(Device):
         key = self.files.setdefault(name, FIRST_FILE + len(self.files))
         self.items[key] = data
         entries = b"".join(
-            struct.pack(">IHH", len(self.items[k]), k, 0) + n.encode()[: NAME_SIZE - 1].ljust(NAME_SIZE, b"\0")
+            struct.pack(">IHH", len(self.items[k]), k, 0)
+            + n.encode()[: NAME_SIZE - 1].ljust(NAME_SIZE, b"\0")
             for n, k in sorted(self.files.items())
         )
         self.items[FILE_DIR] = struct.pack(">I", len(self.files)) + entries

@@ -6,7 +6,7 @@ sheet, 2.5.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from accel.irq import IrqLine
 from emu.device import Device, Irq, Reg
@@ -237,7 +237,7 @@ class Pics:
         self.master = I8259()
         self.slave = I8259()
         self.elcr = Elcr(self.master, self.slave)
-        # One lock for all: the CPU's acknowledge goes from the first chip to the second, requests the other way.
+        # One lock for all: an acknowledge goes from the first chip to the second, requests the other way.
         self.slave.lock = self.elcr.lock = self.master.lock
         self.master.slaves[self.CASCADE] = self.slave
         self.slave.connect(self.master.line(self.CASCADE))
@@ -245,7 +245,6 @@ class Pics:
         output = IrqLine()
         output.connect(self._drive)
         self.master.connect(output)
-        self.taken: Callable[[int], None] = self._taken
 
     def line(self, number: int) -> IrqLine:
         """Input 0 to 15."""
@@ -254,8 +253,8 @@ class Pics:
     def connect_cpu(self, cpu: Cpu) -> None:
         """Connects INTR, and hears of every vector that the CPU takes."""
         self._cpu = cpu
-        vcpu: object = cpu.vcpu
-        setattr(vcpu, "taken", self._taken)  # noqa: B010  (not every vCPU has it; ours of x86 do)
+        vcpu: Any = cpu.vcpu  # `taken` is what x86's have besides the contract
+        vcpu.taken = self._taken
 
     def _drive(self, level: int) -> None:
         if self._cpu is not None:

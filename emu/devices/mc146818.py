@@ -128,7 +128,14 @@ class Mc146818(Device):
         if not self.cmos[B] & HOURS24:
             hour = hour % 12 + (12 if afternoon else 0)
         year = self._decoded(CENTURY) * 100 + self._decoded(YEAR)
-        parts = (year, self._decoded(MONTH), self._decoded(DAY), hour, self._decoded(MINUTES), self._decoded(SECONDS))
+        parts = (
+            year,
+            self._decoded(MONTH),
+            self._decoded(DAY),
+            hour,
+            self._decoded(MINUTES),
+            self._decoded(SECONDS),
+        )
         try:
             self.offset = timegm(parts) - self.now() // SECOND
         except (ValueError, OverflowError):

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from accel.memory import Region
 
 
-def fill_rom(rom: Region, path: str, *, at_end: bool = False) -> None:
+def fill_rom(rom: Region, firmware: str | bytes, *, at_end: bool = False) -> None:
     """Puts firmware at the start of a ROM, or so that it ends with it, as x86's reset vector wants it.
 
     Raises BadImage when it is no file or larger than the ROM.
     """
-    image = read_image(path, "firmware", rom.size)
+    image = read_image(firmware, "firmware", rom.size)
     start = rom.size - len(image) if at_end else 0
     rom.buffer[start : start + len(image)] = image

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 ELF_MAGIC = b"\x7fELF"
 
 
-def load_kernel(machine: Machine, path: str, base: int) -> int:
+def load_kernel(machine: Machine, kernel: str | bytes, base: int) -> int:
     """Puts a kernel into memory and returns its entry point.
 
     An ELF file goes to its physical addresses; anything else to `base`, where it is entered.  Raises BadImage
     for what cannot be read or does not fit.
     """
-    image = read_image(path, "kernel")
+    image = read_image(kernel, "kernel")
     try:
         if not image.startswith(ELF_MAGIC):
             machine.memory.load(base, image)
@@ -31,4 +31,5 @@ def load_kernel(machine: Machine, path: str, base: int) -> int:
                 machine.memory.load(segment.paddr, segment.data)
         return int(elf.entry)
     except MapError as error:
-        raise BadImage(f"kernel {path}: {error}") from None
+        name = "" if isinstance(kernel, bytes) else f" {kernel}"
+        raise BadImage(f"kernel{name}: {error}") from None

@@ -7,9 +7,19 @@ from pathlib import Path
 from accel.errors import BadImage
 
 
-def read_image(path: str, what: str, limit: int | None = None) -> bytes:
-    """The bytes of a file.  `what` it is ("firmware", "kernel") stands in the message of the BadImage that a
-    missing, unreadable, empty or too large file raises; limit is in bytes."""
+def read_image(image: str | bytes, what: str, limit: int | None = None) -> bytes:
+    """The bytes of a file, or of what is given instead of one.
+
+    what: "firmware", "kernel", for the message of the WrongFile that one raises which is missing, unreadable,
+    empty or too large; limit: in bytes.
+    """
+    if isinstance(image, bytes):
+        if limit is not None and len(image) > limit:
+            raise WrongFile(
+                f"{what} has {len(image):#x} bytes, and there is room for {limit:#x}; make it smaller"
+            )
+        return image
+    path = image
     file = Path(path)
     try:
         if not file.is_file():
