@@ -204,9 +204,14 @@ def find(name: str) -> Arch:
 
 def by_elf(machine: int, klass: int, data: int) -> Arch:
     """The architecture of these e_machine, EI_CLASS and EI_DATA; raise `UnknownArch` if there is none."""
+    return _load(name_by_elf(machine, klass, data))
+
+
+def name_by_elf(machine: int, klass: int, data: int) -> str:
+    """The canonical name of the architecture that by_elf() returns. Imports no architecture."""
     for name, identity in _IDENTITIES.items():
         if (machine, klass, data) == (identity.elf_machine, identity.elf_class, identity.elf_data):
-            return _load(name)
+            return name
     known = ", ".join(f"{name} {i.elf_machine}/{i.elf_class}/{i.elf_data}" for name, i in _IDENTITIES.items())
     raise UnknownArch(
         f"no architecture for ELF machine {machine}, class {klass}, data {data}; known: {known}"

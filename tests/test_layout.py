@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # From left to right; nothing imports to its right.
 ARROW = ("isa", "accel", "emu")
 # Names that say nothing about what is inside.
-VAGUE = ("util", "helper", "manager", "common", "misc", "shared")
+VAGUE = ("util", "helper", "manager", "common")
 
 SOURCES = sorted(path for package in ARROW for path in (ROOT / package).rglob("*.py"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from accel.errors import AccelError, Unavailable
 from accel.native import lib
@@ -122,6 +121,5 @@ def emulates_cpl0() -> bool:
 
     So does kvm_pvm, which needs no hardware virtualization; kvm_intel and kvm_amd do not.
     """
-    return Path("/sys/module/kvm_pvm").is_dir() and not (
-        Path("/sys/module/kvm_intel").is_dir() or Path("/sys/module/kvm_amd").is_dir()
-    )
+    pvm, intel, amd = (os.path.isdir(f"/sys/module/{name}") for name in ("kvm_pvm", "kvm_intel", "kvm_amd"))
+    return pvm and not (intel or amd)

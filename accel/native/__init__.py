@@ -4,9 +4,13 @@ The C core (core.h and its siblings) knows no Python; build.py binds it.  Everyt
 on the C side: dispatch of accesses, registers without hooks, doorbells, run loops.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from accel.errors import NativeMissing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     from accel import _core

@@ -9,6 +9,7 @@ from accel.api import Caps, Exit, ExitKind
 from accel.clock import Clock
 from accel.errors import AccelError, Unavailable, Unsupported
 from accel.native import ffi, lib
+from accel.tcg.library import library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,32 +26,6 @@ MODELS = {
     "riscv64": {"sifive-u54": 3},
     "x86_64": {"qemu64": 0, "nehalem": 15, "haswell": 19, "skylake-client": 21, "epyc": 35},
 }
-
-_opened = False
-
-
-def library() -> str:
-    """Opens libunicorn if that is still to be done, and returns its path.
-
-    The package is looked up, not imported: importing it costs ten times the opening.  Raises Unavailable.
-    """
-    global _opened
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    spec = find_spec("unicorn")
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    found = [p for folder in folders for p in sorted(Path(folder).glob("lib/libunicorn.so*"))]
-    if not found:
-        raise Unavailable("tcg needs Unicorn, which is not installed; run: pip install unicorn==2.1.4")
-    path = str(found[0])
-    if not _opened:
-        text = ffi.new("char[256]")
-        if lib.emu_uc_library(path.encode(), text, 256) != 0:
-            reason = ffi.string(text).decode()
-            raise Unavailable(f"tcg cannot open Unicorn: {reason}; reinstall unicorn==2.1.4")
-        _opened = True
-    return path
 
 
 class UnicornVcpu:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accel.native import ffi, lib
-from accel.tcg.unicorn import library
+from accel.tcg.library import library
 
 
 def user_engine() -> int:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
 
 from accel.errors import BadImage, EmuError
 from emu.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
 
 
 class NoProgram(EmuError):
@@ -48,7 +50,7 @@ class Process:
         self.status: int | None = None
         self.note = ""
         root = None if sysroot is None else os.fspath(sysroot)
-        if root is not None and not Path(root).is_dir():
+        if root is not None and not os.path.isdir(root):
             raise EmuError(f"sysroot {root} is no directory; give the root of the guest's files with -L")
         environ = os.environ if environ is None else environ
         path = search(os.fspath(program), root, environ.get("PATH", ""))
@@ -117,7 +119,7 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
 
     A script's is that of its interpreter.
     """
-    from isa.arch import UnknownArch, by_elf
+    from isa.arch import UnknownArch, name_by_elf
 
     for _ in range(5):
         try:
@@ -128,7 +130,7 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
         if head[:4] == b"\x7fELF" and len(head) >= 20:
             machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
             try:
-                return by_elf(machine, head[4], head[5]).name
+                return name_by_elf(machine, head[4], head[5])
             except UnknownArch:
                 return ""
         words = head[2:].split(b"\n", 1)[0].split()
@@ -140,7 +142,7 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
 
 def search(program: str, sysroot: str | None, path: str) -> str:
     """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
-    if "/" in program or Path(program).exists():
+    if "/" in program or os.path.exists(program):
         return program
     for folder in path.split(":"):
         candidate = f"{folder}/{program}"
@@ -152,11 +154,11 @@ def search(program: str, sysroot: str | None, path: str) -> str:
 def _find(path: str, sysroot: str | None) -> str:
     """A guest path on the host; links in the sysroot are the C side's to follow."""
     inside = f"{sysroot}{path}"
-    return inside if sysroot is not None and path.startswith("/") and Path(inside).exists() else path
+    return inside if sysroot is not None and path.startswith("/") and os.path.exists(inside) else path
 
 
 def _exists(path: str, sysroot: str | None) -> bool:
-    return Path(_find(path, sysroot)).exists()
+    return os.path.exists(_find(path, sysroot))
 
 
 def _line(text: object) -> str:

@@ -4,9 +4,13 @@ The runtime (../linux/native) knows no Python: it gets an engine as a table of f
 (accel/native/engine.h) and gives back a wait status.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from accel.errors import NativeMissing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     from emu import _native
