@@ -7,6 +7,7 @@ Lines 0 to 15 reach the PICs and the IOAPIC, 16 to 23 the IOAPIC alone; the kern
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from accel.errors import AccelError
@@ -16,6 +17,26 @@ from accel.native import ffi, lib
 
 LINES = 24
 PIT_SPEAKER_DUMMY = 1  # port 61h is in the kernel too
+
+# kvm_irqchip: number, padding, the chip's state.
+CHIP_SIZE = 520
+PIC = struct.Struct("<16B")
+PIC_FIELDS = (
+    *("last_irr", "irr", "imr", "isr", "priority_add", "irq_base", "read_reg_select", "poll"),
+    *("special_mask", "init_state", "auto_eoi", "rotate_on_auto_eoi", "special_fully_nested_mode"),
+    *("init4", "elcr", "elcr_mask"),
+)
+IOAPIC_CHIP = 2
+IOAPIC = struct.Struct("<Q4I24Q")
+# kvm_pit_state2: three channels, flags, 9 unused words.  A channel ends with the host's time of its last
+# load, which the kernel sets itself.
+PIT_SIZE = 112
+PIT_CHANNEL = struct.Struct("<IH10B8x")
+PIT_FIELDS = (
+    *("count", "latched_count", "count_latched", "status_latched", "status", "read_state", "write_state"),
+    *("write_latch", "rw_mode", "mode", "bcd", "gate"),
+)
+CLOCK_SIZE = 48  # kvm_clock_data
 
 
 class KernelIrqchip:
@@ -63,6 +84,62 @@ class KernelIrqchip:
 
     def attach(self, vcpu: Any) -> None:
         """Nothing: vCPUs are connected as they are created."""
+
+    # -- state ---------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """The controllers', the timer's and the paravirtual clock's state as plain values by name."""
+        state: dict[str, Any] = {}
+        for number, name in enumerate(("pic0", "pic1")):
+            state[name] = dict(zip(PIC_FIELDS, PIC.unpack_from(self._chip_state(number), 8), strict=True))
+        base, select, ident, irr, _, *table = IOAPIC.unpack_from(self._chip_state(IOAPIC_CHIP), 8)
+        state["ioapic"] = {"base": base, "select": select, "id": ident, "irr": irr, "redirections": table}
+        pit = bytearray(PIT_SIZE)
+        self._call(lib.EMU_KVM_GET_PIT2, pit, "read the timer")
+        state["pit"] = {
+            "channels": [
+                dict(zip(PIT_FIELDS, PIT_CHANNEL.unpack_from(pit, n * PIT_CHANNEL.size), strict=True))
+                for n in range(3)
+            ],
+            "flags": int.from_bytes(pit[72:76], "little"),
+        }
+        clock = bytearray(CLOCK_SIZE)
+        self._call(lib.EMU_KVM_GET_CLOCK, clock, "read the clock")
+        state["clock"] = int.from_bytes(clock[:8], "little")
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes a state that save() gave."""
+        for number, name in enumerate(("pic0", "pic1")):
+            self._set_chip(number, PIC.pack(*(state[name][field] for field in PIC_FIELDS)))
+        ioapic = state["ioapic"]
+        fields = (ioapic["base"], ioapic["select"], ioapic["id"], ioapic["irr"], 0, *ioapic["redirections"])
+        self._set_chip(IOAPIC_CHIP, IOAPIC.pack(*fields))
+        pit = bytearray(PIT_SIZE)
+        for n, channel in enumerate(state["pit"]["channels"]):
+            PIT_CHANNEL.pack_into(pit, n * PIT_CHANNEL.size, *(channel[field] for field in PIT_FIELDS))
+        pit[72:76] = state["pit"]["flags"].to_bytes(4, "little")
+        self._call(lib.EMU_KVM_SET_PIT2, pit, "set the timer")
+        clock = bytearray(CLOCK_SIZE)
+        clock[:8] = state["clock"].to_bytes(8, "little")
+        self._call(lib.EMU_KVM_SET_CLOCK, clock, "set the clock")
+
+    def _chip_state(self, number: int) -> bytearray:
+        buffer = bytearray(CHIP_SIZE)
+        buffer[:4] = number.to_bytes(4, "little")
+        self._call(lib.EMU_KVM_GET_IRQCHIP, buffer, "read the interrupt controllers")
+        return buffer
+
+    def _set_chip(self, number: int, state: bytes) -> None:
+        buffer = bytearray(CHIP_SIZE)
+        buffer[:4] = number.to_bytes(4, "little")
+        buffer[8 : 8 + len(state)] = state
+        self._call(lib.EMU_KVM_SET_IRQCHIP, buffer, "set the interrupt controllers")
+
+    def _call(self, request: int, buffer: bytearray, doing: str) -> None:
+        checked(
+            lib.emu_kvm_ioctl(self._vm, request, ffi.from_buffer(buffer)), doing, "check the values' ranges"
+        )
 
     def close(self) -> None:
         """Lines go nowhere from now on."""

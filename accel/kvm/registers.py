@@ -7,7 +7,7 @@ registers and MSRs each cost a call, made only when one of the group is named.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from accel.errors import AccelError
@@ -213,9 +213,16 @@ class Registers:
         _MSR.pack_into(buffer, _MSRS.size, 0, 0, value)
         self._vcpu.call(lib.EMU_KVM_SET_XCRS, ffi.from_buffer(buffer), "set XCR0")
 
-    def use_xsave(self, area: Xsave) -> None:
-        """Puts a whole new XSAVE area in place of the vCPU's."""
-        self._groups["xsave"] = area
+    # -- vector registers as a whole -----------------------------------------------
+
+    def vectors(self) -> dict[str, int]:
+        """The x87 and vector state: each register once, in its widest form in use."""
+        area: Xsave = self._group("xsave")
+        return {name: area.get(name) for name in area.names()}
+
+    def start_vectors(self) -> None:
+        """Begins with the x87 and vector registers of a reset."""
+        self._groups["xsave"] = Xsave(self._vcpu.xsave_layout())
         self._dirty.add("xsave")
 
 
@@ -231,3 +238,33 @@ def write_msr(fd: int, index: int, value: int) -> bool:
     """Sets an MSR; False where KVM does not take it."""
     buffer = bytearray(_MSRS.pack(1, 0) + _MSR.pack(index, 0, value))
     return bool(lib.emu_kvm_ioctl(fd, lib.EMU_KVM_SET_MSRS, ffi.from_buffer(buffer)) == 1)
+
+
+def read_msrs(fd: int, indices: Sequence[int]) -> dict[int, int]:
+    """The MSRs of `indices` that KVM can read; it stops at one it cannot, which is passed over."""
+    values: dict[int, int] = {}
+    rest = list(indices)
+    while rest:
+        buffer = bytearray(_MSRS.pack(len(rest), 0))
+        for index in rest:
+            buffer += _MSR.pack(index, 0, 0)
+        done = max(0, lib.emu_kvm_ioctl(fd, lib.EMU_KVM_GET_MSRS, ffi.from_buffer(buffer)))
+        for n in range(done):
+            index, _, value = _MSR.unpack_from(buffer, _MSRS.size + n * _MSR.size)
+            values[index] = value
+        rest = rest[done + 1 :]
+    return values
+
+
+def msr_list(device: int) -> tuple[int, ...]:
+    """The MSRs that belong to a guest's state on this host."""
+    room = 1024
+    buffer = bytearray(4 + 4 * room)
+    buffer[:4] = room.to_bytes(4, "little")
+    checked(
+        lib.emu_kvm_ioctl(device, lib.EMU_KVM_GET_MSR_INDEX_LIST, ffi.from_buffer(buffer)),
+        "list its MSRs",
+        "update the host's kernel",
+    )
+    count = int.from_bytes(buffer[:4], "little")
+    return struct.unpack_from(f"<{count}I", buffer, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accel.api import Exit, ExitKind
@@ -11,6 +11,9 @@ from accel.kvm import cpuid, xsave
 from accel.kvm.device import checked
 from accel.kvm.registers import Registers, read_msr, write_msr
 from accel.native import ffi, lib
+
+# KVM_GUESTDBG_*
+DEBUG_ENABLE, DEBUG_STEP, DEBUG_HARDWARE = 1, 2, 0x20000
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class KvmVcpu:
         self.index = index
         self.accelerator = accelerator
         self.irqchip = irqchip
+        self.passed_over: tuple[str, ...] = ()
         self._taken: Callable[[int], None] | None = None
         self._msr_names: dict[str, int] | None = None
         self._exit = ffi.new("emu_exit *")
@@ -156,6 +160,40 @@ class KvmVcpu:
         if "rip" in values or "pc" in values:
             lib.emu_kvm_vcpu_set_halted(self.pointer, 0)
 
+    def save(self) -> dict[str, Any]:
+        """The whole state as plain values by name; accel.kvm.state says what they are."""
+        from accel.kvm import state
+
+        return state.save(self)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes a state that save() gave, of this or another engine.
+
+        `passed_over` then names the registers that this host's KVM does not have or does not let set.
+        """
+        from accel.kvm.state import load
+
+        self.passed_over = load(self, state)
+
+    def debug(self, *, step: bool = False, breakpoints: Sequence[int] = ()) -> None:
+        """Stops run() with DEBUG after every instruction, or before one at an address (at most 4, linear).
+
+        No arguments end it.  A run from a breakpoint's own address stops there again: step first.
+        """
+        if len(breakpoints) > 4:
+            raise AccelError(
+                f"the CPU has 4 breakpoints, not {len(breakpoints)}; drop some, or use --accel tcg"
+            )
+        control = ffi.new("emu_kvm_guest_debug *")
+        if step or breakpoints:
+            control.control = DEBUG_ENABLE | DEBUG_STEP * step | DEBUG_HARDWARE * bool(breakpoints)
+        if breakpoints:
+            control.debugreg[7] = 0x400
+        for n, address in enumerate(breakpoints):
+            control.debugreg[n] = address
+            control.debugreg[7] |= 2 << 2 * n
+        self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "set breakpoints")
+
     def settle(self) -> None:
         """Completes an access under way, so that the state is that between two instructions.
 
@@ -173,13 +211,17 @@ class KvmVcpu:
                 return int(name[4:], 16)
             except ValueError:
                 raise KeyError(name) from None
+        return self.msr_names().get(name)
+
+    def msr_names(self) -> dict[str, int]:
+        """The MSRs that isa names."""
         if self._msr_names is None:
             self._msr_names = {
                 register.name: register.encoding[0]
                 for register in self.accelerator.arch.system_registers
                 if register.encoding
             }
-        return self._msr_names.get(name)
+        return self._msr_names
 
     def read_msr(self, index: int) -> int:
         """An MSR by number; raises KeyError where KVM does not know it."""

@@ -10,8 +10,10 @@ from accel.clock import Clock
 from accel.errors import AccelError, Unsupported
 from accel.kvm import device
 from accel.kvm.device import checked, extension
+from accel.kvm.registers import msr_list
 from accel.kvm.slots import PAGE, Doorbells, Slots
 from accel.kvm.vcpu import KvmVcpu
+from accel.memory import IO, RAM, ROM
 from accel.native import ffi, lib
 
 TYPE_CHECKING = False
@@ -57,6 +59,7 @@ class KvmAccelerator:
         self.ports = ports
         self._features = dict(features or {})
         self._clock = Clock()
+        self._msrs: tuple[int, ...] = ()
         self._vcpus: dict[int, KvmVcpu] = {}
         self._irqchip: KernelIrqchip | None = None
         self.fd = -1
@@ -149,6 +152,12 @@ class KvmAccelerator:
             "leave room below 4 GiB in the memory map",
         )
 
+    def msr_list(self) -> tuple[int, ...]:
+        """The MSRs that belong to a guest's state on this host."""
+        if not self._msrs:
+            self._msrs = msr_list(self.device)
+        return self._msrs
+
     # -- interrupts and time -------------------------------------------------------
 
     def irqchip(self, kind: str) -> KernelIrqchip | None:
@@ -197,14 +206,18 @@ class KvmAccelerator:
 
 
 def hidden_base(flat: list[Range]) -> int:
-    """Where HIDDEN_PAGES pages below 4 GiB are free of every piece of the map.
+    """Where HIDDEN_PAGES pages below 4 GiB are free of every piece of the map, else of RAM and ROM at least.
 
     Raises AccelError when there is no such place.
     """
-    for base in range(HIDDEN_TOP, 0, -HIDDEN_STEP):
-        end = base + HIDDEN_PAGES * PAGE
-        if all(piece.base >= end or piece.base + piece.size <= base for piece in flat):
-            return base
+    for kinds in ((RAM, ROM, IO), (RAM, ROM)):
+        for base in range(HIDDEN_TOP, 0, -HIDDEN_STEP):
+            end = base + HIDDEN_PAGES * PAGE
+            if not any(
+                piece.base < end and base < piece.base + piece.size and piece.region.kind in kinds
+                for piece in flat
+            ):
+                return base
     raise AccelError(
         "the memory map leaves no four free pages below 4 GiB, which KVM needs; give it less RAM there"
     )

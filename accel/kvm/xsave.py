@@ -34,6 +34,14 @@ _ST = 32
 _XMM = 160
 
 
+CONTROL = ("fctrl", "fstat", "ftag", "fop", "fioff", "fiseg", "fooff", "foseg", "mxcsr")
+
+
+def is_name(name: str) -> bool:
+    """Whether a register of that name could be part of an XSAVE area."""
+    return name in CONTROL or name == "pkru" or name.rstrip("0123456789") in ("st", "k", "xmm", "ymm", "zmm")
+
+
 def layout(leaves: dict[tuple[int, int], list[int]]) -> dict[int, tuple[int, int]]:
     """Offset and size of each component beyond x87 and SSE, from CPUID leaf 0DH."""
     return {
@@ -146,7 +154,7 @@ class Xsave:
 
     def names(self) -> Iterator[str]:
         """The registers that make up the state: everything once, vectors in the widest form in use."""
-        yield from ("fctrl", "fstat", "ftag", "fop", "fioff", "fiseg", "fooff", "foseg", "mxcsr")
+        yield from CONTROL
         yield from (f"st{n}" for n in range(8))
         wide = "ymm" if self._in_use(AVX) else "xmm"
         if self._in_use(ZMM_HIGH) and ZMM_HIGH in self.places:
