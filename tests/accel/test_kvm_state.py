@@ -1,4 +1,4 @@
-"""A vCPU's and the interrupt controllers' state under KVM: registers by name, saved and taken up elsewhere."""
+"""State under KVM, the vCPU's and the interrupt controllers': by name, saved, taken up elsewhere."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_lines_beyond_the_chip_and_late_chips_are_refused(machines: list[Machine
 
 
 class UBoot(Machine):
-    """U-Boot for QEMU's PC: RAM, ROM below 4 GiB, CMOS with the memory's size, a UART that is always ready."""
+    """U-Boot for QEMU's PC: RAM, ROM below 4 GiB, CMOS with the memory's size, an idle UART."""
 
     SIZE = 128 << 20
 
