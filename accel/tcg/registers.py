@@ -44,10 +44,6 @@ def _arm() -> dict[str, Place]:
         **_numbered("d", 32, 14),
         "fpscr": (6,),
         "FPEXC": (4,),
-        # generic timer and thread pointers are cp15 registers; those of VFP are not
-        "FPSID": (5,),
-        "MVFR0": (7,),
-        "MVFR1": (8,),
     }
 
 

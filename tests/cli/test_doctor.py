@@ -1,0 +1,131 @@
+"""emu doctor, with and without a usable /dev/kvm."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accel.choice import kvm_obstacle
+from emu import __version__, doctor
+
+DOCTOR = [sys.executable, "-m", "emu", "doctor"]
+
+
+def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DOCTOR, *words], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def facts(*words: str) -> dict[str, Any]:
+    done = run("--json", *words)
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_host_that_runs_programs_is_found_well() -> None:
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in (
+        __version__,
+        "native core",
+        "Unicorn 2.1.4",
+        "capstone",
+        "kvm",
+        "tcg",
+        "aarch64 arm riscv64 x86_64",
+    ):
+        assert word in done.stdout
+
+
+def test_json_holds_the_same_facts() -> None:
+    found = facts()
+    assert found["ok"] is True
+    assert found["emu"] == __version__
+    assert found["native"] == {"core": {"built": True}, "user": {"built": True}}
+    assert found["tcg"]["unicorn"] == "2.1.4"
+    assert found["tcg"]["sample"]["printed"].startswith("aarch64 ")
+    assert "x86_64" in found["tcg"]["runs"]["machines"]
+
+
+@pytest.mark.skipif(kvm_obstacle() != "", reason=f"this host's kvm cannot be described: {kvm_obstacle()}")
+def test_a_usable_kvm_is_described() -> None:
+    kvm = facts()["kvm"]
+    assert kvm["usable"] is True
+    assert kvm["api"] == 12
+    assert kvm["cpl_after_syscall"] in (0, 3)
+    assert kvm["cpl0"]["ns"] > 0
+    assert kvm["runs"]["machines"] == ["x86_64"]
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [
+        ("/nonexistent/kvm", "is not there"),
+        ("/dev/null", "does not answer as KVM (ENOTTY)"),
+        ("/", "cannot be opened"),
+    ],
+)
+def test_another_device_shows_why_kvm_cannot_be_used(path: str, cause: str) -> None:
+    """The device is named by an option; what cannot be used is no reason to fail."""
+    done = run("--kvm-device", path)
+    assert done.returncode == 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("kvm ") and "not usable" in line]
+    assert f"{path} {cause}" in line
+    found = facts("--kvm-device", path)["kvm"]
+    assert (found["usable"], found["runs"]) == (False, {"machines": [], "programs": []})
+
+
+def test_a_user_without_permission_is_told_the_group() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a device that another user may not open")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        guarded = Path(folder) / "kvm"
+        guarded.touch(mode=0o600)
+        script = (
+            "import os\nfrom accel.kvm.device import open_device\n"
+            f"os.setresuid(65534, 65534, 65534)\nopen_device({str(guarded)!r})"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "may not be opened by this user; join its group" in done.stderr
+
+
+def test_a_host_whose_dev_kvm_is_hidden_says_so(tmp_path: Path) -> None:
+    """In a mount namespace of its own, with an empty /dev/kvm."""
+    wrap = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/kvm && exec "$@"', "/dev/null"]
+    if not Path("/dev/kvm").exists():
+        pytest.skip("there is no /dev/kvm to hide")
+    if subprocess.run([*wrap, "true"], capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("mount namespaces are not allowed here, so /dev/kvm cannot be hidden")
+    done = subprocess.run([*wrap, *DOCTOR], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert "not usable: /dev/kvm does not answer as KVM (ENOTTY)" in done.stdout
+
+
+def test_a_host_that_runs_no_programs_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    broken = {"usable": False, "reason": "why", "unicorn": None, "runs": {"programs": [], "machines": []}}
+    monkeypatch.setattr(doctor, "_tcg", lambda: dict(broken))
+    parser = ArgumentParser()
+    doctor.add_arguments(parser)
+    assert doctor.main(parser.parse_args([])) == 1
+    assert "why" in capsys.readouterr().out
+
+
+def test_colours_are_for_terminals_of_people_who_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert doctor.colourful()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not doctor.colourful()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not doctor.colourful()
