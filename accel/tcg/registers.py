@@ -103,6 +103,8 @@ def places(arch: Arch) -> dict[str, Place]:
     else:
         found = _x86_64()
     for register in (*arch.registers, *arch.system_registers):
+        if arch.name == "arm" and register.encoding[:1] == (10,):
+            continue  # VFP's identification: coprocessor 10 is none to Unicorn, which prints a warning
         if register.name not in found and register.encoding:
             found[register.name] = (SYSTEM, *register.encoding)
     return found
