@@ -14,7 +14,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-HEADERS = ("core.h", "engine.h", "kvm.h", "uc.h")
+HEADERS = ("core.h", "engine.h", "kvm.h", "kvm_user.h", "uc.h")
 
 
 def declarations(header: Path) -> str:
