@@ -60,6 +60,8 @@ SIZES = {
 CONVERTED = frozenset(
     ("gid16", "itimerspec", "itimerval", "long", "mq_attr", "rusage", "sysinfo", "timespec", "timeval")
 ) | {"tms", "uid16"}
+# Those whose padding a 32-bit guest may leave undefined.
+PADDED = frozenset(("itimerspec64", "timespec64"))
 # Calls whose path is itself meant where it is a symbolic link.
 NOFOLLOW = frozenset(
     (
@@ -159,7 +161,8 @@ def _pointer(call: Syscall, argument: Argument, wide: bool, host: bool) -> tuple
     layout = structs().get(argument.element)
     if layout is not None and layout.pointers:
         raise PolicyError(f"{call.name} cannot pass: {argument.element} holds pointers")
-    convert = argument.element if not wide and argument.element in CONVERTED else ""
+    convertible = argument.element in CONVERTED or (argument.element in PADDED and argument.kind != "out")
+    convert = argument.element if not wide and convertible else ""
     differs = layout is not None and (layout.layout == "abi" or (layout.layout == "width" and not wide))
     if differs and not convert:
         raise PolicyError(f"{call.name} cannot pass: {argument.element} differs from the host's")

@@ -290,10 +290,34 @@ void emu_signal_fork_end(emu_thread *thread)
 
 /* ---- delivery ---------------------------------------------------------------------------------------- */
 
+/* Instructions that are undefined to the CPU, and a breakpoint to Linux (arm), or that an engine calls undefined. */
+static bool is_breakpoint(emu_thread *thread, uint64_t pc)
+{
+    uint32_t word = 0;
+    emu_cpu_state state;
+    if (get(thread, &word, pc, 4) && get(thread, &word, pc, 2))
+        return false;
+    switch (thread->process->abi->isa) {
+    case EMU_ISA_ARM:
+        thread->ops->save(thread->engine, &state);
+        if (state.flags & 0x20)
+            return (word & 0xffff) == 0xde01 || word == 0xa000f7f0;
+        return (word & 0x0fffffff) == 0x07f001f0;
+    case EMU_ISA_RISCV64:
+        return (word & 0xffff) == 0x9002 || word == 0x00100073;
+    default:
+        return false;
+    }
+}
+
 void emu_signal_fault(emu_thread *thread, int sig, int code, uint64_t addr)
 {
     struct emu_thread_signals *s = thread->signals;
     memset(&s->fault_info, 0, sizeof s->fault_info);
+    if (sig == SIGILL && is_breakpoint(thread, thread->stop.pc)) {
+        sig = SIGTRAP;
+        code = TRAP_BRKPT;
+    }
     s->fault = sig;
     s->fault_info.si_signo = sig;
     s->fault_info.si_code = code;

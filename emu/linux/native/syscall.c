@@ -157,6 +157,12 @@ static void copy_in(unsigned copy, void *host, const void *guest, size_t size)
         *(uint32_t *)host = id == 0xffff ? UINT32_MAX : id;
         return;
     }
+    case EMU_COPY_TIMESPEC64:
+    case EMU_COPY_ITIMERSPEC64:
+        memcpy(host, guest, size);
+        for (size_t i = 1; i < size / 8; i += 2)
+            ((uint64_t *)host)[i] &= UINT32_MAX;
+        return;
     default:
         widen(host, guest, size / 4);
         return;
@@ -203,6 +209,10 @@ static void copy_out(unsigned copy, void *guest, const void *host, size_t size)
     case EMU_COPY_SYSINFO:
         sysinfo_to_32(guest, host);
         return;
+    case EMU_COPY_TIMESPEC64:
+    case EMU_COPY_ITIMERSPEC64:
+        memcpy(guest, host, size);
+        return;
     default:
         narrow(guest, host, size / 4);
         return;
@@ -217,6 +227,9 @@ static size_t copy_host_size(unsigned copy, size_t size)
         return sizeof(uint32_t);
     case EMU_COPY_SYSINFO:
         return sizeof(struct sysinfo);
+    case EMU_COPY_TIMESPEC64:
+    case EMU_COPY_ITIMERSPEC64:
+        return size;
     default:
         return 2 * size;
     }
@@ -286,7 +299,7 @@ static __attribute__((noinline)) int64_t pass_path(emu_thread *thread, const emu
             return -EFAULT;
         }
     }
-    uint8_t host[COPY_ROOM];
+    _Alignas(16) uint8_t host[COPY_ROOM];
     if (call->flags & EMU_CALL_COPIES)
         for (unsigned i = 0; i < call->arguments; i++) {
             const emu_argument *arg = &call->argument[i];
@@ -410,8 +423,12 @@ int64_t emu_syscall(emu_thread *thread, emu_stop *stop)
 
 int get_timespec(emu_thread *thread, uint64_t addr, struct timespec *ts, bool wide)
 {
-    if (wide || !is_32(thread))
-        return get(thread, ts, addr, sizeof *ts);
+    if (wide || !is_32(thread)) {
+        int status = get(thread, ts, addr, sizeof *ts);
+        if (is_32(thread))
+            ts->tv_nsec &= UINT32_MAX;
+        return status;
+    }
     int32_t small[2];
     if (get(thread, small, addr, sizeof small))
         return -EFAULT;

@@ -46,6 +46,8 @@ enum emu_argument_copy {
     EMU_COPY_TMS,
     EMU_COPY_GID16,
     EMU_COPY_UID16,
+    EMU_COPY_TIMESPEC64, /* the upper half of tv_nsec is padding */
+    EMU_COPY_ITIMERSPEC64,
 };
 
 typedef struct emu_argument {
@@ -143,7 +145,7 @@ static inline int put_word(emu_thread *thread, uint64_t addr, uint64_t value)
     return put(thread, addr, &value, thread->process->abi->word);
 }
 
-/* A timespec: `wide` of two 64-bit words, else of the guest's longs.  0 or -EFAULT. */
+/* A timespec: `wide` of two 64-bit words (of a 32-bit guest's tv_nsec the low half counts), else of longs.  0 or -EFAULT. */
 int get_timespec(emu_thread *thread, uint64_t addr, struct timespec *ts, bool wide);
 int put_timespec(emu_thread *thread, uint64_t addr, const struct timespec *ts, bool wide);
 
