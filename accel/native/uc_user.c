@@ -285,6 +285,7 @@ static bool on_invalid(uc_engine *uc, void *opaque)
 {
     emu_engine *engine = opaque;
     engine->seen = EMU_STOP_ILLEGAL;
+    engine->trap = UINT32_MAX; /* no trap: pc has not moved */
     return false;
 }
 
@@ -534,7 +535,8 @@ static int user_run(emu_engine *engine, emu_stop *stop)
                 kind = EMU_STOP_ERROR;
                 break;
             }
-        } else if (engine->isa == EMU_ISA_RISCV64 && kind != EMU_STOP_SYSCALL && kind != EMU_STOP_FAULT) {
+        } else if (engine->isa == EMU_ISA_RISCV64 && kind != EMU_STOP_SYSCALL && kind != EMU_STOP_FAULT &&
+                   engine->trap != UINT32_MAX) {
             engine->pc -= 4; /* the library adds it for every exception */
             reg_write(engine, UC_RISCV_REG_PC, engine->pc);
         }
