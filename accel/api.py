@@ -12,11 +12,10 @@ from typing import Any, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from isa.arch import Arch
-
     from accel.clock import Clock
     from accel.irq import InterruptController
     from accel.memory import AddressSpace
+    from isa.arch import Arch
 
 
 class ExitKind(IntEnum):

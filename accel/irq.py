@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from accel.native import ffi, lib
+from accel.native import called_from_c, ffi, lib
 
 
 class IrqLine:
@@ -71,7 +71,7 @@ class InterruptController(Protocol):
         """Connects the controller's output to a vCPU."""
 
 
-@ffi.def_extern()
+@called_from_c
 def emu_py_irq(handle: Any, number: int, level: int) -> None:
     line: IrqLine = ffi.from_handle(handle)
     try:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from accel.errors import MapError, Overlap
-from accel.native import ffi, lib
+from accel.native import called_from_c, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -538,7 +538,7 @@ def _width(width: int) -> int:
 # The two doors from C into Python.  An exception is kept in the space and stops the vCPU (EMU_RAISED).
 
 
-@ffi.def_extern()
+@called_from_c
 def emu_py_read(handle: Any, offset: int, width: int, value: Any) -> int:
     region: Region = ffi.from_handle(handle)
     try:
@@ -550,7 +550,7 @@ def emu_py_read(handle: Any, offset: int, width: int, value: Any) -> int:
     return 0
 
 
-@ffi.def_extern()
+@called_from_c
 def emu_py_write(handle: Any, offset: int, width: int, value: int) -> int:
     region: Region = ffi.from_handle(handle)
     try:

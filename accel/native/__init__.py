@@ -10,13 +10,22 @@ from accel.errors import NativeMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
 try:
-    from accel import _core
+    import accel._core as _core
 except ImportError as error:
     raise NativeMissing(f"the native core is not built ({error}); build it with: pip install -e .") from None
 
 # cffi objects carry no static types; the signatures are in the headers beside this file.
 ffi: Any = _core.ffi
 lib: Any = _core.lib
+
+
+def called_from_c(function: Function) -> Function:
+    """Makes a function what C calls by its name: build.py declares it `extern "Python"`."""
+    ffi.def_extern()(function)
+    return function
