@@ -106,6 +106,7 @@ SAME_NUMBER(KVM_SET_XCRS);
 #define EXIT_MEMORY_FAULT 39
 
 #define RFLAGS_IF 0x200u
+#define SYNCED_TURNS 8u
 
 enum ask { ASK_KICK = 1, ASK_ATTENTION = 2 };
 
@@ -123,6 +124,11 @@ struct emu_kvm_vcpu {
     struct kvm_regs *regs;
     struct kvm_regs own;
 
+    /*
+     * Exits of this run.  After a few it is a run of accesses that C serves, and
+     * nobody looks at the registers: they are not worth copying at each.
+     */
+    uint32_t turns;
     int pending; /* an access was served that KVM_RUN has not completed */
     int halted;
     int tell_taken;
@@ -202,7 +208,6 @@ int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, 
     /* A processor that waits for its start-up interrupt ignores the dirty bits: use ioctls for those. */
     vcpu->sync = irqchip && index != 0 ? 0 : sync & KVM_SYNC_X86_REGS;
     vcpu->regs = vcpu->sync ? &vcpu->run->s.regs.regs : &vcpu->own;
-    vcpu->run->kvm_valid_regs = vcpu->sync;
     *out = vcpu;
     return 0;
 }
@@ -347,7 +352,11 @@ static int explain_internal(const struct kvm_run *run, emu_exit *out)
             out->nbytes = size > 15 ? 15 : size;
             memcpy(out->bytes, run->emulation_failure.insn_bytes, out->nbytes);
         }
-        say(out, EMU_EXIT_FAULT, "KVM cannot emulate this instruction; use --accel kvm:tcg or tcg");
+        int n = snprintf(out->text, sizeof out->text, "KVM cannot emulate the instruction ");
+        for (uint32_t i = 0; i < out->nbytes; i++)
+            n += snprintf(out->text + n, sizeof out->text - (size_t)n, "%02x", out->bytes[i]);
+        snprintf(out->text + n, sizeof out->text - (size_t)n, "%s; use --accel tcg",
+                 out->nbytes != 0 ? "..." : "at this address");
     } else if (suberror < sizeof causes / sizeof causes[0] && causes[suberror] != NULL) {
         snprintf(out->text, sizeof out->text, "KVM: %s", causes[suberror]);
     } else {
@@ -546,8 +555,10 @@ static int enter(emu_kvm_vcpu *vcpu)
         vcpu->regs_dirty = 0;
     }
     vcpu->pending = 0;
+    run->kvm_valid_regs = vcpu->turns < SYNCED_TURNS ? vcpu->sync : 0;
     int result = ioctl(vcpu->fd, KVM_RUN, 0);
-    vcpu->regs_valid = vcpu->sync != 0;
+    vcpu->regs_valid = run->kvm_valid_regs != 0;
+    vcpu->turns++;
     vcpu->counts.exits++;
     return result < 0 ? errno : 0;
 }
@@ -654,6 +665,7 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         unblocked = 1;
     }
     memset(out, 0, sizeof *out);
+    vcpu->turns = 0;
     atomic_store(&vcpu->tid, thread_id());
     int kind = run_loop(vcpu, budget, out);
     atomic_store(&vcpu->tid, 0);
