@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Purpose = Literal["machine", "program"]
 
 # What accel.kvm can run, by purpose, where the host is of the same architecture.
-KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program": ()}
+KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program": ("x86_64",)}
 
 
 def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:

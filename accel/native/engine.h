@@ -95,6 +95,17 @@ typedef struct emu_engine_ops {
     void (*kick)(emu_engine *engine);
     /* AT_HWCAP and AT_HWCAP2 as Linux would give them on the CPU that this engine is. */
     void (*hwcap)(emu_engine *engine, uint64_t out[2]);
+    /* The rest may be NULL: nothing of the kind. */
+    /* Host descriptors that the engine holds and a guest must not meet; at most `room`, returns how many. */
+    size_t (*descriptors)(emu_engine *engine, int *fds, size_t room);
+    /* Around fork: before it in the parent; after it in the child, where it returns 0 or -errno with *text.
+     * The descriptors keep their numbers.  No kick may come in between. */
+    void (*forking)(emu_engine *engine);
+    int (*forked)(emu_engine *engine, char *text, size_t size);
+    /* x86-64: all that XSAVE saves, in the standard format, for signal frames.  xsave returns the bytes
+     * written, 0 where `room` is too small; xrstor ignores what this CPU does not have. */
+    uint32_t (*xsave)(emu_engine *engine, uint8_t *image, uint32_t room);
+    void (*xrstor)(emu_engine *engine, const uint8_t *image, uint32_t size);
 } emu_engine_ops;
 
 #endif

@@ -42,6 +42,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -52,6 +53,11 @@
 #define MAX_WINDOWS 4096
 #define FAULT_AROUND 64 /* pages filled by one fault, aligned */
 #define CAREFUL_FILLS 64
+#define MANY_WINDOWS 16 /* a forked child makes anew only so many */
+
+/* Where descriptors of the engine go: there or, if that is lower, where the process's limit ends. */
+#define FAR_DESCRIPTOR 4096
+#define NEAR_DESCRIPTORS 64
 
 /* The engine's own pages appear at the top of the address space. */
 #define KERNEL_BASE UINT64_C(0xffffffffff000000)
@@ -102,6 +108,7 @@ enum { KERNEL_CS = 0x10, USER_SS = 0x28 | 3, USER_CS = 0x30 | 3, TSS_SELECTOR = 
 #define XSAVE_MXCSR_MASK 28
 #define XSAVE_XMM 160
 #define XSAVE_HEADER 512
+#define XSAVE_HEADER_SIZE 64
 #define XCR0_WANTED UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
 
 #ifndef MADV_POPULATE_READ
@@ -150,18 +157,19 @@ struct emu_engine {
     bool filled;                   /* since the latest before_change */
     bool lost_code;                /* that change took executable pages from the tables */
     uint64_t exits, fills, resets;
-    emu_cpu_state kept; /* for the child of a fork */
-    struct kvm_xsave kept_xsave;
+    emu_cpu_state kept; /* for the child of a fork; with xsave */
 };
 
 /* Found out once, under once_lock; the same for all engines. */
 static pthread_mutex_t once_lock = PTHREAD_MUTEX_INITIALIZER;
 static int stays_user = -1;
+static int device = -1;
 static struct {
     struct kvm_cpuid2 head;
     struct kvm_cpuid_entry2 entries[256];
 } cpuid;
 static uint64_t xcr0;
+static uint32_t xsave_size = XSAVE_HEADER + XSAVE_HEADER_SIZE; /* of the standard format */
 static uint32_t cpuid_1_edx;
 static uint32_t physical_bits = 36;
 
@@ -550,12 +558,12 @@ static void user_sregs(emu_engine *engine, struct kvm_sregs *sregs, bool xsave)
 }
 
 /* CPUID as the guest shall see it: what KVM can do, without what needs a kernel.  Under once_lock. */
-static int find_cpuid(int kvm)
+static int find_cpuid(void)
 {
     if (cpuid.head.nent != 0)
         return 0;
     cpuid.head.nent = sizeof cpuid.entries / sizeof cpuid.entries[0];
-    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid.head) < 0) {
+    if (ioctl(device, KVM_GET_SUPPORTED_CPUID, &cpuid.head) < 0) {
         cpuid.head.nent = 0;
         return -errno;
     }
@@ -579,7 +587,13 @@ static int find_cpuid(int kvm)
     cpuid.head.nent = kept;
     if ((xcr0 & 4) == 0 || (xcr0 & 0xe0) != 0xe0)
         xcr0 &= ~UINT64_C(0xe0);
-    return 0;
+    for (uint32_t i = 0; i < kept; i++) {
+        const struct kvm_cpuid_entry2 *leaf = &cpuid.entries[i];
+        if (leaf->function == 0xd && leaf->index >= 2 && leaf->index < 64 && (xcr0 >> leaf->index & 1) != 0 &&
+            leaf->eax + leaf->ebx > xsave_size)
+            xsave_size = leaf->eax + leaf->ebx;
+    }
+    return xsave_size <= sizeof(struct kvm_xsave) ? 0 : -E2BIG;
 }
 
 static void set_msrs(emu_engine *engine)
@@ -645,13 +659,57 @@ static void close_vm(emu_engine *engine)
     engine->vcpu = engine->vm = -1;
 }
 
-/* A VM with the pool in slot 0 and a vCPU at CPL3.  -errno, and *text for what failed. */
-static int open_vm(emu_engine *engine, int kvm, const char **text)
+/*
+ * A descriptor of ours with a number that guests do not choose: above the soft
+ * limit where that is possible, and in any case out of the way of low numbers.
+ * Returns the new descriptor, or the old one.
+ */
+static int out_of_the_way(int fd)
 {
+    struct rlimit limit;
+    if (fd < 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return fd;
+    rlim_t from = limit.rlim_cur < FAR_DESCRIPTOR ? limit.rlim_cur : FAR_DESCRIPTOR;
+    struct rlimit more = {.rlim_cur = from + NEAR_DESCRIPTORS, .rlim_max = limit.rlim_max};
+    bool raised = false;
+    if (from == limit.rlim_cur) {
+        raised = more.rlim_cur <= limit.rlim_max && setrlimit(RLIMIT_NOFILE, &more) == 0;
+        if (!raised)
+            from -= from > NEAR_DESCRIPTORS ? NEAR_DESCRIPTORS : 0;
+    }
+    int far = fcntl(fd, F_DUPFD_CLOEXEC, (int)from);
+    if (raised)
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (far < 0)
+        return fd;
+    close(fd);
+    return far;
+}
+
+/* Gives a descriptor the number `old` (its predecessor's, which closes), or for -1 one of its own choice. */
+static int settle(int fd, int old)
+{
+    if (old < 0)
+        return out_of_the_way(fd);
+    int same = dup3(fd, old, O_CLOEXEC);
+    if (same < 0)
+        return fd;
+    close(fd);
+    return same;
+}
+
+/*
+ * A VM with the pool in slot 0 and a vCPU at CPL3, in the place of those that
+ * engine has, if any.  -errno, and *text for what failed.
+ */
+static int open_vm(emu_engine *engine, const char **text)
+{
+    int vm = engine->vm, vcpu = engine->vcpu;
     *text = "cannot create a VM";
-    engine->vm = ioctl(kvm, KVM_CREATE_VM, 0);
+    engine->vm = ioctl(device, KVM_CREATE_VM, 0);
     if (engine->vm < 0)
         return -errno;
+    engine->vm = settle(engine->vm, vm);
     int slots = ioctl(engine->vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
     uint64_t room = ((UINT64_C(1) << (physical_bits > 46 ? 46 : physical_bits)) - POOL_SIZE) / WINDOW;
     engine->max_windows = MAX_WINDOWS;
@@ -672,11 +730,14 @@ static int open_vm(emu_engine *engine, int kvm, const char **text)
     engine->vcpu = ioctl(engine->vm, KVM_CREATE_VCPU, 0);
     if (engine->vcpu < 0)
         return -errno;
-    int size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    engine->vcpu = settle(engine->vcpu, vcpu);
+    int size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (size < (int)sizeof(struct kvm_run))
         return -EIO;
     engine->run_size = (size_t)size;
-    void *run = mmap(NULL, engine->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, engine->vcpu, 0);
+    /* In the child of a fork in the place of the parent's: a kick always finds it. */
+    void *run = mmap(engine->run, engine->run_size, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | (engine->run != NULL ? MAP_FIXED : 0), engine->vcpu, 0);
     if (run == MAP_FAILED)
         return -errno;
     engine->run = run;
@@ -699,9 +760,11 @@ static int open_vm(emu_engine *engine, int kvm, const char **text)
     return 0;
 }
 
-/* The device, with close-on-exec.  -1, and the cause and remedy in text. */
+/* The device, open as long as the process lives: a guest may leave for another root.  -1, and the cause in text. */
 static int open_device(char *text, size_t size)
 {
+    if (device >= 0)
+        return device;
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0) {
         int err = errno;
@@ -714,7 +777,7 @@ static int open_device(char *text, size_t size)
         close(kvm);
         kvm = -1;
     }
-    return kvm;
+    return device = out_of_the_way(kvm);
 }
 
 static void put_back_facts(const emu_engine *engine)
@@ -737,12 +800,12 @@ static void user_close(emu_engine *engine)
 }
 
 /* Under once_lock: the VM, and what the first one finds out.  -errno. */
-static int start(emu_engine *engine, int kvm, const char **text)
+static int start(emu_engine *engine, const char **text)
 {
     *text = "cannot ask for CPUID";
-    int err = find_cpuid(kvm);
+    int err = find_cpuid();
     if (err == 0)
-        err = open_vm(engine, kvm, text);
+        err = open_vm(engine, text);
     if (err == 0 && stays_user < 0) {
         err = find_syscall(engine, text);
         if (err != 0)
@@ -768,13 +831,9 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
         snprintf(text, size, "kvm: an address space of %#llx bytes", (unsigned long long)memory->size);
         return NULL;
     }
-    int kvm = open_device(text, size);
-    if (kvm < 0)
-        return NULL;
     emu_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL) {
         snprintf(text, size, "no memory");
-        close(kvm);
         return NULL;
     }
     engine->memory = *memory;
@@ -796,13 +855,18 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
         write_descriptors(engine);
         write_stubs(engine);
         pthread_mutex_lock(&once_lock);
-        write_tables(engine);
-        err = start(engine, kvm, &what);
-        if (err == 0)
-            facts.engines++;
+        bool usable = open_device(text, size) >= 0;
+        if (usable) {
+            write_tables(engine);
+            err = start(engine, &what);
+            facts.engines += err == 0;
+        }
         pthread_mutex_unlock(&once_lock);
+        if (!usable) {
+            user_close(engine);
+            return NULL;
+        }
     }
-    close(kvm);
     if (err != 0) {
         snprintf(text, size, "kvm: %s: %s; use --accel tcg", what, strerror(-err));
         user_close(engine);
@@ -1207,6 +1271,81 @@ static void user_hwcap(emu_engine *engine, uint64_t out[2])
     out[1] = 0;
 }
 
+/* ---- what programs of this ISA alone need ------------------------------------------------------ */
+
+static uint32_t user_xsave(emu_engine *engine, uint8_t *image, uint32_t room)
+{
+    if (room < xsave_size)
+        return 0;
+    read_xsave(engine);
+    memcpy(image, &engine->xsave, xsave_size);
+    return xsave_size;
+}
+
+static void user_xrstor(emu_engine *engine, const uint8_t *image, uint32_t size)
+{
+    if (size < XSAVE_HEADER + XSAVE_HEADER_SIZE)
+        return;
+    read_xsave(engine);
+    uint8_t *area = (uint8_t *)engine->xsave.region;
+    uint64_t present;
+    uint32_t mask, mxcsr;
+    memcpy(&mask, area + XSAVE_MXCSR_MASK, sizeof mask);
+    memcpy(&mxcsr, image + XSAVE_MXCSR, sizeof mxcsr);
+    memcpy(&present, image + XSAVE_HEADER, sizeof present);
+    present &= xcr0;
+    mxcsr &= mask != 0 ? mask : 0xffbf;
+    memset(area, 0, sizeof engine->xsave);
+    memcpy(area, image, size < xsave_size ? size : xsave_size);
+    memcpy(area + XSAVE_MXCSR, &mxcsr, sizeof mxcsr);
+    memcpy(area + XSAVE_MXCSR_MASK, &mask, sizeof mask);
+    memset(area + XSAVE_HEADER, 0, XSAVE_HEADER_SIZE);
+    memcpy(area + XSAVE_HEADER, &present, sizeof present);
+    if (ioctl(engine->vcpu, KVM_SET_XSAVE, &engine->xsave) < 0)
+        engine->xsave_known = false;
+}
+
+/* ---- fork ---------------------------------------------------------------------------------------- */
+
+static size_t user_descriptors(emu_engine *engine, int *fds, size_t room)
+{
+    const int all[] = {device, engine->vm, engine->vcpu};
+    size_t count = room < 3 ? room : 3;
+    memcpy(fds, all, count * sizeof *fds);
+    return count;
+}
+
+/* A VM belongs to one address space; the child's needs another, with what this one's CPU holds. */
+static void user_forking(emu_engine *engine)
+{
+    user_save(engine, &engine->kept);
+}
+
+static int user_forked(emu_engine *engine, char *text, size_t size)
+{
+    const struct kvm_xsave xsave = engine->xsave;
+    const char *what = "";
+    /* Another thread of the parent may have held them. */
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_mutex_init(&once_lock, NULL);
+    int err = open_vm(engine, &what);
+    if (err == 0 && engine->nwindows > MANY_WINDOWS) {
+        engine->nwindows = 0; /* none has a slot */
+        err = reset(engine);
+    }
+    for (uint32_t i = 0; i < engine->nwindows && err == 0; i++)
+        err = set_window(engine, (uint32_t)(engine->windows[i] >> 32), (uint32_t)engine->windows[i], true);
+    if (err != 0) {
+        snprintf(text, size, "kvm: %s: %s", what, strerror(-err));
+        return err;
+    }
+    engine->run->immediate_exit = engine->kicked != 0;
+    engine->xsave = xsave;
+    engine->xsave_known = true;
+    user_load(engine, &engine->kept);
+    return 0;
+}
+
 static const emu_engine_ops ops = {
     .name = "kvm",
     .open = user_open,
@@ -1219,6 +1358,11 @@ static const emu_engine_ops ops = {
     .after_change = user_after_change,
     .kick = user_kick,
     .hwcap = user_hwcap,
+    .descriptors = user_descriptors,
+    .forking = user_forking,
+    .forked = user_forked,
+    .xsave = user_xsave,
+    .xrstor = user_xrstor,
 };
 
 #else

@@ -54,9 +54,11 @@ class Process:
             raise EmuError(f"sysroot {root} is no directory; give the root of the guest's files with -L")
         environ = os.environ if environ is None else environ
         path = search(os.fspath(program), root, environ.get("PATH", ""))
-        self.note = self._choose(accel, path, root)
-
-        from accel.tcg.user import user_engine
+        name, self.note = self._choose(accel, path, root)
+        if name == "kvm":
+            from accel.kvm.user import user_engine
+        else:
+            from accel.tcg.user import user_engine
 
         text = ffi.new("char[1024]")
         ops = ffi.cast("const emu_engine_ops *", user_engine())
@@ -77,16 +79,16 @@ class Process:
         self._process = process
 
     @staticmethod
-    def _choose(accel: str, path: str, sysroot: str | None) -> str:
-        """Lets accel.choice decide where there is something to decide; its line for the user."""
+    def _choose(accel: str, path: str, sysroot: str | None) -> tuple[str, str]:
+        """Lets accel.choice decide where there is something to decide: the name, and its line for the user."""
         if accel == "tcg":
-            return ""
+            return "tcg", ""
         from accel.choice import choose, host
 
         arch = isa_of(path, sysroot)
         if accel == "auto" and arch != host():
-            return ""
-        return choose(accel, arch or "foreign", "program")[1]
+            return "tcg", ""
+        return choose(accel, arch or "foreign", "program")
 
     def run(self) -> int:
         """Runs the program to its end in the calling thread, without Python's lock.

@@ -1,4 +1,4 @@
-"""The user-mode engine on KVM without runtime or interpreter: hand-written x86-64 code in a space of its own."""
+"""The user-mode engine on KVM without runtime or interpreter: hand-written x86-64 code in its own space."""
 
 from __future__ import annotations
 

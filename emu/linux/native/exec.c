@@ -213,7 +213,25 @@ bool emu_process_owns_fd(const emu_process *process, int fd)
     for (size_t i = 0; i < process->host_fd_count; i++)
         if (process->host_fds[i] == fd)
             return true;
+    return emu_process_engine_fd(process, fd);
+}
+
+bool emu_process_engine_fd(const emu_process *process, int fd)
+{
+    int fds[EMU_ENGINE_FDS];
+    size_t count = emu_process_engine_fds(process, fds);
+    for (size_t i = 0; i < count; i++)
+        if (fds[i] == fd)
+            return true;
     return false;
+}
+
+size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS])
+{
+    const emu_thread *thread = process->main;
+    if (thread->engine == NULL || thread->ops->descriptors == NULL)
+        return 0;
+    return thread->ops->descriptors(thread->engine, fds, EMU_ENGINE_FDS);
 }
 
 static void close_on_exec(const emu_process *process)

@@ -230,6 +230,11 @@ static void child_start(emu_thread *thread, const struct clone_request *request)
     process->forked = true;
     thread->tid = (pid_t)syscall(SYS_gettid);
     thread->clear_child_tid = 0;
+    char text[160] = "";
+    if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
+        fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
+        emu_process_die(SIGKILL);
+    }
     emu_signal_forked(thread);
     if (request->flags & CLONE_CHILD_CLEARTID)
         thread->clear_child_tid = request->child_tid;
@@ -276,6 +281,8 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
                                       CLONE_PTRACE | CLONE_IO | CLONE_SYSVSEM);
     int pidfd = -1;
     emu_signal_fork_begin(thread);
+    if (thread->ops->forking != NULL)
+        thread->ops->forking(thread->engine);
     /* The C library's fork where it does: it settles the locks of malloc. */
     long child = host == 0 && request->exit_signal == SIGCHLD
                      ? fork()

@@ -225,8 +225,12 @@ void emu_vfork_release(emu_process *process);
 /* The thread that runs on this host thread; NULL elsewhere.  For signal handlers. */
 extern _Thread_local emu_thread *emu_current;
 
-/* One of host_fds: a guest must not meet it. */
+/* One of host_fds or the engine's: a guest must not meet it. */
 bool emu_process_owns_fd(const emu_process *process, int fd);
+/* The engine's: a guest must not even take its number. */
+enum { EMU_ENGINE_FDS = 8 };
+size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS]);
+bool emu_process_engine_fd(const emu_process *process, int fd);
 
 /* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
 void emu_process_exit(emu_process *process, int code);

@@ -27,15 +27,18 @@ int64_t emu_sys_close(emu_thread *thread, const uint64_t *args)
 int64_t emu_sys_close_range(emu_thread *thread, const uint64_t *args)
 {
     const emu_process *process = thread->process;
+    int engine[EMU_ENGINE_FDS];
+    size_t engine_count = emu_process_engine_fds(process, engine);
     uint64_t first = args[0], last = args[1];
     if (first > last)
         return -EINVAL;
     while (first <= last) {
         /* Up to the next descriptor that is not the guest's. */
         uint64_t end = last + 1;
-        for (size_t i = 0; i < process->host_fd_count; i++) {
-            uint64_t fd = (uint64_t)process->host_fds[i];
-            if (process->host_fds[i] >= 0 && fd >= first && fd < end)
+        for (size_t i = 0; i < process->host_fd_count + engine_count; i++) {
+            int own = i < process->host_fd_count ? process->host_fds[i] : engine[i - process->host_fd_count];
+            uint64_t fd = (uint64_t)own;
+            if (own >= 0 && fd >= first && fd < end)
                 end = fd;
         }
         if (end > first) {
@@ -58,7 +61,8 @@ static void take_over(emu_process *process, int fd)
 
 int64_t emu_sys_dup2(emu_thread *thread, const uint64_t *args)
 {
-    if (emu_process_owns_fd(thread->process, (int)args[0]))
+    if (emu_process_owns_fd(thread->process, (int)args[0]) ||
+        emu_process_engine_fd(thread->process, (int)args[1]))
         return -EBADF;
     long result = HOST2(SYS_dup2, args[0], args[1]);
     if (result >= 0)
@@ -68,7 +72,8 @@ int64_t emu_sys_dup2(emu_thread *thread, const uint64_t *args)
 
 int64_t emu_sys_dup3(emu_thread *thread, const uint64_t *args)
 {
-    if (emu_process_owns_fd(thread->process, (int)args[0]))
+    if (emu_process_owns_fd(thread->process, (int)args[0]) ||
+        emu_process_engine_fd(thread->process, (int)args[1]))
         return -EBADF;
     long result = HOST3(SYS_dup3, args[0], args[1], args[2]);
     if (result >= 0)
