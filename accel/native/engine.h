@@ -54,7 +54,8 @@ typedef struct emu_cpu_state {
 
 enum emu_stop_kind {
     EMU_STOP_SYSCALL = 1, /* nr and args are set; pc is behind the instruction */
-    EMU_STOP_FAULT = 2,   /* addr and access: the page does not allow it; pc at the instruction */
+    EMU_STOP_FAULT = 2,   /* addr and access: the page does not allow it; pc at the instruction.  access 0:
+                             a protection fault without an address (x86's #GP) */
     EMU_STOP_ILLEGAL = 3, /* undefined instruction at pc */
     EMU_STOP_BREAK = 4,   /* breakpoint instruction at pc */
     EMU_STOP_ARITH = 5,   /* division error (x86) */

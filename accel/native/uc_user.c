@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 
 #include "engine.h"
 #include "uc_interpose.h"
@@ -29,11 +31,13 @@ struct emu_engine {
     uint32_t isa;
     emu_user_memory memory;
     uc_interposed shared;
+    bool prepares;   /* only the page behind the guest's memory is there */
     bool interposed; /* else: a hook at every block does the stops */
     volatile sig_atomic_t kicked;
     volatile sig_atomic_t running; /* uc_emu_start is on */
     int32_t seen;                  /* enum emu_stop_kind from a hook; 0: none */
     uint32_t trap;                 /* the exception's number */
+    uint64_t trap_pc;              /* of an instruction that is complete all the same; else UINT64_MAX */
     uint64_t fault_page;
     uint32_t fault_access;
     uint32_t fills;
@@ -202,8 +206,13 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
 {
     emu_engine *engine = opaque;
     uint64_t page = vaddr & ~(PAGE - 1);
+    if (engine->prepares && page == engine->memory.size) {
+        result->paddr = page;
+        result->perms = UC_PROT_READ | UC_PROT_EXEC;
+        return true;
+    }
     uint32_t want = type == UC_MEM_FETCH ? EMU_RIGHT_X : type == UC_MEM_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
-    uint32_t rights = page < engine->memory.size ? engine->memory.rights(engine->memory.opaque, page) : 0;
+    uint32_t rights = page < engine->memory.size && !engine->prepares ? engine->memory.rights(engine->memory.opaque, page) : 0;
     if ((rights & want) == 0 || (want == EMU_RIGHT_X && !code_add(engine, page))) {
         engine->fault_page = page;
         engine->fault_access = want;
@@ -281,6 +290,24 @@ static void on_trap(uc_engine *uc, uint32_t number, void *opaque)
     stop_with(engine, kind_of_trap(engine->isa, number));
 }
 
+/* IN and OUT: the library knows no I/O permission.  It has synchronized the pc. */
+static void on_port(emu_engine *engine)
+{
+    engine->trap_pc = reg_read(engine, UC_X86_REG_RIP);
+    on_trap(engine->uc, 13, engine);
+}
+
+static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *opaque)
+{
+    on_port(opaque);
+    return 0;
+}
+
+static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, void *opaque)
+{
+    on_port(opaque);
+}
+
 static bool on_invalid(uc_engine *uc, void *opaque)
 {
     emu_engine *engine = opaque;
@@ -294,6 +321,27 @@ static void on_syscall(uc_engine *uc, void *opaque)
     stop_with(opaque, EMU_STOP_SYSCALL);
 }
 
+static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size);
+static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size);
+
+/*
+ * A64 system instructions.  IC IVAU says that code at an address is new, which
+ * matters where it was written through another one: the library cannot know.
+ */
+static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg *cp_reg, void *opaque)
+{
+    emu_engine *engine = opaque;
+    if (cp_reg->op0 == 1 && cp_reg->op1 == 3 && cp_reg->crn == 7 && cp_reg->crm == 5 && cp_reg->op2 == 1) {
+        uint64_t page = cp_reg->val & ~(PAGE - 1);
+        size_t at = code_at(engine, page);
+        if (at < engine->codes && engine->code[at] == page) {
+            user_before_change(engine, page, PAGE);
+            user_after_change(engine, page, PAGE);
+        }
+    }
+    return 0;
+}
+
 /* Where libunicorn's own functions could not be replaced: stops happen here, at a block's start. */
 static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
 {
@@ -304,30 +352,91 @@ static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaqu
 
 /* ---- life ----------------------------------------------------------------------------- */
 
+static void system_write(emu_engine *engine, uint32_t op1, uint32_t crn, uint32_t crm, uint32_t op2, uint64_t value)
+{
+    uc_arm64_cp_reg reg = {.op0 = 3, .op1 = op1, .crn = crn, .crm = crm, .op2 = op2, .val = value};
+    uc_reg_write(engine->uc, UC_ARM64_REG_CP_REG, &reg);
+}
+
+static void prepare_aarch64(emu_engine *engine)
+{
+    /* SCTLR_EL1: DZE, UCT, nTWI, nTWE, UCI: what EL0 may do by itself (Arm ARM D19.2.125). */
+    uc_arm64_cp_reg sctlr = {.op0 = 3, .op1 = 0, .crn = 1, .crm = 0, .op2 = 0};
+    uc_reg_read(engine->uc, UC_ARM64_REG_CP_REG, &sctlr);
+    system_write(engine, 0, 1, 0, 0, sctlr.val | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26);
+    system_write(engine, 0, 14, 1, 0, 2);      /* CNTKCTL_EL1.EL0VCTEN: the virtual counter */
+    reg_write(engine, UC_ARM64_REG_PSTATE, 0); /* EL0 */
+    /* CPACR_EL1.FPEN: no trap of FP and SIMD; last, for only such a write renews the cached flags. */
+    system_write(engine, 0, 1, 0, 2, 3 << 20);
+}
+
+static void prepare_arm(emu_engine *engine)
+{
+    /* CPACR: cp10 and cp11 for all; then FPEXC.EN. */
+    uc_arm_cp_reg cpacr = {.cp = 15, .crn = 1, .crm = 0, .opc1 = 0, .opc2 = 2, .val = 0xfu << 20};
+    uc_reg_write(engine->uc, UC_ARM_REG_CP_REG, &cpacr);
+    uint32_t fpexc = 1u << 30, cpsr = 0x10; /* user mode */
+    uc_reg_write(engine->uc, UC_ARM_REG_FPEXC, &fpexc);
+    uc_reg_write(engine->uc, UC_ARM_REG_CPSR, &cpsr);
+}
+
+static void prepare_riscv64(emu_engine *engine)
+{
+    reg_write(engine, UC_RISCV_REG_MSTATUS, 1u << 13); /* FS: initial */
+    reg_write(engine, UC_RISCV_REG_MCOUNTEREN, 7);     /* cycle, time, instret */
+    reg_write(engine, UC_RISCV_REG_SCOUNTEREN, 7);
+    reg_write(engine, UC_RISCV_REG_PRIV, 0); /* U */
+}
+
+/*
+ * CPL 3 comes only from an instruction: one SYSRET, on a page behind the guest's
+ * memory, into a fetch that fails (Intel SDM vol. 2, SYSRET).
+ */
+static void prepare_x86_64(emu_engine *engine)
+{
+    uc_engine *uc = engine->uc;
+    /* CR0: MP and NE on, EM off; CR4: OSFXSR and OSXMMEXCPT, for SSE. */
+    reg_write(engine, UC_X86_REG_CR0, (reg_read(engine, UC_X86_REG_CR0) | 1 << 0 | 1 << 1 | 1 << 5) & ~UINT64_C(4));
+    reg_write(engine, UC_X86_REG_CR4, reg_read(engine, UC_X86_REG_CR4) | 1 << 9 | 1 << 10);
+    uc_x86_msr efer = {.rid = 0xc0000080}, star = {.rid = 0xc0000081};
+    uc_reg_read(uc, UC_X86_REG_MSR, &efer);
+    efer.value |= 1; /* SCE */
+    uc_reg_write(uc, UC_X86_REG_MSR, &efer);
+    star.value = UINT64_C(0x23) << 48; /* CS 0x33, SS 0x2b, as Linux has them */
+    uc_reg_write(uc, UC_X86_REG_MSR, &star);
+
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return;
+    memcpy(page, "\x48\x0f\x07", 3); /* sysretq */
+    if (uc_mem_map_ptr(uc, engine->memory.size, PAGE, UC_PROT_ALL, page) == UC_ERR_OK) {
+        reg_write(engine, UC_X86_REG_RCX, 0);
+        reg_write(engine, UC_X86_REG_R11, 0x202);
+        engine->prepares = true;
+        (void)uc_emu_start(uc, engine->memory.size, 0, 0, 0);
+        engine->prepares = false;
+        uc_ctl_remove_cache(uc, engine->memory.size, engine->memory.size + PAGE);
+        uc_mem_unmap(uc, engine->memory.size, PAGE);
+        uc_ctl_flush_tlb(uc);
+    }
+    munmap(page, PAGE);
+}
+
 /* What Linux's kernel sets up before user code runs. */
 static void prepare(emu_engine *engine)
 {
     switch (engine->isa) {
     case EMU_ISA_AARCH64:
-        reg_write(engine, UC_ARM64_REG_CPACR_EL1, 3u << 20); /* FPEN: no trap of FP and SIMD */
+        prepare_aarch64(engine);
         break;
-    case EMU_ISA_ARM: {
-        /* CPACR: cp10 and cp11 for all; then FPEXC.EN. */
-        uc_arm_cp_reg cpacr = {.cp = 15, .crn = 1, .crm = 0, .opc1 = 0, .opc2 = 2, .val = 0xfu << 20};
-        uc_reg_write(engine->uc, UC_ARM_REG_CP_REG, &cpacr);
-        uint32_t fpexc = 1u << 30;
-        uc_reg_write(engine->uc, UC_ARM_REG_FPEXC, &fpexc);
-        uint32_t cpsr = 0x10; /* user mode */
-        uc_reg_write(engine->uc, UC_ARM_REG_CPSR, &cpsr);
+    case EMU_ISA_ARM:
+        prepare_arm(engine);
         break;
-    }
     case EMU_ISA_RISCV64:
-        reg_write(engine, UC_RISCV_REG_MSTATUS, 1u << 13); /* FS: initial */
+        prepare_riscv64(engine);
         break;
     default:
-        /* CR0: PE, MP, NE, WP as they are, EM off; CR4: OSFXSR and OSXMMEXCPT, for SSE. */
-        reg_write(engine, UC_X86_REG_CR0, (reg_read(engine, UC_X86_REG_CR0) | 1 << 1 | 1 << 5) & ~UINT64_C(1 << 2));
-        reg_write(engine, UC_X86_REG_CR4, reg_read(engine, UC_X86_REG_CR4) | 1 << 9 | 1 << 10);
+        prepare_x86_64(engine);
         break;
     }
 }
@@ -344,6 +453,12 @@ static uc_err add_hooks(emu_engine *engine)
         err = uc_hook_add(uc, &hook, UC_HOOK_INSN_INVALID, (void *)on_invalid, engine, 1, 0);
     if (err == UC_ERR_OK && engine->isa == EMU_ISA_X86_64)
         err = uc_hook_add(uc, &hook, UC_HOOK_INSN, (void *)on_syscall, engine, 1, 0, UC_X86_INS_SYSCALL);
+    if (err == UC_ERR_OK && engine->isa == EMU_ISA_X86_64)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INSN, (void *)on_in, engine, 1, 0, UC_X86_INS_IN);
+    if (err == UC_ERR_OK && engine->isa == EMU_ISA_X86_64)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INSN, (void *)on_out, engine, 1, 0, UC_X86_INS_OUT);
+    if (err == UC_ERR_OK && engine->isa == EMU_ISA_AARCH64)
+        err = uc_hook_add(uc, &hook, UC_HOOK_INSN, (void *)on_system, engine, 1, 0, UC_ARM64_INS_SYS);
     return err;
 }
 
@@ -353,11 +468,6 @@ static void user_close(emu_engine *engine)
         uc_close(engine->uc);
     free(engine->code);
     free(engine);
-}
-
-static uint32_t no_rights(void *opaque, uint64_t addr)
-{
-    return 0;
 }
 
 static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *text, size_t size)
@@ -407,14 +517,13 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     prepare(engine);
 
     /* One start that fails at once: are our functions in place? */
-    uint32_t (*rights)(void *, uint64_t) = engine->memory.rights;
-    engine->memory.rights = no_rights;
+    engine->prepares = true;
     engine->shared.uc = engine->uc;
     engine->shared.kicked = &engine->kicked;
     uc_interposed_now = &engine->shared;
     (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
     uc_interposed_now = NULL;
-    engine->memory.rights = rights;
+    engine->prepares = false;
     engine->interposed = engine->shared.entered != 0 && uc_interpose() == 0;
     if (!engine->interposed) {
         uc_hook hook;
@@ -479,12 +588,92 @@ static int finish(emu_engine *engine, emu_stop *stop, int32_t kind)
         stop->addr = engine->fault_page;
         if (engine->interposed && (engine->shared.fault & ~(PAGE - 1)) == engine->fault_page)
             stop->addr = engine->shared.fault;
+        /* Addresses that are not canonical are #GP, not #PF (Intel SDM vol. 1, 3.3.7.1). */
+        if (engine->isa == EMU_ISA_X86_64 && (stop->addr + (UINT64_C(1) << 47)) >> 48 != 0)
+            stop->access = 0;
         break;
     default:
         stop->addr = engine->pc;
         break;
     }
     return kind;
+}
+
+/* Instruction bytes at an address, as far as they may be executed; returns how many. */
+static size_t peek_code(emu_engine *engine, uint64_t at, uint8_t *out, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        uint64_t addr = at + i;
+        if (addr >= engine->memory.size || !(engine->memory.rights(engine->memory.opaque, addr) & EMU_RIGHT_X))
+            return i;
+        out[i] = engine->memory.base[addr];
+    }
+    return size;
+}
+
+static void set_pc(emu_engine *engine, uint64_t pc)
+{
+    engine->pc = pc;
+    reg_write(engine, layout_of(engine)->pc, pc);
+}
+
+/*
+ * A second fault in a row becomes a double fault and a third one a shutdown in
+ * the library, because no kernel took the first; so the instruction itself says
+ * what happened (Intel SDM vol. 3, 6.15).
+ */
+static int32_t kind_of_x86_fault(emu_engine *engine, int32_t kind)
+{
+    uint8_t code[15];
+    if (engine->trap_pc != UINT64_MAX) {
+        set_pc(engine, engine->trap_pc);
+        return EMU_STOP_FAULT;
+    }
+    /* INT n and INT3 leave the pc behind themselves; of the gates only INT3's is open to CPL 3. */
+    if (engine->trap < 256 && peek_code(engine, engine->pc - 2, code, 2) == 2) {
+        if (code[0] == 0xcd && code[1] == engine->trap) {
+            set_pc(engine, engine->pc - 2);
+            return EMU_STOP_FAULT;
+        }
+        if (code[1] == 0xcc && engine->trap == 3) {
+            set_pc(engine, engine->pc - 1);
+            return EMU_STOP_BREAK;
+        }
+    }
+    size_t size = peek_code(engine, engine->pc, code, sizeof code), at = 0;
+    while (at < size && (code[at] == 0x66 || code[at] == 0x67 || code[at] == 0xf2 || code[at] == 0xf3 ||
+                         (code[at] & 0xe7) == 0x26 || (code[at] & 0xfe) == 0x64))
+        at++;
+    if (at < size && (code[at] & 0xf0) == 0x40)
+        at++;
+    /* DIV and IDIV */
+    if (at + 1 < size && (code[at] == 0xf6 || code[at] == 0xf7) && (code[at + 1] >> 3 & 7) >= 6)
+        return EMU_STOP_ARITH;
+    return kind;
+}
+
+/*
+ * What the library calls illegal on RISC-V and is not: EBREAK, and reading the
+ * time, for which it wants a platform's clock.  0: done, go on.
+ */
+static int32_t kind_of_riscv_illegal(emu_engine *engine)
+{
+    uint8_t code[4];
+    uint32_t word = 0;
+    size_t size = peek_code(engine, engine->pc, code, sizeof code);
+    memcpy(&word, code, size);
+    if ((size >= 2 && (word & 0xffff) == 0x9002) || word == 0x00100073)
+        return EMU_STOP_BREAK;
+    if (size == 4 && (word & 0xfffff07f) == 0xc0102073) { /* rdtime rd */
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        unsigned rd = word >> 7 & 31;
+        if (rd != 0) /* a timebase of 10 MHz, as on QEMU's virt machine */
+            reg_write(engine, UC_RISCV_REG_X0 + (int)rd, (uint64_t)now.tv_sec * 10000000 + (uint64_t)now.tv_nsec / 100);
+        engine->pc += 4;
+        return 0;
+    }
+    return EMU_STOP_ILLEGAL;
 }
 
 static int user_run(emu_engine *engine, emu_stop *stop)
@@ -498,6 +687,8 @@ static int user_run(emu_engine *engine, emu_stop *stop)
             return finish(engine, stop, EMU_STOP_KICK);
         }
         engine->seen = 0;
+        engine->trap = UINT32_MAX;
+        engine->trap_pc = UINT64_MAX;
         uc_interposed_now = &engine->shared;
         engine->running = 1;
         atomic_signal_fence(memory_order_seq_cst);
@@ -515,7 +706,8 @@ static int user_run(emu_engine *engine, emu_stop *stop)
                 if (engine->isa == EMU_ISA_X86_64 && !engine->kicked) {
                     engine->fault_page = UINT64_MAX;
                     engine->fault_access = 0;
-                    return finish(engine, stop, EMU_STOP_FAULT);
+                    kind = EMU_STOP_FAULT; /* HLT, or a third fault: see below */
+                    break;
                 }
                 continue;
             case UC_ERR_INSN_INVALID:
@@ -535,10 +727,16 @@ static int user_run(emu_engine *engine, emu_stop *stop)
                 kind = EMU_STOP_ERROR;
                 break;
             }
-        } else if (engine->isa == EMU_ISA_RISCV64 && kind != EMU_STOP_SYSCALL && kind != EMU_STOP_FAULT &&
-                   engine->trap != UINT32_MAX) {
-            engine->pc -= 4; /* the library adds it for every exception */
-            reg_write(engine, UC_RISCV_REG_PC, engine->pc);
+        } else if (engine->isa == EMU_ISA_RISCV64 && kind != EMU_STOP_SYSCALL && engine->trap != UINT32_MAX) {
+            set_pc(engine, engine->pc - 4); /* the library adds it for every exception that it tells */
+        }
+        if (engine->isa == EMU_ISA_X86_64 && engine->fault_page == UINT64_MAX &&
+            (kind == EMU_STOP_FAULT || kind == EMU_STOP_ARITH || kind == EMU_STOP_BREAK))
+            kind = kind_of_x86_fault(engine, kind);
+        if (engine->isa == EMU_ISA_RISCV64 && kind == EMU_STOP_ILLEGAL) {
+            kind = kind_of_riscv_illegal(engine);
+            if (kind == 0)
+                continue;
         }
         return finish(engine, stop, kind);
     }

@@ -187,7 +187,10 @@ static int map_kuser(emu_umem *umem)
         if (umem_write(umem, KUSER + kuser[i].offset, kuser[i].words, words * 4) != 0)
             return -EFAULT;
     }
-    return (int)umem_protect(umem, KUSER, EMU_PAGE, PROT_READ | PROT_EXEC);
+    umem->top = umem->size;
+    int error = (int)umem_protect(umem, KUSER, EMU_PAGE, PROT_READ | PROT_EXEC);
+    umem->top = top;
+    return error;
 }
 
 static int map_trampolines(emu_process *process)

@@ -54,17 +54,28 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
 static void fault(emu_thread *thread, const emu_stop *stop)
 {
     emu_umem *umem = &thread->process->umem;
+    bool x86 = thread->process->abi->isa == EMU_ISA_X86_64;
     switch (stop->kind) {
     case EMU_STOP_FAULT: {
+        if (stop->access == 0) { /* a protection fault without an address */
+            emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);
+            break;
+        }
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
         emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);
         break;
     }
     case EMU_STOP_ILLEGAL:
-        emu_signal_fault(thread, SIGILL, ILL_ILLOPC, stop->pc);
+        emu_signal_fault(thread, SIGILL, x86 ? ILL_ILLOPN : ILL_ILLOPC, stop->pc);
         break;
     case EMU_STOP_BREAK:
-        emu_signal_fault(thread, SIGTRAP, TRAP_BRKPT, stop->pc);
+        if (x86) { /* a trap: it is reported behind the instruction, without an address */
+            emu_cpu_state state;
+            thread->ops->save(thread->engine, &state);
+            state.pc = stop->pc + 1;
+            thread->ops->load(thread->engine, &state);
+        }
+        emu_signal_fault(thread, SIGTRAP, x86 ? SI_KERNEL : TRAP_BRKPT, x86 ? 0 : stop->pc);
         break;
     case EMU_STOP_ARITH:
         emu_signal_fault(thread, SIGFPE, FPE_INTDIV, stop->pc);

@@ -113,15 +113,18 @@ uint32_t umem_rights(void *opaque, uint64_t addr)
     return rights;
 }
 
+/* How many bytes from addr on are mapped without a hole, at most size. */
+static uint64_t umem_reach(emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    uint64_t at = addr, end = addr + size;
+    for (size_t i = area_at(umem, addr); at < end && i < umem->count && umem->areas[i].start <= at; i++)
+        at = umem->areas[i].end;
+    return at < end ? at - addr : size;
+}
+
 bool umem_mapped(emu_umem *umem, uint64_t addr, uint64_t size)
 {
-    uint64_t end = addr + size;
-    for (size_t i = area_at(umem, addr); addr < end; i++) {
-        if (i == umem->count || umem->areas[i].start > addr)
-            return false;
-        addr = umem->areas[i].end;
-    }
-    return true;
+    return umem_reach(umem, addr, size) == size;
 }
 
 /* Anything mapped in [addr, end)? */
@@ -363,11 +366,9 @@ int umem_enter(emu_umem *umem, uint64_t addr, uint64_t size, uint32_t prot, uint
 
 int64_t umem_unmap(emu_umem *umem, uint64_t addr, uint64_t size)
 {
-    if ((addr & (EMU_PAGE - 1)) != 0 || size == 0 || !umem_range(umem, addr, size))
+    if ((addr & (EMU_PAGE - 1)) != 0 || size == 0 || addr > umem->top || size > umem->top - addr)
         return -EINVAL;
     size = page_up(size);
-    if (!umem_range(umem, addr, size))
-        return -EINVAL;
     if (!occupied(umem, addr, addr + size))
         return 0;
     tell_before(umem, addr, size);
@@ -385,22 +386,25 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot)
         return -EINVAL;
     if (size == 0)
         return 0;
-    if (!umem_range(umem, addr, size) || !umem_range(umem, addr, page_up(size)))
+    if (addr > umem->top || size > umem->top - addr)
         return -ENOMEM;
-    size = page_up(size);
-    if (!umem_mapped(umem, addr, size))
-        return -ENOMEM;
-    uint32_t rights = (uint32_t)prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
-    int error = split(umem, addr);
-    if (error == 0)
-        error = split(umem, addr + size);
-    if (error != 0)
+    /* Up to the first hole it takes effect, as in the kernel. */
+    uint64_t whole = page_up(size);
+    size = umem_reach(umem, addr, whole);
+    int error = size < whole ? -ENOMEM : 0;
+    if (size == 0)
         return error;
+    uint32_t rights = (uint32_t)prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+    int failed = split(umem, addr);
+    if (failed == 0)
+        failed = split(umem, addr + size);
+    if (failed != 0)
+        return failed;
     tell_before(umem, addr, size);
     if (mprotect(umem->base + addr, size, host_prot(rights)) != 0)
-        error = -errno;
+        failed = -errno;
     size_t first = area_at(umem, addr), i = first;
-    if (error == 0)
+    if (failed == 0)
         for (; i < umem->count && umem->areas[i].start < addr + size; i++)
             umem->areas[i].prot = rights;
     else
@@ -413,7 +417,7 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot)
         merge_at(umem, j);
     umem->last = 0;
     tell_after(umem, addr, size);
-    return error;
+    return failed != 0 ? failed : error;
 }
 
 /* Moves the mapping of [addr, addr + old_size), one area, to new_addr, which is free. */
@@ -447,7 +451,7 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
     if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || ((flags & MREMAP_FIXED) && !(flags & MREMAP_MAYMOVE)) ||
         (addr & (EMU_PAGE - 1)) != 0 || new_size == 0 || old_size == 0)
         return -EINVAL;
-    if (!umem_range(umem, addr, old_size))
+    if (addr > umem->top || old_size > umem->top - addr)
         return -EFAULT;
     if (new_size > umem->top)
         return -ENOMEM;
