@@ -105,3 +105,21 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Machines]:
     machines = Machines(Engine(name), isa)
     yield machines
     machines.close()
+
+
+@pytest.fixture(params=[*ENGINES, "native"])
+def x86(request: pytest.FixtureRequest):
+    """run(cases) -> outcomes, under kvm, under tcg, and natively on the host's CPU."""
+    from tests.guest.x86 import Guest, Host
+
+    usable(request.param)
+    return Host() if request.param == "native" else Guest(Engine(request.param))
+
+
+@pytest.fixture
+def host_cpu():
+    """The host's CPU as the oracle of x86-64 instructions."""
+    from tests.guest.x86 import Host
+
+    usable("native")
+    return Host()
