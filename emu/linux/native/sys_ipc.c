@@ -168,11 +168,31 @@ int64_t emu_sys_shmctl(emu_thread *thread, const uint64_t *args)
 
 /* ---- semaphores ---------------------------------------------------------------------------------------- */
 
+/* asm-generic's semid64_ds has no padding between the times; x86-64's has. */
+static int64_t put_semid(emu_thread *thread, uint64_t addr, const struct semid_ds *ds)
+{
+    uint8_t raw[104] = {0};
+    if (thread->process->abi->isa == EMU_ISA_X86_64)
+        return put(thread, addr, ds, sizeof *ds);
+    if (is_32(thread)) {
+        uint32_t words[7] = {0};
+        put_perm32(raw, &ds->sem_perm);
+        put_time32(words, ds->sem_otime);
+        put_time32(words + 2, ds->sem_ctime);
+        words[4] = (uint32_t)ds->sem_nsems;
+        memcpy(raw + PERM32, words, sizeof words);
+        return put(thread, addr, raw, PERM32 + sizeof words);
+    }
+    uint64_t words[5] = {(uint64_t)ds->sem_otime, (uint64_t)ds->sem_ctime, ds->sem_nsems};
+    memcpy(raw, &ds->sem_perm, sizeof ds->sem_perm);
+    memcpy(raw + sizeof ds->sem_perm, words, sizeof words);
+    return put(thread, addr, raw, sizeof ds->sem_perm + sizeof words);
+}
+
 int64_t emu_sys_semctl(emu_thread *thread, const uint64_t *args)
 {
-    enum { SIZE = 64 };
     int command = (int)args[2];
-    uint8_t raw[SIZE] = {0};
+    uint8_t raw[PERM32];
     struct semid_ds ds;
     if (is_32(thread))
         command &= ~IPC_64;
@@ -183,31 +203,25 @@ int64_t emu_sys_semctl(emu_thread *thread, const uint64_t *args)
     case SETALL:
         return HOST4(SYS_semctl, args[0], args[1], command, umem_address(umem_of(thread), args[3]));
     case IPC_STAT:
+    case SEM_STAT: {
+        long result = HOST4(SYS_semctl, args[0], args[1], command, &ds);
+        if (result < 0)
+            return result;
+        return put_semid(thread, args[3], &ds) ? -EFAULT : result;
+    }
     case IPC_SET:
-    case SEM_STAT:
-        break;
+        memset(&ds, 0, sizeof ds);
+        if (is_32(thread)) {
+            if (get(thread, raw, args[3], sizeof raw))
+                return -EFAULT;
+            get_perm32(raw, &ds.sem_perm);
+        } else if (get(thread, &ds.sem_perm, args[3], sizeof ds.sem_perm)) {
+            return -EFAULT;
+        }
+        return HOST4(SYS_semctl, args[0], args[1], command, &ds);
     default:
         return HOST4(SYS_semctl, args[0], args[1], command, pointer(thread, args[3]));
     }
-    if (!is_32(thread))
-        return HOST4(SYS_semctl, args[0], args[1], command, pointer(thread, args[3]));
-    if (command == IPC_SET) {
-        if (get(thread, raw, args[3], sizeof raw))
-            return -EFAULT;
-        memset(&ds, 0, sizeof ds);
-        get_perm32(raw, &ds.sem_perm);
-        return HOST4(SYS_semctl, args[0], args[1], command, &ds);
-    }
-    long result = HOST4(SYS_semctl, args[0], args[1], command, &ds);
-    if (result < 0)
-        return result;
-    uint32_t words[7] = {0};
-    put_perm32(raw, &ds.sem_perm);
-    put_time32(words, ds.sem_otime);
-    put_time32(words + 2, ds.sem_ctime);
-    words[4] = (uint32_t)ds.sem_nsems;
-    memcpy(raw + PERM32, words, sizeof words);
-    return put(thread, args[3], raw, sizeof raw) ? -EFAULT : result;
 }
 
 /* ---- messages --------------------------------------------------------------------------------------------- */
