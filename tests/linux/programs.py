@@ -1,0 +1,84 @@
+"""Guest programs of tests/guest/linux, built for every ISA, and run by emu, natively and by qemu-user."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parent.parent / "guest" / "linux"
+ROOT = Path(__file__).parent.parent.parent
+# name of the build: compiler's prefix, flags, qemu's name
+BUILDS = {
+    "aarch64": ("aarch64-linux-gnu-", (), "qemu-aarch64"),
+    "arm": ("arm-linux-gnueabihf-", (), "qemu-arm"),
+    "arm-wide": ("arm-linux-gnueabihf-", ("-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"), "qemu-arm"),
+    "riscv64": ("riscv64-linux-gnu-", (), "qemu-riscv64"),
+    "x86_64": ("x86_64-linux-gnu-", (), "qemu-x86_64"),
+}
+FLAGS = ("-O1", "-static", "-w", "-D_GNU_SOURCE")
+
+
+@functools.cache
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="emu-programs-")
+
+
+@functools.cache
+def build(source: str, build: str) -> Path:
+    """The program of tests/guest/linux/SOURCE.c for one of BUILDS; skips where there is no compiler."""
+    prefix, flags, _ = BUILDS[build]
+    compiler = shutil.which(prefix + "gcc")
+    if compiler is None:
+        pytest.skip(f"{prefix}gcc is not installed: no {build} program can be built")
+    out = Path(_directory().name) / f"{source}.{build}"
+    subprocess.run([compiler, *FLAGS, *flags, "-o", out, SOURCES / f"{source}.c"], check=True, timeout=120)
+    return out
+
+
+class Outcome:
+    """What a run printed (both streams) and its status as subprocess has it."""
+
+    def __init__(self, output: str, status: int) -> None:
+        self.output = output
+        self.status = status
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outcome) and (self.output, self.status) == (other.output, other.status)
+
+    def __repr__(self) -> str:
+        return f"status {self.status}:\n{self.output}"
+
+
+def run(words: list[str | Path], timeout: float = 60) -> Outcome:
+    """Runs a command of the host."""
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return Outcome(done.stdout.decode(errors="replace"), done.returncode)
+
+
+def emulated(program: Path, *arguments: str, options: tuple[str, ...] = ()) -> Outcome:
+    """The program under emu, translated."""
+    return run([sys.executable, "-m", "emu", "--accel", "tcg", *options, program, *arguments])
+
+
+@functools.cache
+def native(source: str, *arguments: str) -> Outcome:
+    """The same source built for the host and run on it: the oracle."""
+    if platform.machine() != "x86_64":
+        pytest.skip(f"the oracle is a native x86-64 run, and this host is {platform.machine()}")
+    return run([build(source, "x86_64"), *arguments])
