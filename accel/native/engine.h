@@ -69,7 +69,7 @@ typedef struct emu_stop {
     uint32_t access; /* enum emu_rights wanted by the access that failed */
     uint64_t pc;
     uint64_t addr;   /* exact where the engine knows it, else the page's base */
-    uint64_t nr;
+    uint64_t nr; /* x86-64: of other stops than system calls, the exception's vector */
     uint64_t args[6];
     char text[96];
 } emu_stop;
@@ -103,8 +103,9 @@ typedef struct emu_engine_ops {
      * The descriptors keep their numbers.  No kick may come in between. */
     void (*forking)(emu_engine *engine);
     int (*forked)(emu_engine *engine, char *text, size_t size);
-    /* x86-64: all that XSAVE saves, in the standard format, for signal frames.  xsave returns the bytes
-     * written, 0 where `room` is too small; xrstor ignores what this CPU does not have. */
+    /* x86-64: all that XSAVE saves, in the standard format, for signal frames, with Linux's description of
+     * it in the bytes from 464 (struct _fpx_sw_bytes).  xsave returns the bytes written, 0 where `room` is
+     * too small; xrstor ignores what this CPU does not have. */
     uint32_t (*xsave)(emu_engine *engine, uint8_t *image, uint32_t room);
     void (*xrstor)(emu_engine *engine, const uint8_t *image, uint32_t size);
 } emu_engine_ops;

@@ -107,6 +107,7 @@ enum { KERNEL_CS = 0x10, USER_SS = 0x28 | 3, USER_CS = 0x30 | 3, TSS_SELECTOR = 
 #define XSAVE_MXCSR 24
 #define XSAVE_MXCSR_MASK 28
 #define XSAVE_XMM 160
+#define XSAVE_DESCRIPTION 464
 #define XSAVE_HEADER 512
 #define XSAVE_HEADER_SIZE 64
 #define XCR0_WANTED UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
@@ -116,7 +117,7 @@ enum { KERNEL_CS = 0x10, USER_SS = 0x28 | 3, USER_CS = 0x30 | 3, TSS_SELECTOR = 
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { VECTOR_DE, VECTOR_DB, VECTOR_NMI, VECTOR_BP, VECTOR_UD = 6, VECTOR_NM, VECTOR_DF, VECTOR_PF = 14,
+enum { VECTOR_DE, VECTOR_DB, VECTOR_NMI, VECTOR_BP, VECTOR_UD = 6, VECTOR_NM, VECTOR_DF, VECTOR_GP = 13, VECTOR_PF,
        VECTOR_MF = 16, VECTOR_AC, VECTOR_MC, VECTOR_XM };
 
 /* What the CPU and the stub leave on the stack page, from low to high. */
@@ -1094,8 +1095,10 @@ static int exception(emu_engine *engine, emu_stop *stop)
     case VECTOR_DB:
         return stop->kind = EMU_STOP_BREAK;
     case VECTOR_UD:
-        if (first_byte(engine, frame->rip) == INT_N) /* some hosts' answer to a gate that user code may not use */
+        if (first_byte(engine, frame->rip) == INT_N) { /* some hosts' answer to a gate that user code may not use */
+            stop->nr = VECTOR_GP;
             return fault_stop(stop, 0, 0);
+        }
         return stop->kind = EMU_STOP_ILLEGAL;
     case VECTOR_AC:
         return stop->kind = EMU_STOP_ALIGN;
@@ -1279,6 +1282,12 @@ static uint32_t user_xsave(emu_engine *engine, uint8_t *image, uint32_t room)
         return 0;
     read_xsave(engine);
     memcpy(image, &engine->xsave, xsave_size);
+    const struct {
+        uint32_t magic1, extended_size;
+        uint64_t features;
+        uint32_t size, padding[7];
+    } description = {.magic1 = 0x46505853, .extended_size = xsave_size + 4, .features = xcr0, .size = xsave_size};
+    memcpy(image + XSAVE_DESCRIPTION, &description, sizeof description);
     return xsave_size;
 }
 
@@ -1299,6 +1308,7 @@ static void user_xrstor(emu_engine *engine, const uint8_t *image, uint32_t size)
     memcpy(area, image, size < xsave_size ? size : xsave_size);
     memcpy(area + XSAVE_MXCSR, &mxcsr, sizeof mxcsr);
     memcpy(area + XSAVE_MXCSR_MASK, &mask, sizeof mask);
+    memset(area + XSAVE_DESCRIPTION, 0, XSAVE_HEADER - XSAVE_DESCRIPTION);
     memset(area + XSAVE_HEADER, 0, XSAVE_HEADER_SIZE);
     memcpy(area + XSAVE_HEADER, &present, sizeof present);
     if (ioctl(engine->vcpu, KVM_SET_XSAVE, &engine->xsave) < 0)

@@ -51,6 +51,26 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
     signal(sig, SIG_DFL);
 }
 
+enum { VECTOR_DB = 1, VECTOR_MF = 16, VECTOR_XM = 19 };
+
+/* x86: which exception of those that are not masked the x87 or SSE has. */
+static int fpe_code(emu_thread *thread, const emu_stop *stop)
+{
+    if (stop->nr != VECTOR_MF && stop->nr != VECTOR_XM)
+        return FPE_INTDIV;
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    unsigned x87 = state.x87[2] & ~(unsigned)state.x87[0], sse = (unsigned)state.fpcr & ~((unsigned)state.fpcr >> 7);
+    unsigned seen = stop->nr == VECTOR_MF ? x87 : sse;
+    if (seen & 1)
+        return FPE_FLTINV;
+    if (seen & 4)
+        return FPE_FLTDIV;
+    if (seen & 8)
+        return FPE_FLTOVF;
+    return seen & 0x12 ? FPE_FLTUND : FPE_FLTRES;
+}
+
 static void fault(emu_thread *thread, const emu_stop *stop)
 {
     emu_umem *umem = &thread->process->umem;
@@ -62,13 +82,20 @@ static void fault(emu_thread *thread, const emu_stop *stop)
             break;
         }
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
-        emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);
+        if (mapped && (umem_rights(umem, stop->addr) & stop->access) != 0) /* behind the end of a file */
+            emu_signal_fault(thread, SIGBUS, BUS_ADRERR, stop->addr);
+        else
+            emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);
         break;
     }
     case EMU_STOP_ILLEGAL:
         emu_signal_fault(thread, SIGILL, x86 ? ILL_ILLOPN : ILL_ILLOPC, stop->pc);
         break;
     case EMU_STOP_BREAK:
+        if (x86 && stop->nr == VECTOR_DB) { /* the trap flag */
+            emu_signal_fault(thread, SIGTRAP, TRAP_TRACE, stop->pc);
+            break;
+        }
         if (x86) { /* a trap: it is reported behind the instruction, without an address */
             emu_cpu_state state;
             thread->ops->save(thread->engine, &state);
@@ -78,7 +105,7 @@ static void fault(emu_thread *thread, const emu_stop *stop)
         emu_signal_fault(thread, SIGTRAP, x86 ? SI_KERNEL : TRAP_BRKPT, x86 ? 0 : stop->pc);
         break;
     case EMU_STOP_ARITH:
-        emu_signal_fault(thread, SIGFPE, FPE_INTDIV, stop->pc);
+        emu_signal_fault(thread, SIGFPE, fpe_code(thread, stop), stop->pc);
         break;
     case EMU_STOP_ALIGN:
         emu_signal_fault(thread, SIGBUS, BUS_ADRALN, stop->addr);
