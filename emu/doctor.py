@@ -99,20 +99,17 @@ def _native(module: str) -> dict[str, Any]:
 
 
 def _kvm(path: str) -> dict[str, Any]:
-    """The KVM device at `path`: usable, and how, or why not."""
-    from accel.choice import KVM_RUNS, host
-    from accel.errors import Unavailable
-    from accel.kvm import device
+    """The KVM device at `path`: usable, what was found, or why not."""
+    from accel.choice import KVM_RUNS
+    from accel.kvm.probe import probe
 
-    facts: dict[str, Any] = {"device": path, "usable": False, "runs": {"programs": [], "machines": []}}
-    if host() != "x86_64":
-        return facts | {"reason": f"emu uses kvm on x86-64 hosts only, and this one is {host()}"}
-    try:
-        os.close(device.open_device(path))
-    except Unavailable as error:
-        return facts | {"reason": str(error)}
-    runs = {f"{purpose}s": list(archs) for purpose, archs in KVM_RUNS.items()}
-    return facts | {"usable": True, "api": device.API_VERSION, "runs": runs, "notes": []}
+    usable, *findings = probe(path)
+    facts: dict[str, Any] = {"device": path, "usable": usable.ok, "runs": {"programs": [], "machines": []}}
+    if not usable.ok:
+        return facts | {"reason": f"{usable.cause}; {usable.remedy}"}
+    facts["runs"] = {f"{purpose}s": list(archs) for purpose, archs in KVM_RUNS.items()}
+    facts["findings"] = {finding.name: finding._asdict() for finding in findings}
+    return facts
 
 
 def _tcg() -> dict[str, Any]:
@@ -172,8 +169,11 @@ def text(facts: dict[str, Any], colour: bool = False) -> str:
     else:
         lines.append(("", tcg["reason"]))
     if kvm["usable"]:
-        lines.append(("kvm", f"{verdict(True)}: {kvm['device']}, API {kvm['api']}"))
-        lines += [("", paint(_YELLOW, note)) for note in kvm["notes"]]
+        found = kvm["findings"]
+        lines.append(("kvm", f"{verdict(True)}: {kvm['device']}, {_summary(found)}"))
+        # One cause may have made several findings what they are.
+        odd = dict.fromkeys((each["cause"], each["remedy"]) for each in found.values() if not each["ok"])
+        lines += [("", paint(_YELLOW, f"{cause}; {remedy}")) for cause, remedy in odd]
     else:
         lines.append(("kvm", f"{verdict(False)}: {kvm['reason']}"))
     lines.append(("capstone", facts["capstone"] or "not installed: no disassembly in traces"))
@@ -186,3 +186,17 @@ def text(facts: dict[str, Any], colour: bool = False) -> str:
         [f"{paint(_BOLD, name) + ' ' * (12 - len(name))} {value}" for name, value in lines]
         + ["", *(f"{a:<12} {b:<{width}}  {c}".rstrip() for a, b, c in table)]
     )
+
+
+def _summary(found: dict[str, Any]) -> str:
+    """The numbers among kvm's findings, as far as they could be found out."""
+    words = {
+        "api": "API {}",
+        "module": "{}",
+        "cpl0_ns": "{} ns an instruction at CPL 0",
+        "exit_us": "{} us an exit",
+        "syscall_cpl": "SYSCALL arrives at CPL {}",
+        "max_vcpus": "{} vCPUs at most",
+    }
+    values = ((form, found[name]["value"]) for name, form in words.items() if name in found)
+    return ", ".join(form.format(value) for form, value in values if value is not None)

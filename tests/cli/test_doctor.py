@@ -59,10 +59,15 @@ def test_json_holds_the_same_facts() -> None:
 def test_a_usable_kvm_is_described() -> None:
     kvm = facts()["kvm"]
     assert kvm["usable"] is True
-    assert kvm["api"] == 12
-    assert kvm["cpl_after_syscall"] in (0, 3)
-    assert kvm["cpl0"]["ns"] > 0
     assert kvm["runs"]["machines"] == ["x86_64"]
+    found = {name: finding["value"] for name, finding in kvm["findings"].items()}
+    assert found["api"] == 12
+    assert found["syscall_cpl"] in (0, 3)
+    assert found["cpl0_ns"] > 0
+    said = run().stdout
+    assert "ns an instruction at CPL 0" in said
+    assert "SYSCALL arrives at CPL" in said
+    assert [f["cause"] for f in kvm["findings"].values() if not f["ok"] and f["cause"][:30] not in said] == []
 
 
 @pytest.mark.parametrize(
