@@ -180,6 +180,14 @@ static void access_failed(emu_uc_machine *m, int status, const char *what, uint6
     end_access(m);
 }
 
+static void (*original_check[sizeof isas / sizeof *isas])(void *);
+static bool doorbells[sizeof isas / sizeof *isas];
+/* Whether unmapping costs nothing, so that all holes may be pieces. */
+static bool whole_space[sizeof isas / sizeof *isas];
+
+/* The region that uc_mem_unmap is taking away (a MemoryRegion of the library). */
+static _Thread_local uint8_t *leaving;
+
 /* ---- memory ------------------------------------------------------------------ */
 
 static uint64_t on_read(uc_engine *uc, uint64_t offset, unsigned size, void *opaque)
@@ -253,6 +261,12 @@ static struct piece *layout(emu_uc_machine *m, size_t *count)
         return NULL;
     }
     uint64_t at = 0, space = m->isa->space;
+    if (!is_private(m) || !whole_space[m->which]) {
+        /* what lies above the last gigabyte in use stays unmapped: an error of the library's there */
+        uint64_t end = got != 0 ? ranges[got - 1].base + (ranges[got - 1].size - 1) : 0;
+        if (end < space)
+            space = (end | ((UINT64_C(1) << 30) - 1)) + 1;
+    }
     *count = 0;
     for (size_t i = 0; i < got; i++) {
         const emu_range *range = &ranges[i];
@@ -280,11 +294,27 @@ static struct piece *layout(emu_uc_machine *m, size_t *count)
     return pieces;
 }
 
+/* The library's record of a piece. */
+static uint8_t *region_of(const emu_uc_machine *m, const struct piece *piece)
+{
+    const uint8_t *uc = (const uint8_t *)m->uc;
+    uint8_t *const *blocks = load_pointer(uc + UC_BLOCKS);
+    uint32_t count = load32(uc + UC_BLOCK_COUNT);
+    for (uint32_t i = 0; blocks != NULL && i < count && count == m->mapped; i++)
+        if (load64(blocks[i] + REGION_BASE) == piece->base &&
+            load64(blocks[i] + REGION_END) == piece->base + piece->size)
+            return blocks[i];
+    return NULL;
+}
+
 static void unmap(emu_uc_machine *m, struct piece *piece)
 {
     if (piece->hook != 0)
         uc_hook_del(m->uc, piece->hook);
+    leaving = is_private(m) ? region_of(m, piece) : NULL;
     uc_mem_unmap(m->uc, piece->base, piece->size);
+    leaving = NULL;
+    m->mapped--;
     free(piece);
 }
 
@@ -292,36 +322,34 @@ static void unmap(emu_uc_machine *m, struct piece *piece)
  * The library cuts accesses of 8 bytes into halves, because uc_mmio_map leaves
  * impl.max_access_size of the new region at 0, which stands for 4.
  */
-static void widen(emu_uc_machine *m, const struct piece *piece, uint32_t before)
+static void widen(const emu_uc_machine *m, const struct piece *piece)
 {
-    const uint8_t *uc = (const uint8_t *)m->uc;
-    uint8_t *const *blocks = load_pointer(uc + UC_BLOCKS);
-    uint32_t count = load32(uc + UC_BLOCK_COUNT);
-    if (blocks == NULL || count != before + 1)
+    uint8_t *region = region_of(m, piece);
+    if (region == NULL)
         return;
-    for (uint32_t i = 0; i < count; i++) {
-        uint8_t *ops = load_pointer(blocks[i] + REGION_OPS), *opaque = load_pointer(blocks[i] + REGION_OPAQUE);
-        if (ops == NULL || opaque == NULL || ops != opaque + MMIO_OPS)
-            continue;
-        if (load_pointer(opaque) == (void *)on_read && load_pointer(opaque + 8) == piece &&
-            load32(ops + OPS_IMPL_MAX) == 0)
-            store32(ops + OPS_IMPL_MAX, 8);
-    }
+    uint8_t *ops = load_pointer(region + REGION_OPS), *opaque = load_pointer(region + REGION_OPAQUE);
+    if (ops != NULL && ops == opaque + MMIO_OPS && load_pointer(opaque) == (void *)on_read &&
+        load_pointer(opaque + 8) == piece && load32(ops + OPS_IMPL_MAX) == 0)
+        store32(ops + OPS_IMPL_MAX, 8);
 }
 
 static uc_err map(emu_uc_machine *m, struct piece *piece)
 {
     piece->machine = m;
     if (piece->host == NULL) {
-        uint32_t before = is_private(m) ? load32((const uint8_t *)m->uc + UC_BLOCK_COUNT) : 0;
         uc_err error = uc_mmio_map(m->uc, piece->base, piece->size, on_read, piece, on_write, piece);
+        m->mapped += error == UC_ERR_OK;
         if (error == UC_ERR_OK && is_private(m))
-            widen(m, piece, before);
+            widen(m, piece);
         return error;
     }
-    uint32_t rights = piece->readonly ? UC_PROT_READ | UC_PROT_EXEC : UC_PROT_ALL;
-    uc_err error = uc_mem_map_ptr(m->uc, piece->base, piece->size, rights, piece->host);
-    if (error == UC_ERR_OK && piece->readonly)
+    uc_err error = uc_mem_map_ptr(m->uc, piece->base, piece->size, UC_PROT_ALL, piece->host);
+    m->mapped += error == UC_ERR_OK;
+    if (error != UC_ERR_OK || !piece->readonly)
+        return error;
+    /* Only this call has the library drop the writes that the hook lets pass. */
+    error = uc_mem_protect(m->uc, piece->base, piece->size, UC_PROT_READ | UC_PROT_EXEC);
+    if (error == UC_ERR_OK)
         error = uc_hook_add(m->uc, &piece->hook, UC_HOOK_MEM_WRITE_PROT, (void *)on_readonly, piece, piece->base,
                             piece->base + piece->size - 1);
     return error;
@@ -453,6 +481,7 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         exit->kind = EMU_EXIT_FAULT;
         snprintf(exit->text, sizeof exit->text, "no hook to count instructions with");
     }
+    unsigned idle = 0;
     while (exit->kind == 0) {
         if (atomic_exchange(&m->kicked, 0) != 0) {
             exit->kind = EMU_EXIT_KICKED;
@@ -504,8 +533,11 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 : atomic_load(&m->doorbell) == 0) {
             exit->kind = EMU_EXIT_HALT;
             m->halted = m->isa->may_sleep;
-        } else if (m->isa->shut_down != NULL && m->isa->shut_down(m)) {
-            exit->kind = EMU_EXIT_SHUTDOWN;
+        } else if (atomic_load(&m->doorbell) != 0 || emu_uc_pc(m) != begin) {
+            idle = 0;
+        } else if (++idle == 8) {
+            exit->kind = EMU_EXIT_FAULT;
+            snprintf(exit->text, sizeof exit->text, "Unicorn stops at once and does not say why");
         }
     }
     m->exit = NULL;
@@ -529,6 +561,8 @@ int emu_uc_machine_write(emu_uc_machine *m, const emu_uc_reg *reg, const uint64_
 {
     uint64_t copy[8];
     memcpy(copy, value, sizeof copy);
+    if (reg->id == m->isa->pc)
+        m->halted = false; /* who says where to go on wakes the CPU */
     if (reg->id < 0)
         return m->isa->access(m, reg, copy, true);
     return reg->id > 0 && uc_reg_write(m->uc, reg->id, copy) == UC_ERR_OK ? 0 : -1;
@@ -571,9 +605,6 @@ static bool examine(emu_uc_machine *m)
 #endif
 }
 
-static void (*original_check[sizeof isas / sizeof *isas])(void *);
-static bool doorbells[sizeof isas / sizeof *isas];
-
 /* In place of check_exit_request, which emits the check inside a block. */
 #define CHECK(n)                                                                                              \
     static void check_##n(void *tcg)                                                                          \
@@ -586,6 +617,26 @@ CHECK(1)
 CHECK(2)
 CHECK(3)
 static void (*const checks[])(void *) = {check_0, check_1, check_2, check_3};
+
+/*
+ * In place of tlb_flush_page: uc_mem_unmap calls it for every page of the range
+ * (hours, for a large hole), and follow() flushes all of them afterwards anyway.
+ * The loop ends where the region says, which is not read again.
+ */
+static void (*original_flush[sizeof isas / sizeof *isas])(void *, uint64_t);
+#define FLUSH(n)                                                                                              \
+    static void flush_##n(void *cpu, uint64_t address)                                                        \
+    {                                                                                                         \
+        if (leaving == NULL)                                                                                  \
+            original_flush[n](cpu, address);                                                                  \
+        else                                                                                                  \
+            store64(leaving + REGION_END, load64(leaving + REGION_BASE));                                     \
+    }
+FLUSH(0)
+FLUSH(1)
+FLUSH(2)
+FLUSH(3)
+static void (*const flushes[])(void *, uint64_t) = {flush_0, flush_1, flush_2, flush_3};
 
 static void replace(void)
 {
@@ -603,6 +654,10 @@ static void replace(void)
         snprintf(name, sizeof name, "tb_exec_lock_%s", isas[i]->suffix);
         doorbells[i] = emu_uc_replace(uc_lib.handle, name, (void *)before_code) != NULL;
         emu_uc_code_replace(i, isas[i]);
+        snprintf(name, sizeof name, "tlb_flush_page_%s", isas[i]->suffix);
+        original = dlsym(uc_lib.handle, name);
+        memcpy(&original_flush[i], &original, sizeof original);
+        whole_space[i] = original != NULL && emu_uc_replace(uc_lib.handle, name, (void *)flushes[i]) != NULL;
     }
 }
 

@@ -25,6 +25,8 @@ enum layout {
     UC_BLOCK_COUNT = 0x7b0,    /* uint32_t */
     REGION_OPS = 0x10,         /* MemoryRegion: MemoryRegionOps * */
     REGION_OPAQUE = 0x18,      /* of uc_mmio_map: read, its data, write, its data, MemoryRegionOps */
+    REGION_BASE = 0x40,        /* uint64_t */
+    REGION_END = 0x90,         /* uint64_t, the first address behind it */
     MMIO_OPS = 0x20,
     OPS_IMPL_MAX = 0x44,       /* MemoryRegionOps: uint32_t */
     CPU_INTERRUPT_REQUEST = 0x1c, /* CPUState: uint32_t */
@@ -75,8 +77,6 @@ struct isa {
     uint64_t tlb_notdirty; /* TLB_NOTDIRTY */
     bool tlb_wide;         /* its entries hold 64-bit addresses */
     bool may_sleep; /* a halted CPU stays so until an interrupt that it takes (HLT; WFI is a hint) */
-    /* Whether the CPU has shut itself down (triple fault); NULL: it cannot. */
-    bool (*shut_down)(emu_uc_machine *m);
     /* Registers that are not one uc_reg_ call; -1: there is none. */
     int (*access)(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write);
 };
@@ -109,6 +109,7 @@ struct emu_uc_machine {
 
     struct piece **pieces;
     size_t npieces;
+    uint32_t mapped;           /* how many of them the library has */
 
     /* asked for by any thread; `doorbell` is rung last */
     atomic_uint doorbell, kicked, remap, flush, written;

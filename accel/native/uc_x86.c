@@ -53,6 +53,7 @@ static struct {
     void (*check[3])(void *env, uint32_t port); /* byte, word, long */
     void (*out[3])(void *uc, uint32_t port, uint32_t value, uintptr_t pc);
     uint32_t (*in[3])(void *uc, uint32_t port, uintptr_t pc);
+    void (*reset_request)(void *uc);
     bool ready;
 } x86;
 
@@ -106,6 +107,15 @@ static void out_byte(void *uc, uint32_t port, uint8_t v, uintptr_t pc) { port_ou
 static void out_word(void *uc, uint32_t port, uint16_t v, uintptr_t pc) { port_out(uc, port, v, 1, pc); }
 static void out_long(void *uc, uint32_t port, uint32_t v, uintptr_t pc) { port_out(uc, port, v, 2, pc); }
 
+/* In place of qemu_system_reset_request, which a triple fault calls. */
+static void shut_down(void *uc)
+{
+    if (emu_uc_running != NULL)
+        emu_uc_end(emu_uc_running, EMU_EXIT_SHUTDOWN, "triple fault");
+    else
+        x86.reset_request(uc);
+}
+
 static void find(void *place, const char *name)
 {
     void *symbol = emu_uc_symbol(&emu_uc_x86_64, name);
@@ -134,7 +144,10 @@ static void prepare(void)
     find(&x86.out[0], "cpu_outb");
     find(&x86.out[1], "cpu_outw");
     find(&x86.out[2], "cpu_outl");
-    x86.ready = x86.pending && x86.take && x86.restore && x86.check[0] && x86.check[1] && x86.check[2] &&
+    void *request = dlsym(uc_lib.handle, "qemu_system_reset_request");
+    memcpy(&x86.reset_request, &request, sizeof request);
+    x86.ready = request != NULL &&
+                emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.check[0] && x86.check[1] && x86.check[2] &&
                 x86.in[0] && x86.in[1] && x86.in[2] && x86.out[0] && x86.out[1] && x86.out[2] &&
                 replaced("cpu_inb", (void *)in_byte) && replaced("cpu_inw", (void *)in_word) &&
                 replaced("cpu_inl", (void *)in_long) && replaced("cpu_outb", (void *)out_byte) &&
