@@ -76,6 +76,10 @@ void emu_uc_machine_remap(emu_uc_machine *machine);
 /* Called when the CPU takes the vector that stands at INTR (x86); in the vCPU's thread. */
 void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaque);
 
+/* x86: whether the CPU sleeps after HLT. */
+int emu_uc_machine_halted(const emu_uc_machine *machine);
+void emu_uc_machine_halt(emu_uc_machine *machine, int halted);
+
 /* value: 8 words, low first.  -1: the engine has no such register. */
 int emu_uc_machine_read(emu_uc_machine *machine, const emu_uc_reg *reg, uint64_t *value);
 int emu_uc_machine_write(emu_uc_machine *machine, const emu_uc_reg *reg, const uint64_t *value);

@@ -335,6 +335,13 @@ static void lines_arm(emu_uc_machine *m)
     store32(m->cpu + CPU_INTERRUPT_REQUEST, request);
 }
 
+/* The library writes a register that is a constant to the beginning of its state, where R0 and R1 are. */
+static void keep_first(emu_uc_machine *m, uint64_t first)
+{
+    if (is_private(m))
+        store64(m->env, first);
+}
+
 static int access_aarch64(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write)
 {
     if (reg->id == EMU_UC_STATUS) {
@@ -346,8 +353,10 @@ static int access_aarch64(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *va
         return -1;
     const uint32_t *c = reg->code;
     uc_arm64_cp_reg cp = {.op0 = c[0], .op1 = c[1], .crn = c[2], .crm = c[3], .op2 = c[4], .val = *value};
+    uint64_t first = is_private(m) ? load64(m->env) : 0;
     uc_err error = write ? uc_reg_write(m->uc, UC_ARM64_REG_CP_REG, &cp)
                          : uc_reg_read(m->uc, UC_ARM64_REG_CP_REG, &cp);
+    keep_first(m, first);
     *value = cp.val;
     return error == UC_ERR_OK ? 0 : -1;
 }
@@ -392,7 +401,9 @@ static int access_arm(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value,
         return -1;
     const uint32_t *c = reg->code;
     uc_arm_cp_reg cp = {.cp = c[0], .opc1 = c[1], .crn = c[2], .crm = c[3], .opc2 = c[4], .val = *value};
+    uint64_t first = load64(m->env);
     uc_err error = write ? uc_reg_write(m->uc, UC_ARM_REG_CP_REG, &cp) : uc_reg_read(m->uc, UC_ARM_REG_CP_REG, &cp);
+    keep_first(m, first);
     *value = cp.val;
     return error == UC_ERR_OK ? 0 : -1;
 }

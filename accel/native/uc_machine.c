@@ -568,6 +568,10 @@ int emu_uc_machine_write(emu_uc_machine *m, const emu_uc_reg *reg, const uint64_
     return reg->id > 0 && uc_reg_write(m->uc, reg->id, copy) == UC_ERR_OK ? 0 : -1;
 }
 
+int emu_uc_machine_halted(const emu_uc_machine *m) { return m->halted; }
+
+void emu_uc_machine_halt(emu_uc_machine *m, int halted) { m->halted = halted && m->isa->may_sleep; }
+
 /* ---- life ------------------------------------------------------------------------ */
 
 /*

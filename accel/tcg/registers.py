@@ -44,11 +44,12 @@ def _arm() -> dict[str, Place]:
         **_numbered("d", 32, 14),
         "fpscr": (6,),
         "FPEXC": (4,),
+        "spsr": (13,),  # of the present mode
     }
 
 
 def _riscv64(arch: Arch) -> dict[str, Place]:
-    places: dict[str, Place] = {"pc": (190,)}
+    places: dict[str, Place] = {"pc": (190,), "priv": (191,)}
     general = [r for r in arch.registers if r.group == "general" and r.name != "pc"]
     floats = [r for r in arch.registers if r.group == "float" and not r.encoding]
     places.update({register.name: (1 + n,) for n, register in enumerate(general)})
@@ -64,7 +65,7 @@ def _x86_64() -> dict[str, Place]:
     places.update({f"xmm{n}": (122 + n,) for n in range(16)})
     places.update({f"cr{n}": (STATUS, 50 + n) for n in (0, 2, 3, 4, 8)})
     places.update({f"dr{n}": (66 + n,) for n in (0, 1, 2, 3, 6, 7)})
-    places.update({f"st{n}": (82 + n,) for n in range(8)})
+    places.update({f"st{n}": (114 + n,) for n in range(8)})
     places.update(
         {
             "eflags": (STATUS, 253),
@@ -105,6 +106,7 @@ def places(arch: Arch) -> dict[str, Place]:
     for register in (*arch.registers, *arch.system_registers):
         if arch.name == "arm" and register.encoding[:1] == (10,):
             continue  # VFP's identification: coprocessor 10 is none to Unicorn, which prints a warning
-        if register.name not in found and register.encoding:
+        # VMRS's registers are no coprocessor registers to Unicorn.
+        if register.name not in found and register.encoding and register.encoding[0] != 10:
             found[register.name] = (SYSTEM, *register.encoding)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from accel.api import Caps, Exit, ExitKind
@@ -33,11 +34,14 @@ class UnicornVcpu:
 
     def __init__(self, accelerator: UnicornAccelerator, index: int, machine: Any) -> None:
         self.index = index
-        self._accelerator = accelerator
+        self.accelerator = accelerator
+        self.passed_over: tuple[str, ...] = ()
         self._machine = machine
         self._exit = ffi.new("emu_exit *")
         self._value = ffi.new("uint64_t[8]")
         self._registers: dict[str, tuple[Any, int]] = {}
+        self._taken: Callable[[int], None] | None = None
+        self._line: Any = None
 
     def run(self, budget: int | None = None) -> Exit:
         """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more."""
@@ -46,9 +50,9 @@ class UnicornVcpu:
         raw = self._exit
         kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
         if kind == lib.EMU_EXIT_RAISED:
-            self._accelerator.memory.reraise()
-            if self._accelerator.ports is not None:
-                self._accelerator.ports.reraise()
+            self.accelerator.memory.reraise()
+            if self.accelerator.ports is not None:
+                self.accelerator.ports.reraise()
             raise AccelError("a device's hook failed without an exception; it must answer EMU_OK")
         return Exit(
             ExitKind(kind),
@@ -67,15 +71,36 @@ class UnicornVcpu:
         """Drives an input of the CPU; see accel.api.Vcpu.interrupt."""
         lib.emu_uc_machine_interrupt(self._machine, line, level)
 
+    @property
+    def taken(self) -> Callable[[int], None] | None:
+        """Called with the vector when the CPU takes an external interrupt given by interrupt(0, ...) (x86).
+
+        It runs in the vCPU's thread; this is when a controller sees the acknowledge cycle.
+        """
+        return self._taken
+
+    @taken.setter
+    def taken(self, function: Callable[[int], None] | None) -> None:
+        from accel.irq import IrqLine
+
+        self._taken = function
+        self._line = IrqLine() if function is not None else None
+        if self._line is None or function is None:
+            lib.emu_uc_machine_accepted(self._machine, ffi.NULL, ffi.NULL)
+            return
+        self._line._sink = function
+        self._line._handle = ffi.new_handle(self._line)
+        lib.emu_uc_machine_accepted(self._machine, lib.emu_py_irq, self._line._handle)
+
     # -- registers -----------------------------------------------------------------
 
     def _place(self, name: str) -> tuple[Any, int]:
         known = self._registers.get(name)
         if known is None:
-            places = self._accelerator.places()
+            places = self.accelerator.places()
             width = 64
             try:
-                register = self._accelerator.arch.register(name)
+                register = self.accelerator.arch.register(name)
                 place = places[register.name]
                 width = register.width
             except LookupError:
@@ -112,23 +137,29 @@ class UnicornVcpu:
             if lib.emu_uc_machine_write(self._machine, place, self._value) != 0:
                 raise KeyError(name)
 
+    @property
+    def halted(self) -> bool:
+        """Whether the CPU sleeps until an interrupt that it takes (x86's HLT; Arm's WFI is a hint)."""
+        return bool(lib.emu_uc_machine_halted(self._machine))
+
+    @halted.setter
+    def halted(self, value: bool) -> None:
+        lib.emu_uc_machine_halt(self._machine, value)
+
     def save(self) -> dict[str, Any]:
-        """The state as plain values by isa name."""
-        state: dict[str, Any] = {}
-        for name in self._accelerator.places():
-            try:
-                state[name] = self.get(name)[0]
-            except KeyError:
-                continue
-        return state
+        """The whole state as plain values by name; accel.tcg.state says what they are."""
+        from accel.tcg.state import save
+
+        return save(self)
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes a state of save(); values of registers that Unicorn lacks are passed over."""
-        for name, value in state.items():
-            try:
-                self.set(**{name: value})
-            except KeyError:
-                continue
+        """Takes a state of save(), of this or another engine.
+
+        `passed_over` then names what this engine does not take.
+        """
+        from accel.tcg.state import load
+
+        self.passed_over = load(self, state)
 
 
 class UnicornAccelerator:
