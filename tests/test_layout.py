@@ -1,6 +1,7 @@
 """The shape of the tree: who may import whom, what files may be called, what a start may load."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,21 @@ def test_no_file_has_a_name_that_says_nothing() -> None:
         name for name in tracked.stdout.splitlines() if any(word in Path(name).stem.lower() for word in VAGUE)
     ]
     assert vague == []
+
+
+def test_the_code_map_is_true() -> None:
+    """Each name in it is a file of its folder, and no folder of the three packages is left out."""
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Code map")[2]
+    folder, folders, missing = "", set(), []
+    for line in text.split("```")[1].splitlines():
+        head, _, rest = line.partition(" ")
+        if head:
+            folder = head
+            folders.add(folder)
+        names = re.findall(r"[\w*/]+\.(?:py|c|h|tbl)\b", rest)
+        missing += [folder + name for name in names if not list((ROOT / folder).glob(name))]
+    assert missing == []
+    assert {f"{path.parent.relative_to(ROOT)}/" for path in SOURCES} - folders == set()
 
 
 @pytest.mark.parametrize("package", ARROW)
