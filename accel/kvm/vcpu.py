@@ -82,8 +82,10 @@ class KvmVcpu:
         """Runs until something concerns the machine.
 
         budget: at most so many exits.  A host signal that Python handles ends the run as KICKED, so that
-        its handler gets its turn.  An exception of a device's hook is raised here; the access that it
-        was about counts as done, reading 0.
+        its handler gets its turn; one that comes in the instant before the guest is entered waits for the
+        next exit, so a program that lives by signals runs vCPUs in threads of their own, as Machine does.
+        An exception of a device's hook is raised here; the access that it was about counts as done,
+        reading 0.
         """
         out = self._exit
         left = 0 if budget is None else budget

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -233,13 +234,18 @@ def test_a_host_signal_gets_through_to_python(guest: Guest) -> None:
     def handler(*_: object) -> None:
         raise Interrupted
 
+    def run_between_alarms() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        vcpu.run()
+
     vcpu = guest.start("ebfe")
     old = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Interrupted):
-            vcpu.run()
+            run_between_alarms()
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
 
 
@@ -323,3 +329,54 @@ def test_a_triple_fault_is_a_shutdown(guest: Guest) -> None:
 def test_another_isa_is_refused_in_one_line() -> None:
     with pytest.raises(Unsupported, match=r"KVM cannot run aarch64 on .*--accel tcg"):
         KvmAccelerator(find("aarch64"), AddressSpace())
+
+
+def test_an_instruction_that_kvm_refuses_is_a_fault_with_its_bytes(guest: Guest) -> None:
+    # popcnt ax,ax; hlt
+    vcpu = guest.start("f30fb8c0 f4")
+    exit = vcpu.run()
+    if exit.kind == ExitKind.HALT:
+        pytest.skip("this host's KVM does not emulate kernel mode: it refuses nothing")
+    assert (exit.kind, exit.pc, exit.code) == (ExitKind.FAULT, CODE, 1)
+    assert exit.data[:4] == bytes.fromhex("f30fb8c0")
+    assert "f30fb8c0" in exit.text
+    assert "--accel tcg" in exit.text
+    vcpu.set(rip=CODE + 4)
+    assert vcpu.run().kind == ExitKind.HALT
+
+
+def test_a_guest_that_calls_the_hypervisor_for_ever_can_be_kicked(guest: Guest) -> None:
+    # vmcall; jmp back
+    vcpu = guest.start("0f01c1 ebfb")
+    threading.Timer(0.05, vcpu.kick).start()
+    assert vcpu.run().kind in (ExitKind.KICKED, ExitKind.FAULT, ExitKind.SHUTDOWN)
+
+
+def test_code_outside_of_memory_is_a_fault_or_a_shutdown_and_never_a_hang(guest: Guest) -> None:
+    vcpu = guest.start("f4")
+    vcpu.set(cs_base=0xD000_0000, rip=0)
+    timer = threading.Timer(5, vcpu.kick)
+    timer.start()
+    assert vcpu.run().kind in (ExitKind.FAULT, ExitKind.SHUTDOWN)
+    timer.cancel()
+
+
+def test_random_code_does_nothing_to_the_host(guest: Guest) -> None:
+    """Guests of random bytes, with every port and all of memory above RAM served, end in some exit."""
+    guest.ports.add_io("ports", 0, 1 << 16).ops(lambda offset, width: offset, lambda *_: None)
+    guest.memory.add_io("hole", 1 << 20, 1 << 40).ops(lambda offset, width: offset, lambda *_: None)
+    random = Random(7)
+    vcpu = guest.start("f4")
+    fresh = vcpu.save()
+    kinds = set()
+    for _ in range(60):
+        guest.ram.buffer[:0x10000] = random.randbytes(0x10000)
+        vcpu.load(fresh)
+        values = {name: random.getrandbits(32) for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")}
+        vcpu.set(**values, rip=CODE, ds_base=0, ds_limit=0xFFFF_FFFF, ds_attr=0xC093)
+        timer = threading.Timer(0.02, vcpu.kick)
+        timer.start()
+        kinds.add(vcpu.run(budget=500).kind)
+        timer.cancel()
+        timer.join()
+    assert kinds <= set(ExitKind)
