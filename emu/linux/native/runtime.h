@@ -214,6 +214,11 @@ struct emu_process {
     bool forked; /* a child of the process that the caller started: never returns to the caller */
     struct emu_process_signals *signals; /* signal.c's own: actions */
     struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
+    /*
+     * Told of every system call, before it (done false) and after it with its
+     * result, RESTART codes included; args are the guest's registers.  NULL: nobody asked.
+     */
+    void (*trace)(emu_thread *thread, uint64_t nr, const uint64_t args[6], int64_t result, bool done);
     /* Close-on-exec descriptors that were open before the guest: the host program's own. */
     int *host_fds;
     size_t host_fd_count;
