@@ -496,6 +496,78 @@ int64_t emu_sys_mount(emu_thread *thread, const uint64_t *args)
 
 /* ---- directories and positions of 32-bit guests ------------------------------------------------------------------ */
 
+/*
+ * Positions in a directory are hashes of 63 bits on some file systems; a 32-bit
+ * kernel asks them for hashes of 31 bits, which a 64-bit process cannot.  So a
+ * position that does not fit is given a number, which lseek translates back.
+ */
+enum { COOKIE_FIRST = 0x40000000, COOKIES_MAX = 1 << 20, SLOTS = 2 * COOKIES_MAX };
+
+static uint64_t *cookies; /* positions by number */
+static uint32_t cookie_count;
+static uint32_t *cookie_slots; /* number + 1 by hash; 0: free */
+
+static uint64_t cookie_of(uint64_t position)
+{
+    if (position < COOKIE_FIRST)
+        return position;
+    if (cookies == NULL) {
+        /* Untouched pages cost nothing. */
+        cookies = calloc(COOKIES_MAX, sizeof *cookies);
+        cookie_slots = calloc(SLOTS, sizeof *cookie_slots);
+    }
+    if (cookies == NULL || cookie_slots == NULL)
+        return position & INT32_MAX;
+    uint64_t slot = position * UINT64_C(0x9e3779b97f4a7c15) >> 43;
+    while (cookie_slots[slot % SLOTS]) {
+        uint32_t number = cookie_slots[slot % SLOTS] - 1;
+        if (cookies[number] == position)
+            return COOKIE_FIRST + number;
+        slot++;
+    }
+    if (cookie_count == COOKIES_MAX)
+        return position & INT32_MAX;
+    cookies[cookie_count] = position;
+    cookie_slots[slot % SLOTS] = ++cookie_count;
+    return COOKIE_FIRST + cookie_count - 1;
+}
+
+static int64_t seek(int fd, uint64_t offset, uint64_t whence)
+{
+    struct stat st;
+    bool numbered = offset - COOKIE_FIRST < cookie_count;
+    bool directory = (cookie_count || whence == SEEK_CUR) && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    if (directory && numbered && whence == SEEK_SET)
+        offset = cookies[offset - COOKIE_FIRST];
+    long result = HOST3(SYS_lseek, fd, offset, whence);
+    return directory && result > 0 ? (int64_t)cookie_of((uint64_t)result) : result;
+}
+
+/* The records of the host, with positions that fit, in the guest's buffer. */
+int64_t emu_sys_getdents64(emu_thread *thread, const uint64_t *args)
+{
+    uint32_t room = (uint32_t)args[2];
+    if (!inside(thread, args[1], room))
+        return -EFAULT;
+    long got = HOST3(SYS_getdents64, args[0], umem_address(umem_of(thread), args[1]), room);
+    for (long at = 0; at < got;) {
+        uint8_t head[18];
+        if (get(thread, head, args[1] + (uint64_t)at, sizeof head))
+            return -EFAULT;
+        uint64_t position;
+        uint16_t length;
+        memcpy(&position, head + 8, 8);
+        memcpy(&length, head + 16, 2);
+        position = cookie_of(position);
+        if (put(thread, args[1] + (uint64_t)at + 8, &position, 8))
+            return -EFAULT;
+        if (length == 0)
+            break;
+        at += length;
+    }
+    return got;
+}
+
 /* struct linux_dirent with longs of 32 bits, made from the records of getdents64. */
 int64_t emu_sys_getdents(emu_thread *thread, const uint64_t *args)
 {
@@ -516,6 +588,7 @@ int64_t emu_sys_getdents(emu_thread *thread, const uint64_t *args)
             uint8_t out[CHUNK];
             memcpy(&ino, record, 8);
             memcpy(&offset, record + 8, 8);
+            offset = cookie_of(offset);
             memcpy(&length, record + 16, 2);
             const char *name = (const char *)record + 19;
             size_t size = (OLD_HEAD + strlen(name) + 2 + 3) & ~(size_t)3;
@@ -536,14 +609,13 @@ int64_t emu_sys_getdents(emu_thread *thread, const uint64_t *args)
 
 int64_t emu_sys_lseek(emu_thread *thread, const uint64_t *args)
 {
-    long result = HOST3(SYS_lseek, args[0], args[1], args[2]);
+    int64_t result = seek((int)args[0], args[1], args[2]);
     return result > INT32_MAX ? -EOVERFLOW : result;
 }
 
 int64_t emu_sys__llseek(emu_thread *thread, const uint64_t *args)
 {
-    uint64_t offset = args[1] << 32 | (uint32_t)args[2];
-    long result = HOST3(SYS_lseek, args[0], offset, args[4]);
+    int64_t result = seek((int)args[0], args[1] << 32 | (uint32_t)args[2], (uint32_t)args[4]);
     return result < 0 ? result : put(thread, args[3], &result, 8);
 }
 

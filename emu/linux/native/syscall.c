@@ -380,7 +380,7 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
 
 /* ---- the entry --------------------------------------------------------------------------------------- */
 
-int64_t emu_syscall(emu_thread *thread, emu_stop *stop)
+static int64_t answer(emu_thread *thread, const emu_stop *stop)
 {
     const emu_abi *abi = thread->process->abi;
     const emu_call *call = emu_call_find(abi->isa, stop->nr);
@@ -416,6 +416,18 @@ int64_t emu_syscall(emu_thread *thread, emu_stop *stop)
     int64_t result = call->function ? call->function(thread, args) : pass(thread, call, args);
     if (call->flags & EMU_CALL_ID16 && result > 0xffff)
         result = 65534;
+    return result;
+}
+
+int64_t emu_syscall(emu_thread *thread, emu_stop *stop)
+{
+    emu_process *process = thread->process;
+    if (process->trace == NULL)
+        return answer(thread, stop);
+    process->trace(thread, stop->nr, stop->args, 0, false);
+    int64_t result = answer(thread, stop);
+    if (process->trace != NULL)
+        process->trace(thread, stop->nr, stop->args, result, true);
     return result;
 }
 
