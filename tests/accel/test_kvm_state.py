@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from accel.api import ExitKind
+from accel.api import ExitKind, open_accelerator
 from accel.errors import AccelError, Unavailable
 from accel.kvm.device import open_device
 from accel.kvm.vcpu import KvmVcpu
@@ -175,6 +176,35 @@ def test_a_guest_goes_on_in_another_vm_where_it_was_saved(machines: list[Machine
     machines[1].ports.add_io("count", 0x500, 2).ops(None, lambda offset, width, value: values.append(value))
     second.load(state)
     assert second.run().kind == ExitKind.HALT
+    assert values == list(range(100))
+
+
+@pytest.mark.parametrize(("first", "second"), [("tcg", "kvm"), ("kvm", "tcg")])
+def test_a_guest_saved_under_one_accelerator_goes_on_under_the_other(first: str, second: str) -> None:
+    """The loop of the test above, half under each."""
+    values: list[int] = []
+    code = bytes.fromhex("ba0005 b90000 89c8 ef 41 83f964 72f7 f4")
+    state: dict[str, Any] = {}
+    ram = b""
+    for name in (first, second):
+        with AddressSpace() as memory, AddressSpace("ports", 1 << 16) as ports:
+            region = memory.add_ram("ram", 0, 1 << 20)
+            ports.add_io("count", 0x500, 2).ops(None, lambda offset, width, value: values.append(value))
+            accelerator = open_accelerator(name, find("x86_64"), memory, ports)
+            vcpu = accelerator.vcpu(0)
+            if name == first:
+                memory.load(CODE, code)
+                vcpu.set(cs=0, cs_base=0, rip=CODE, xmm5=5 << 90)
+                # kvm counts exits, tcg instructions
+                assert vcpu.run(budget=40 if name == "kvm" else 200).kind == ExitKind.BUDGET
+                state, ram = json.loads(json.dumps(vcpu.save())), bytes(region.buffer)
+                assert 10 < len(values) < 90
+            else:
+                region.buffer[:] = ram
+                vcpu.load(state)
+                assert vcpu.run().kind == ExitKind.HALT
+                assert vcpu.get("xmm5") == (5 << 90,)
+            accelerator.close()
     assert values == list(range(100))
 
 
