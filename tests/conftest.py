@@ -128,22 +128,3 @@ def host_cpu():
 
     usable("native")
     return Host()
-
-
-# Tests that an engine does not pass yet, by (part of the test's name, engine), with what is wrong.
-OPEN = {
-    ("test_a_triple_fault_is_shutdown", "tcg"): "a triple fault does not end the run",
-    ("test_a_saved_state_is_plain_values", "tcg-arm"): "load() does not bring r0 back",
-    ("test_a_guest_saved_half_way", "tcg-x86_64"): "a fresh vCPU fetches nothing after load()",
-    ("test_a_guest_saved_under_one", ""): "a fresh vCPU of tcg fetches nothing after load()",
-    ("test_a_guest_cannot_write_rom", "tcg"): "ROM is writable",
-    ("test_a_guest_write_to_rom_that_nobody", "tcg"): "ROM is writable",
-    ("test_a_guest_of_4_gib", "tcg"): "changing the map beside a large hole takes minutes",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for (test, engine), reason in OPEN.items():
-            if item.name.startswith(test) and engine in item.name:
-                item.add_marker(pytest.mark.xfail(reason=reason, run=False))
