@@ -180,7 +180,7 @@ def test_a_guest_goes_on_in_another_vm_where_it_was_saved(machines: list[Machine
 
 
 @pytest.mark.parametrize(("first", "second"), [("tcg", "kvm"), ("kvm", "tcg")])
-def test_a_guest_saved_under_one_accelerator_goes_on_under_the_other(first: str, second: str) -> None:
+def test_a_count_begun_under_one_accelerator_ends_under_the_other(first: str, second: str) -> None:
     """The loop of the test above, half under each."""
     values: list[int] = []
     code = bytes.fromhex("ba0005 b90000 89c8 ef 41 83f964 72f7 f4")
