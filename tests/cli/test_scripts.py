@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+# What the scripts may call besides the interpreter and the compiler: POSIX, and mktemp.
+TOOLS = ["cat", "cksum", "dirname", "env", "find", "id", "mktemp", "rm", "sed", "sh", "sort", "tail", "xargs"]
 SCRIPTS = ["scripts/demo", "scripts/test", "scripts/setup"]
 
 
@@ -34,20 +36,7 @@ def run(name: str, tmp_path: Path, tools: dict[str, str]) -> subprocess.Complete
         (tree / package / "native" / "build.py").write_text("")
     bin = tmp_path / "bin"
     bin.mkdir()
-    for tool in (
-        "dirname",
-        "cat",
-        "cksum",
-        "find",
-        "sort",
-        "xargs",
-        "id",
-        "rm",
-        "sh",
-        "env",
-        "tail",
-        "mktemp",
-    ):
+    for tool in TOOLS:
         (bin / tool).symlink_to(shutil.which(tool) or "/missing")
     for tool, text in tools.items():
         (bin / tool).write_text(f"#!/bin/sh\n{text}\n")
@@ -75,12 +64,12 @@ def test_without_a_compiler_the_remedy_is_one_line(tmp_path: Path) -> None:
 def test_pip_s_failure_is_the_script_s_and_leaves_nothing_that_looks_installed(tmp_path: Path) -> None:
     venv = 'case "$*" in *"pip install"*) echo "no network" >&2; exit 1;; esac'
     python = f"""{venv}
-        case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac"""
+        case "$*" in "-m venv .venv") mkdir -p .venv/bin; : >.venv/pyvenv.cfg; cp "$0" .venv/bin/python;; esac"""
     done = run("scripts/demo", tmp_path, {"python3": python, "cc": "exit 0", "mkdir": 'exec /bin/mkdir "$@"',
                                            "cp": 'exec /bin/cp "$@"'})  # fmt: skip
     assert done.returncode == 1
     assert "no network" in done.stderr
-    assert "pip could not fetch" in done.stderr.splitlines()[-1]
+    assert "pip could not fetch what emu needs" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "clone" / ".venv" / "installed").exists()
 
 

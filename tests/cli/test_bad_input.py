@@ -1,0 +1,126 @@
+"""Wrong uses and bad files, one by one: one line, a shell's exit status, no traceback, no hang."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emu.samples.checksum import program
+
+# Offsets in a 64-bit ELF file (System V gABI, chapters 4 and 5).
+E_TYPE, E_MACHINE, E_PHOFF, E_PHNUM, P_OFFSET, P_FILESZ, P_MEMSZ = 16, 18, 32, 56, 72, 96, 104
+UBOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
+
+
+def patched(at: int, value: int, width: int = 8) -> bytes:
+    """The sample program with one field of its headers changed."""
+    file = bytearray(program())
+    file[at : at + width] = value.to_bytes(width, "little")
+    return bytes(file)
+
+
+FILES = {
+    "empty": b"",
+    "short": b"\x7fELF",
+    "text": b"echo hello\n",
+    "cut": program()[:100],
+    "mips": patched(E_MACHINE, 8, 2),
+    "object": patched(E_TYPE, 1, 2),
+    "big-endian": patched(5, 2, 1),
+    "wrong-class": patched(4, 1, 1),
+    "many-headers": patched(E_PHNUM, 0xFFFE, 2),
+    "far-headers": patched(E_PHOFF, 1 << 63),
+    "far-segment": patched(P_OFFSET, (1 << 64) - 4096),
+    "large-in-file": patched(P_FILESZ, 1 << 40),
+    "huge": patched(P_MEMSZ, 1 << 62),
+    "no-interpreter": b"#!/no/such/interpreter\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with FILES, a file that is not executable, and a folder."""
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "unexecutable").write_bytes(program())
+    (tmp_path / "right").write_bytes(program())
+    (tmp_path / "right").chmod(0o755)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def told(folder: Path, *words: str) -> tuple[int, str]:
+    """The exit status and the one line that emu has for a command line."""
+    root = Path(__file__).parent.parent.parent
+    run = subprocess.run(
+        [sys.executable, "-m", "emu", *words],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout == ""
+    assert run.stderr.startswith("emu: ")
+    assert run.stderr.count("\n") == 1
+    return run.returncode, run.stderr[5:-1]
+
+
+@pytest.mark.parametrize("name", [*FILES, "unexecutable", "folder"])
+def test_what_cannot_be_executed_is_126(folder: Path, name: str) -> None:
+    status, line = told(folder, f"./{name}")
+    assert status == 126
+    assert name.removeprefix("no-") in line
+
+
+@pytest.mark.parametrize("name", ["./missing", "missing", "missing/below", "right/below"])
+def test_what_is_not_there_is_127(folder: Path, name: str) -> None:
+    status, line = told(folder, name)
+    assert status == 127
+    assert line.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["--accel", "kvm", "./right"], "this one is aarch64; use --accel tcg"),
+        (["--accel", "hvf", "./right"], "no accelerator is called 'hvf'"),
+        (["-L", "missing", "./right"], "sysroot missing is no directory"),
+        (["-L", "right", "./right"], "sysroot right is no directory"),
+        (["boot"], "nothing to boot; give --firmware FILE or --kernel FILE"),
+        (["boot", "--machine", "toaster", "--firmware", "x"], "no board is called 'toaster'"),
+        (["boot", "--arch", "vax", "--firmware", "x"], "vax"),
+        (["boot", "--firmware", "missing"], "missing does not exist"),
+        (["boot", "--firmware", "folder"], "folder is a directory"),
+        (["boot", "--firmware", "/dev/zero"], "/dev/zero is no regular file"),
+        (["boot", "--accel", "kvm", "--firmware", "text"], "this one is aarch64; use --accel tcg"),
+        (["boot", "--cpus", "999", "--firmware", "text"], "999 CPUs"),
+        (["boot", "--memory", "0", "--firmware", "text"], "0"),
+        (["boot", "--memory", "much", "--firmware", "text"], "much"),
+        (["boot", "--serial", "tin-can", "--firmware", "text"], "no serial line is called 'tin-can'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_use_is_2(folder: Path, words: list[str], cause: str) -> None:
+    status, line = told(folder, *words)
+    assert status == 2
+    assert cause in line
+
+
+@pytest.mark.parametrize("name", ["short", "cut", "far-headers", "far-segment", "huge", "mips"])
+def test_a_bad_kernel_is_told(folder: Path, name: str) -> None:
+    status, line = told(folder, "boot", "--kernel", name)
+    assert status in (2, 126)
+    assert line
+
+
+def test_firmware_that_is_larger_than_its_flash_is_told(folder: Path) -> None:
+    with (folder / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    status, line = told(folder, "boot", "--firmware", "large")
+    assert status in (2, 126)
+    assert "large" in line
