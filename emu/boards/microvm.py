@@ -17,7 +17,7 @@ from accel.errors import DeviceError
 from accel.irq import IrqLine
 from emu.board import Board, Part
 from emu.devices.ata import EmptyAtaChannel
-from emu.devices.fw_cfg import CPU_COUNT, MAX_CPUS, RAM_SIZE, FwCfgIo
+from emu.devices.fw_cfg import FwCfgIo
 from emu.devices.i8254 import I8254, PortB
 from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
@@ -101,9 +101,7 @@ class Microvm(Board):
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
         ports.attach("pci", PciHost(_i440fx()), 0xCF8)
         fw_cfg = FwCfgIo()
-        fw_cfg.add(RAM_SIZE, struct.pack("<Q", machine.ram))
-        fw_cfg.add(CPU_COUNT, struct.pack("<H", len(machine.cpus)))
-        fw_cfg.add(MAX_CPUS, struct.pack("<H", len(machine.cpus)))
+        fw_cfg.describe(machine.ram, len(machine.cpus))
         fw_cfg.add_file("etc/e820", self._e820())
         ports.attach("fw-cfg", fw_cfg, 0x510)
         super().build(machine)

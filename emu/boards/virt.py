@@ -12,12 +12,13 @@ from accel.errors import DeviceError
 from accel.irq import IrqLine
 from emu.board import Board, Part
 from emu.devices.clint import Clint
+from emu.devices.fw_cfg import FwCfgMmio
 from emu.devices.gicv2 import Gicv2
 from emu.devices.goldfish_rtc import GoldfishRtc
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
 from emu.devices.plic import Plic
-from emu.devices.test_exit import SifiveTest
+from emu.devices.test_exit import PASS, RESET, SifiveTest
 from emu.devices.uart16550 import Uart16550
 from emu.loader.fdt import Node, flatten, reg
 from emu.loader.firmware import fill_rom
@@ -42,6 +43,14 @@ class Virt(Board):
     flash_size: ClassVar[int]
     kernel_offset: ClassVar[int]
     fdt_offset: int = 0
+
+    fw_cfg_base: ClassVar[int]
+
+    def build(self, machine: Machine) -> None:
+        super().build(machine)
+        fw_cfg = FwCfgMmio()
+        fw_cfg.describe(machine.ram, len(machine.cpus))
+        machine.bus.attach("fw-cfg", fw_cfg, self.fw_cfg_base)
 
     def memory(self, machine: Machine) -> None:
         super().memory(machine)
@@ -107,6 +116,7 @@ class VirtArmBase(Virt):
     ram_limit = 255 << 30
     flash_base = 0
     flash_size = 128 << 20
+    fw_cfg_base = 0x0902_0000
     compatible = "linux,dummy-virt"
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
@@ -210,6 +220,7 @@ class VirtRiscv64(Virt):
     flash_base = 0x2000_0000
     flash_size = 64 << 20
     kernel_offset = 0
+    fw_cfg_base = 0x1010_0000
     compatible = "riscv-virtio"
     soc = True
     timebase = 10_000_000
@@ -253,6 +264,18 @@ class VirtRiscv64(Virt):
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """a0 is the hart's number, a1 the device tree."""
         vcpu.set(pc=self.ram_base if self.entry is None else self.entry, a0=index, a1=self.fdt_base)
+
+    def fdt(self, machine: Machine) -> Node:
+        root = super().fdt(machine)
+        test = machine.bus.attached["test"]
+        regmap = root.node("soc").node(f"{test.device.node_name}@{test.base:x}")
+        for name, value in (("reboot", RESET), ("poweroff", PASS)):
+            node = root.node(name)
+            node["compatible"] = f"syscon-{name}"
+            node["regmap"] = regmap
+            node["offset"] = 0
+            node["value"] = value
+        return root
 
     def describe(self, machine: Machine, root: Node) -> None:
         cpus = root.node("cpus")

@@ -54,7 +54,7 @@ class Clint(Device):
 
     def restored(self) -> None:
         self._drive(MSIP, int(self.MSIP0))
-        self._compare()
+        self._drive(MTIP, int(self._time() >= self.MTIMECMP0))
 
     def read_MTIME(self) -> int:
         return self._time() & NEVER

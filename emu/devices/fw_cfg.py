@@ -7,14 +7,15 @@ docs/specs/fw_cfg.rst.
 from __future__ import annotations
 
 import struct
-from typing import ClassVar
 
 from accel.errors import MapError
 from emu.device import Context, Device
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.loader.fdt import Node
+
 SIGNATURE, ID, RAM_SIZE, CPU_COUNT, MAX_CPUS, FILE_DIR = 0x00, 0x01, 0x03, 0x05, 0x0F, 0x19
-KERNEL_SIZE, INITRD_SIZE, KERNEL_DATA, INITRD_DATA = 0x08, 0x0B, 0x11, 0x12
-CMDLINE_SIZE, CMDLINE_DATA = 0x14, 0x15
 FIRST_FILE = 0x20
 # DMA control: error, read, skip, select
 ERROR, READ, SKIP, SELECT = 1, 2, 4, 8
@@ -29,13 +30,17 @@ class FwCfg(Device):
     node_name = "fw-cfg"
     state = ("selected", "position", "dma_high")
 
-    dma_offset: ClassVar[int]
-
     def __init__(self) -> None:
         super().__init__()
         self.items: dict[int, bytes] = {SIGNATURE: b"QEMU", ID: struct.pack("<I", 3)}
         self.files: dict[str, int] = {}
         self.selected = self.position = self.dma_high = 0
+
+    def describe(self, ram: int, cpus: int) -> None:
+        """Adds what all firmware asks: bytes of RAM, and how many CPUs."""
+        self.add(RAM_SIZE, struct.pack("<Q", ram))
+        self.add(CPU_COUNT, struct.pack("<H", cpus))
+        self.add(MAX_CPUS, struct.pack("<H", cpus))
 
     def add(self, key: int, data: bytes) -> None:
         """Adds an item."""
@@ -54,6 +59,9 @@ class FwCfg(Device):
 
     def realize(self, context: Context) -> None:
         self.memory = context.memory
+
+    def fdt(self, node: Node) -> None:
+        node["dma-coherent"] = True
 
     def reset(self) -> None:
         self.selected = self.position = self.dma_high = 0

@@ -123,7 +123,7 @@ class Gicv2(Device):
             return word
         if 0xF20 <= at < 0xF30:
             return int.from_bytes(bytes(self.latched >> at - 0xF20 + n & 1 for n in range(4)), "little")
-        if at >= 0xFD0:
+        if 0xFD0 <= at < 0x1000:
             return IDS[(at - 0xFD0) // 4]
         return 0
 

@@ -6,6 +6,7 @@ sheet, 2.5.4).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from accel.irq import IrqLine
@@ -42,6 +43,7 @@ class I8259(Device):
     def __init__(self) -> None:
         super().__init__()
         self.slaves: dict[int, I8259] = {}
+        self.told: Callable[[], None] | None = None  # called after every change of what is requested
         self.elcr = 0
         self.levels = 0
         self._inputs = [self._make_input(number) for number in range(8)]
@@ -205,6 +207,8 @@ class I8259(Device):
 
     def _update(self) -> None:
         self.output.set(self._best() is not None)
+        if self.told is not None:
+            self.told()
 
 
 class Elcr(Device):
@@ -242,9 +246,8 @@ class Pics:
         self.master.slaves[self.CASCADE] = self.slave
         self.slave.connect(self.master.line(self.CASCADE))
         self._cpu: Cpu | None = None
-        output = IrqLine()
-        output.connect(self._drive)
-        self.master.connect(output)
+        self.master.told = self._drive
+        self._offered = 0  # what stands at INTR: a vector + 1
 
     def line(self, number: int) -> IrqLine:
         """Input 0 to 15."""
@@ -256,13 +259,14 @@ class Pics:
         vcpu: Any = cpu.vcpu  # `taken` is what x86's have besides the contract
         vcpu.taken = self._taken
 
-    def _drive(self, level: int) -> None:
-        if self._cpu is not None:
-            self._cpu.interrupt(0, self.master.vector() + 1 if level else 0)
+    def _drive(self) -> None:
+        """Offers the CPU the vector of the best request: a better one may come while INTR is high."""
+        offer = self.master.vector() + 1 if self.master.output.level else 0
+        if offer != self._offered and self._cpu is not None:
+            self._offered = offer
+            self._cpu.interrupt(0, offer)
 
     def _taken(self, vector: int) -> None:
-        self.master.acknowledge()
-        # The next request may stand already: the line has not moved then, but the vector has.
         with self.master.lock:
-            if self.master.output.level:
-                self._drive(1)
+            self._offered = -1  # whatever stands there now, it is said again
+            self.master.acknowledge()

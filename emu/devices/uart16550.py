@@ -35,7 +35,7 @@ class Uart16550(Device):
     node_name = "serial"
     size = 8
     width = 1
-    state = ("received", "divisor", "ier", "fcr", "empty_pending", "timed_out", "timeout")
+    state = ("received", "last", "divisor", "ier", "fcr", "empty_pending", "timed_out", "timeout")
 
     irq = Irq()
 
@@ -52,6 +52,7 @@ class Uart16550(Device):
         super().__init__()
         self.clock = clock
         self.received = bytearray()
+        self.last = 0
         self.divisor = 12
         self.ier = 0
         self.fcr = 0
@@ -67,7 +68,7 @@ class Uart16550(Device):
     def reset(self) -> None:
         self.received.clear()
         self.divisor = 12
-        self.ier = self.fcr = self.empty_pending = self.timed_out = 0
+        self.ier = self.fcr = self.empty_pending = self.timed_out = self.last = 0
         self._hooks()
         self.chardev.accept()
 
@@ -82,11 +83,14 @@ class Uart16550(Device):
     def read_RBR(self) -> int:
         if self.LCR & DLAB:
             return self.divisor & 0xFF
-        value = self.received.pop(0) if self.received else 0
+        if self.received:
+            self.last = self.received.pop(0)
+        elif self.fcr & 1:
+            self.last = 0
         self.timed_out = 0
         self._received_changed()
         self.chardev.accept()
-        return value
+        return self.last  # without a FIFO the holding register keeps its character
 
     def write_RBR(self, value: int) -> None:
         if self.LCR & DLAB:
@@ -120,9 +124,12 @@ class Uart16550(Device):
 
     def write_IIR(self, value: int) -> None:
         """FCR: FIFO enable, resets, trigger."""
-        if (value ^ self.fcr) & 1 or value & 2:
+        changed = (value ^ self.fcr) & 1
+        if changed or value & 2:
             self.received.clear()
             self.timed_out = 0
+        if changed or value & 4:
+            self.empty_pending = 1
         self.fcr = value & 0xC9 if value & 1 else 0
         self._received_changed()
         self.chardev.accept()
