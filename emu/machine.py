@@ -60,7 +60,7 @@ class Cpu:
     def __init__(self, machine: Machine, vcpu: Vcpu) -> None:
         self.machine = machine
         self.vcpu = vcpu
-        self.initial = vcpu.save() if hasattr(vcpu, "save") else {}
+        self.initial = vcpu.save()
         self.parked = True
         self._woken = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
@@ -78,8 +78,7 @@ class Cpu:
 
     def reset(self) -> None:
         """Back to the architectural reset state."""
-        if self.initial:
-            self.vcpu.load(self.initial)
+        self.vcpu.load(self.initial)
 
     def _run(self) -> None:
         try:
@@ -137,6 +136,7 @@ class Machine:
         self._failure: BaseException | None = None
         self._closed = False
         self._fresh = True
+        self.restarted = False
         self._accel: Accelerator | None = None
         self._opened: list[Chardev] = []
         self._check(cpus)
@@ -316,6 +316,7 @@ class Machine:
         self._result = None
         self._failure = None
         self._fresh = True
+        self.restarted = True
 
     def _power_on(self) -> None:
         for device in self.devices():

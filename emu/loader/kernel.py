@@ -7,6 +7,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.loader.elf import Elf
     from emu.machine import Machine
 
 ELF_MAGIC = b"\x7fELF"
@@ -26,10 +27,33 @@ def load_kernel(machine: Machine, kernel: str | bytes, base: int) -> int:
         from emu.loader.elf import parse
 
         elf = parse(image)
+        _check(machine.board.arch, elf)
         for segment in elf.segments:
-            if segment.data:
-                machine.memory.load(segment.paddr, segment.data)
-        return int(elf.entry)
-    except MapError as error:
+            machine.memory.load(segment.paddr, segment.data)
+            if machine.restarted:
+                _zero(machine, segment.paddr + len(segment.data), segment.memsz - len(segment.data))
+        return elf.physical(elf.entry)
+    except (BadImage, MapError) as error:
         name = "" if isinstance(kernel, bytes) else f" {kernel}"
         raise BadImage(f"kernel{name}: {error}") from None
+
+
+def _check(arch: str, elf: Elf) -> None:
+    from isa.arch import UnknownArch, by_elf
+
+    try:
+        found = by_elf(elf.machine, elf.elf_class, elf.data).name
+    except UnknownArch as error:
+        raise BadImage(str(error)) from None
+    if found != arch:
+        raise BadImage(f"it is for {found}, and this board is {arch}; use --arch {found}")
+
+
+def _zero(machine: Machine, address: int, size: int) -> None:
+    """Zeros up to the segment's size what an earlier boot may have left there; new RAM is zero untouched."""
+    zeros = bytes(min(size, 1 << 20))
+    while size:
+        piece = zeros[:size]
+        machine.memory.load(address, piece)
+        address += len(piece)
+        size -= len(piece)

@@ -1,4 +1,4 @@
-"""A bench: one device on a bus, with a clock that the test moves and a serial line that it reads and types."""
+"""A bench: a device on a bus, with a clock that the test moves and a serial line that it reads and types."""
 
 from collections.abc import Iterator
 

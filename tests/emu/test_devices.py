@@ -406,7 +406,7 @@ def test_gicv2_nests_by_priority_and_obeys_the_mask(bench):
 
 
 def test_gicv2_software_interrupts(bench):
-    made, cpu = gic(bench)
+    _, cpu = gic(bench)
     bench.write(0xF00, 2 << 24 | 5)
     assert cpu.inputs[0] == 1
     assert bench.read(0x1_000C) == 5
