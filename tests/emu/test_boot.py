@@ -1,0 +1,107 @@
+"""`emu boot`: wrong uses are one line and status 2, and serial lines end where they are told to."""
+
+import subprocess
+import sys
+
+import pytest
+
+from accel.errors import DeviceError
+from emu.boot import size
+
+SPIN = (0x14000000).to_bytes(4, "little")
+
+
+def boot(*options, seconds=60):
+    return subprocess.run(
+        [sys.executable, "-m", "emu", "boot", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+WRONG = {
+    "nothing to boot; give --firmware FILE or --kernel FILE": (),
+    "firmware /nonexistent does not exist": ("--firmware", "/nonexistent"),
+    "firmware / is a directory": ("--firmware", "/"),
+    "no board is called 'toaster'": ("-M", "toaster", "--kernel", "KERNEL"),
+    "board microvm is not made for arm": ("-M", "microvm", "--arch", "arm", "--kernel", "KERNEL"),
+    "is no size of memory": ("--kernel", "KERNEL", "-m", "lots"),
+    "bytes of RAM: this board takes": ("--kernel", "KERNEL", "-m", "1k"),
+    "kvm runs only guests of the host's own architecture": ("--kernel", "KERNEL", "--accel", "kvm"),
+    "no accelerator is called 'warp'": ("--kernel", "KERNEL", "--accel", "warp"),
+    "no serial line is called 'modem'": ("--kernel", "KERNEL", "--serial", "modem"),
+    "cannot both be stdio": ("--kernel", "KERNEL", "--serial", "stdio", "--serial", "stdio"),
+    "for a serial line cannot be written: Is a directory": (
+        "--kernel",
+        "KERNEL",
+        "--serial",
+        "file:/",
+    ),
+    "and there is room for 0x4000000; use a smaller image": ("--firmware", "BIG"),
+    "5 CPUs: this board has 1 to 1": ("--kernel", "KERNEL", "--cpus", "5"),
+}
+
+
+@pytest.mark.parametrize("cause", WRONG)
+def test_a_wrong_use_is_one_line_and_status_2(cause, tmp_path):
+    (tmp_path / "KERNEL").write_bytes(SPIN)
+    with open(tmp_path / "BIG", "wb") as big:
+        big.truncate((64 << 20) + 1)
+    words = [str(tmp_path / word) if word in ("KERNEL", "BIG") else word for word in WRONG[cause]]
+    done = boot(*words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("emu: ")
+    assert cause in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_help_names_the_options():
+    done = boot("--help")
+    assert done.returncode == 0
+    for option in ("--machine", "--firmware", "--kernel", "--serial", "--accel", "--memory"):
+        assert option in done.stdout
+
+
+# mov x1, #0x09000000; mov w2, #'A'; str w2, [x1]; mov w0, #0x84000008 (PSCI SYSTEM_OFF); hvc #0; b .
+PRINT_A = b"".join(
+    word.to_bytes(4, "little")
+    for word in (0xD2A12001, 0x52800822, 0xB9000022, 0x52800100, 0x72B08000, 0xD4000002, 0x14000000)
+)
+
+
+def test_a_serial_line_may_end_in_a_file(tmp_path):
+    (tmp_path / "kernel").write_bytes(PRINT_A)
+    done = boot("--kernel", str(tmp_path / "kernel"), "--serial", f"file:{tmp_path / 'out'}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "out").read_bytes() == b"A"
+
+
+def test_the_path_of_a_pty_is_told(tmp_path):
+    (tmp_path / "kernel").write_bytes(PRINT_A)
+    done = boot("--kernel", str(tmp_path / "kernel"), "--serial", "pty")
+    assert done.returncode == 0
+    assert done.stderr.startswith("emu: serial line 0 is /dev/pts/")
+
+
+def test_standard_output_gets_what_the_guest_printed(tmp_path):
+    (tmp_path / "kernel").write_bytes(PRINT_A)
+    done = boot("--kernel", str(tmp_path / "kernel"))
+    assert (done.returncode, done.stdout) == (0, "A")
+
+
+@pytest.mark.parametrize(
+    ("words", "bytes_"),
+    [("1", 1 << 20), ("256M", 256 << 20), ("2G", 2 << 30), ("64k", 64 << 10), ("1GiB", 1 << 30)],
+)
+def test_sizes_are_mib_unless_they_say_otherwise(words, bytes_):
+    assert size(words) == bytes_
+
+
+@pytest.mark.parametrize("words", ["", "M", "-1", "1.5G", "1Q", "0x10", "1MM"])
+def test_what_is_no_size_is_refused(words):
+    with pytest.raises(DeviceError, match="is no size of memory"):
+        size(words)

@@ -1,0 +1,231 @@
+"""Debian's U-Boot on every board, driven through a pseudo-terminal as a person would."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import usable
+
+FIRMWARE = Path("/usr/lib/u-boot")
+# Board, architecture, accelerator, firmware.
+GUESTS = [
+    pytest.param("virt", "aarch64", "tcg", "qemu_arm64/u-boot.bin", id="virt-aarch64-tcg"),
+    pytest.param("virt", "arm", "tcg", "qemu_arm/u-boot.bin", id="virt-arm-tcg"),
+    pytest.param("virt", "riscv64", "tcg", "qemu-riscv64/u-boot.bin", id="virt-riscv64-tcg"),
+    pytest.param("microvm", "x86_64", "kvm", "qemu-x86/u-boot.rom", id="microvm-x86_64-kvm"),
+    pytest.param("microvm", "x86_64", "tcg", "qemu-x86/u-boot.rom", id="microvm-x86_64-tcg"),
+]
+PROMPT = b"\r\n=> "
+
+
+def firmware(name):
+    path = FIRMWARE / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there; install u-boot-qemu")
+    return str(path)
+
+
+class Terminal:
+    """`emu boot` on a pseudo-terminal."""
+
+    def __init__(self, *options):
+        self.master, self.slave = pty.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "emu", "boot", *options],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            start_new_session=True,
+        )
+        self.seen = b""
+
+    def wait_for(self, text, seconds=90):
+        """Reads until `text` comes; returns everything up to its end."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
+            assert ready, f"no {text!r} in {self.seen[-2000:]!r}"
+            self.seen += os.read(self.master, 65536)
+        at = self.seen.index(text) + len(text)
+        found, self.seen = self.seen[:at], self.seen[at:]
+        return found
+
+    def type(self, keys):
+        os.write(self.master, keys)
+
+    def command(self, words):
+        """Types a command at U-Boot's prompt and returns what it prints."""
+        self.type(words.encode() + b"\r")
+        self.wait_for(words.encode())
+        return self.wait_for(PROMPT).decode()
+
+    def prompt(self):
+        """Stops U-Boot's autoboot and waits for its prompt."""
+        self.wait_for(b"Hit any key")
+        self.type(b" ")
+        self.wait_for(b"=> ")
+
+    def ended(self, seconds=20):
+        """The exit status, after all output has been read."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, "it does not end"
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.seen += os.read(self.master, 65536)
+        return self.process.returncode
+
+    def raw(self):
+        return not termios.tcgetattr(self.slave)[3] & termios.ICANON
+
+    def restored(self):
+        return termios.tcgetattr(self.slave) == self.before
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal():
+    made = []
+
+    def start(*options):
+        made.append(Terminal(*options))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize(("board", "arch", "accel", "image"), GUESTS)
+def test_u_boot_gives_its_prompt_and_answers(terminal, board, arch, accel, image):
+    usable(accel)
+    boot = terminal("-M", board, "--arch", arch, "--accel", accel, "--firmware", firmware(image))
+    boot.prompt()
+    assert boot.raw()
+    assert "U-Boot 20" in boot.command("version")
+    assert "relocaddr" in boot.command("bdinfo")
+    address = {"virt": 0x4000_0000, "microvm": 0}[board] if arch != "riscv64" else 0x8000_0000
+    assert f"{address:08x}: " in boot.command(f"md {address:x} 4")
+    boot.command(f"mw {address + 0x100000:x} deadbeef 2")
+    assert "deadbeef deadbeef" in boot.command(f"md {address + 0x100000:x} 2")
+    boot.type(b"\x01x")
+    assert boot.ended() == 0
+    assert boot.restored()
+
+
+@pytest.mark.parametrize(
+    ("board", "arch", "accel", "image"), [g for g in GUESTS if "arm" not in g.id.split("-")]
+)
+def test_u_boot_resets_the_machine_and_starts_again(terminal, board, arch, accel, image):
+    usable(accel)
+    boot = terminal("-M", board, "--arch", arch, "--accel", accel, "--firmware", firmware(image))
+    boot.prompt()
+    boot.type(b"reset\r")
+    boot.prompt()
+    assert "U-Boot 20" in boot.command("version")
+    boot.type(b"\x01x")
+    assert boot.ended() == 0
+
+
+@pytest.mark.parametrize(("board", "arch", "accel", "image"), [GUESTS[0], GUESTS[2]])
+def test_u_boot_switches_the_machine_off(terminal, board, arch, accel, image):
+    boot = terminal("-M", board, "--arch", arch, "--accel", accel, "--firmware", firmware(image))
+    boot.prompt()
+    boot.type(b"poweroff\r")
+    assert boot.ended() == 0
+    assert boot.restored()
+
+
+@pytest.mark.parametrize(("board", "arch", "accel", "image"), GUESTS[:3])
+def test_u_boot_reads_the_boards_device_tree(terminal, board, arch, accel, image):
+    boot = terminal("-M", board, "--arch", arch, "--accel", accel, "--firmware", firmware(image), "-m", "256")
+    boot.prompt()
+    boot.command("fdt addr ${fdtcontroladdr}")
+    memory = 0x8000_0000 if arch == "riscv64" else 0x4000_0000
+    text = boot.command(f"fdt print /memory@{memory:x}")
+    assert f"reg = <0x00000000 0x{memory:08x} 0x00000000 0x10000000>" in text
+    assert "stdout-path" in boot.command("fdt print /chosen")
+    assert 'device_type = "cpu"' in boot.command("fdt print /cpus")
+    boot.type(b"\x01x")
+    assert boot.ended() == 0
+
+
+def test_the_escape_character_tells_help_and_sends_itself(terminal):
+    boot = terminal("--firmware", firmware("qemu_arm64/u-boot.bin"))
+    boot.prompt()
+    boot.type(b"\x01h")
+    boot.wait_for(b"end the machine")
+    # Ctrl-A moves U-Boot's cursor to the start of the line: xecho becomes the echo of x's
+    boot.type(b"cho typed\x01\x01e\r")
+    assert b"typed" in boot.wait_for(PROMPT)
+    boot.type(b"\x01X")
+    assert boot.ended() == 0
+
+
+def test_ctrl_c_goes_to_the_guest(terminal):
+    boot = terminal("--firmware", firmware("qemu_arm64/u-boot.bin"))
+    boot.prompt()
+    boot.type(b"sleep 1000\r")
+    boot.wait_for(b"sleep 1000")
+    boot.type(b"\x03")
+    boot.wait_for(PROMPT)
+    assert boot.process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_machine_and_the_terminal_is_as_before(terminal, number):
+    boot = terminal("--firmware", firmware("qemu_arm64/u-boot.bin"))
+    boot.wait_for(b"Hit any key")
+    assert boot.raw()
+    boot.process.send_signal(number)
+    assert boot.ended() in (128 + number, -number)
+    assert boot.restored()
+
+
+def test_a_guest_that_hangs_is_ended_by_ctrl_a_x(terminal, tmp_path):
+    image = tmp_path / "spin"
+    image.write_bytes((0x14000000).to_bytes(4, "little"))  # b .
+    boot = terminal("--kernel", str(image))
+    end = time.monotonic() + 20
+    while not boot.raw():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    boot.type(b"more than a receiver that nobody empties has room for" * 10)
+    boot.type(b"\x01x")
+    assert boot.ended() == 0
+    assert boot.restored()
+
+
+def test_a_timeout_ends_with_the_status_of_timeout_1(terminal, tmp_path):
+    image = tmp_path / "spin"
+    image.write_bytes((0x14000000).to_bytes(4, "little"))
+    boot = terminal("--kernel", str(image), "--timeout", "0.5")
+    assert boot.ended() == 124
+    assert boot.restored()
+
+
+def test_input_from_a_pipe_waits_until_the_guest_takes_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "emu", "boot", "--firmware", firmware("qemu_arm64/u-boot.bin")],
+        input=b"\rversion\rpoweroff\r",
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"aarch64-linux-gnu-gcc" in done.stdout
+    assert done.stderr == b""
