@@ -116,7 +116,7 @@ def test_a_block_of_commands_runs_from_top_to_bottom(block: str, user: dict[str,
         assert tool, "coreutils are part of every host that tests run on"
         numbers = "".join(f"{n}\n" for n in range(1, 100_001))
         wanted = subprocess.run([tool], input=numbers, capture_output=True, text=True, check=True).stdout
-        assert run.stdout == f"aarch64\n{wanted}499999500000\n"
+        assert run.stdout == f"aarch64\n{wanted}499999500000\n{os.uname().machine}\n"
 
 
 @pytest.mark.parametrize("program", PYTHON)
