@@ -80,7 +80,7 @@ class Process:
 
     @staticmethod
     def _choose(accel: str, path: str, sysroot: str | None) -> tuple[str, str]:
-        """Lets accel.choice decide where there is something to decide: the name, and its line for the user."""
+        """Lets accel.choice decide where something is to be decided: the name, and its line for the user."""
         if accel == "tcg":
             return "tcg", ""
         from accel.choice import choose, host
