@@ -1,0 +1,65 @@
+"""Programs for Linux user mode, built from guests/ for every ISA, and how they are run.
+
+The oracle is the same source built for the host, or what the test says; qemu-user is asked nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+COMPILERS = {
+    "aarch64": "aarch64-linux-gnu-gcc",
+    "arm": "arm-linux-gnueabihf-gcc",
+    "riscv64": "riscv64-linux-gnu-gcc",
+    "x86_64": "x86_64-linux-gnu-gcc",
+}
+Build = Callable[..., str]
+
+
+@pytest.fixture(params=list(COMPILERS))
+def isa(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """build(name, isa, *flags): the path of guests/name.c as a static program; "native": for the host."""
+    folder = tmp_path_factory.mktemp("programs")
+
+    def build(name: str, isa: str, *flags: str) -> str:
+        compiler = COMPILERS[platform.machine() if isa == "native" else isa]
+        if isa in ("native", platform.machine()) and shutil.which(compiler) is None:
+            compiler = "gcc"
+        if shutil.which(compiler) is None:
+            pytest.skip(f"no {compiler} to build the {isa} program with")
+        out = folder / "-".join((name, isa, *flags)).replace("/", "_")
+        if not out.exists():
+            words = [compiler, "-O2", "-w", *(flags or ("-static",)), str(HERE / "guests" / f"{name}.c")]
+            subprocess.run([*words, "-o", str(out)], check=True, timeout=120)
+        return str(out)
+
+    return build
+
+
+def emulate(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """`emu --accel tcg WORDS`, with its output as text."""
+    command = [sys.executable, "-m", "emu", "--accel", "tcg", *map(str, words)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"env": environ, "timeout": 120, "input": "", **options}
+    return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def native(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """The same by the host's own kernel."""
+    options = {"timeout": 120, "input": "", **options}
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,72 @@
+"""Debian's own programs for arm64 and armhf, in a sysroot where they need one."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tests.linux.conftest import emulate
+
+
+def package(name: str, architecture: str, *, closure: bool = False) -> str:
+    from accel.errors import Unavailable
+    from emu.samples.debian import unpacked
+
+    try:
+        return str(unpacked(name, architecture, closure=closure))
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+MACHINES = {"arm64": "aarch64", "armhf": "armv7l"}
+SUM = hashlib.sha256("".join(f"{i}\n" for i in range(1, 100001)).encode()).hexdigest()
+APPLETS = {
+    "uname -m; seq 1 100000 | sha256sum": f"MACHINE\n{SUM}  -\n",
+    "seq 1 1000 | sort -rn | head -n 2; echo $?": "1000\n999\n0\n",
+    "echo a b c | tr a-z A-Z | sed s/B/-/ | cut -d' ' -f2": "-\n",
+    "seq 1 100 | awk '{ s += $1 } END { print s, sqrt(s) }'": "5050 71.0634\n",
+    "(sleep 0.1; echo late) & echo early; wait": "early\nlate\n",
+    "trap 'echo caught' USR1; kill -USR1 $$; echo after": "caught\nafter\n",
+    "false || echo or; true && echo and; (exit 3); echo $?": "or\nand\n3\n",
+    "seq 1 6 | xargs -n 3 echo": "1 2 3\n4 5 6\n",
+    "head -c 100000 /dev/zero | gzip -c | gunzip -c | wc -c": "100000\n",
+    "x=$(for i in 1 2 3; do echo $i; done | wc -l); echo $((x * 14))": "42\n",
+    "cat <<END | tail -n 1\none\ntwo\nEND": "two\n",
+    "env -i A=1 env": "A=1\n",
+    "yes | head -n 1000 | wc -l": "1000\n",
+}
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+@pytest.mark.parametrize("script", APPLETS)
+def test_busybox_answers_as_everywhere(architecture, script):
+    busybox = package("busybox-static", architecture) + "/bin/busybox"
+    done = emulate(busybox, "sh", "-c", script)
+    assert done.stdout == APPLETS[script].replace("MACHINE", MACHINES[architecture])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_busybox_dies_by_the_signal_it_sends_itself():
+    busybox = package("busybox-static", "arm64") + "/bin/busybox"
+    assert emulate(busybox, "sh", "-c", "kill -TERM $$").returncode == -15
+
+
+def test_python_of_debian_runs_in_its_sysroot():
+    root = package("python3-minimal", "arm64", closure=True)
+    done = emulate("-L", root, "/usr/bin/python3", "-c", "print(sum(range(10**6)))")
+    assert (done.stdout, done.stderr, done.returncode) == ("499999500000\n", "", 0)
+
+
+def test_python_of_debian_starts_children_of_its_kind():
+    root = package("python3-minimal", "arm64", closure=True)
+    script = (
+        "import os, sys\n"
+        "r, w = os.pipe()\n"
+        "pid = os.posix_spawn(sys.executable, [sys.executable, '-c', 'import os; print(os.uname().machine)'],\n"
+        "                     os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, w, 1)])\n"
+        "os.close(w)\n"
+        "print(os.read(r, 100).decode().strip(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), sys.executable)\n"
+    )
+    done = emulate("-L", root, "/usr/bin/python3", "-c", script)
+    assert (done.stdout, done.stderr) == ("aarch64 0 /usr/bin/python3\n", "")
