@@ -153,9 +153,9 @@ def program(words: list[str]) -> int:
 
     environ = None
     if changes:
-        import os
+        from emu.linux.process import own_environ
 
-        environ = dict(os.environ)
+        environ = dict(own_environ())
         for change in changes:
             name, sets, value = change.partition("=")
             if not name:

@@ -1,7 +1,8 @@
 """A Linux program of any ISA, run as a process: the runtime of native/, from Python.
 
-The guest's process is this process: its descriptors, working directory, user and pid are ours; its memory is
-a reserved range of our address space, and its children are forks of us that never come back to Python.
+The guest's process is this process, or a child of it: its descriptors, working directory and user are ours;
+its memory is a reserved range of our address space, and its children are forks of us that never come back to
+Python.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import NoReturn
 
 
 class NoProgram(EmuError):
@@ -26,7 +28,7 @@ class NoProgram(EmuError):
 
 
 class Process:
-    """A program that is loaded and can be run once.
+    """A program that is loaded and can be run.
 
     program: path as the guest names it: absolute ones are looked up in the sysroot first; a bare name that is
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
@@ -52,7 +54,7 @@ class Process:
         root = None if sysroot is None else os.fspath(sysroot)
         if root is not None and not os.path.isdir(root):
             raise EmuError(f"sysroot {root} is no directory; give the root of the guest's files with -L")
-        environ = os.environ if environ is None else environ
+        environ = own_environ() if environ is None else environ
         path = search(os.fspath(program), root, environ.get("PATH", ""))
         name, self.note = self._choose(accel, path, root)
         if name == "kvm":
@@ -91,15 +93,29 @@ class Process:
         return choose(accel, arch or "foreign", "program")
 
     def run(self) -> int:
-        """Runs the program to its end in the calling thread, without Python's lock.
+        """Runs the program to its end, in a child of this process, without Python's lock.
 
         Returns its exit status, or minus the number of the signal that killed it, as subprocess does;
-        `status` is then the wait status.  A process runs once; EmuError for a second time.
+        `status` is then the wait status.  Raises EmuError where no child can be made.
         """
-        if self._process is None or self.status is not None:
-            raise EmuError("the process has run or is closed; make another Process to run it again")
-        self.status = int(lib.emu_process_run(self._process))
+        if self._process is None:
+            raise EmuError("the process is closed; make another Process to run the program again")
+        pid = int(lib.emu_process_spawn(self._process))
+        if pid < 0:
+            raise EmuError(f"no process can be made: {os.strerror(-pid)}; see ulimit -u")
+        self.status = os.waitpid(pid, 0)[1]
         return os.waitstatus_to_exitcode(self.status)
+
+    def become(self) -> NoReturn:
+        """Makes the calling process the program: it ends as that does, by exit or by the same signal.
+
+        Nothing of Python's runs any more; what is buffered must have been flushed.
+        """
+        if self._process is None:
+            raise EmuError("the process is closed; make another Process to run the program again")
+        default_signals()
+        lib.emu_process_die(lib.emu_process_run(self._process))
+        raise AssertionError("a process that has died goes on")
 
     def close(self) -> None:
         """Frees the guest's memory and engine."""
@@ -176,6 +192,19 @@ def _strings(words: Sequence[str]) -> tuple[object, object]:
             raise EmuError("an argument or a variable has a NUL byte, which a program cannot be given")
         kept.append(ffi.new("char[]", raw))
     return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+def own_environ() -> Mapping[str, str]:
+    """The environment that we were started with: Python adds LC_CTYPE=C.UTF-8 (PEP 538)."""
+    if os.environ.get("LC_CTYPE") != "C.UTF-8":
+        return os.environ
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            if b"LC_CTYPE=C.UTF-8" in file.read().split(b"\0"):
+                return os.environ
+    except OSError:
+        return os.environ
+    return {name: value for name, value in os.environ.items() if name != "LC_CTYPE"}
 
 
 def default_signals() -> None:

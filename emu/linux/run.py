@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from emu.linux.process import Process, default_signals
-from emu.native import lib
+from emu.linux.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ def run_program(
     process = Process(program, words, sysroot=sysroot, accel=accel, environ=environ)
     if process.note:
         print(f"emu: {process.note}", file=sys.stderr)
-    default_signals()
     sys.stdout.flush()
     sys.stderr.flush()
-    process.run()
-    assert process.status is not None
-    lib.emu_process_die(process.status)
-    raise AssertionError("a process that has died goes on")
+    process.become()

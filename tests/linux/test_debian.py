@@ -25,7 +25,7 @@ APPLETS = {
     "uname -m; seq 1 100000 | sha256sum": f"MACHINE\n{SUM}  -\n",
     "seq 1 1000 | sort -rn | head -n 2; echo $?": "1000\n999\n0\n",
     "echo a b c | tr a-z A-Z | sed s/B/-/ | cut -d' ' -f2": "-\n",
-    "seq 1 100 | awk '{ s += $1 } END { print s, sqrt(s) }'": "5050 71.0634\n",
+    "seq 1 100 | awk '{ s += $1 } END { print s, s / 8 }'": "5050 631.25\n",
     "(sleep 0.1; echo late) & echo early; wait": "early\nlate\n",
     "trap 'echo caught' USR1; kill -USR1 $$; echo after": "caught\nafter\n",
     "false || echo or; true && echo and; (exit 3); echo $?": "or\nand\n3\n",
@@ -63,10 +63,12 @@ def test_python_of_debian_starts_children_of_its_kind():
     script = (
         "import os, sys\n"
         "r, w = os.pipe()\n"
-        "pid = os.posix_spawn(sys.executable, [sys.executable, '-c', 'import os; print(os.uname().machine)'],\n"
-        "                     os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, w, 1)])\n"
+        "words = [sys.executable, '-c', 'import os; print(os.uname().machine)']\n"
+        "actions = [(os.POSIX_SPAWN_DUP2, w, 1)]\n"
+        "pid = os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)\n"
         "os.close(w)\n"
-        "print(os.read(r, 100).decode().strip(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), sys.executable)\n"
+        "status = os.waitpid(pid, 0)[1]\n"
+        "print(os.read(r, 100).decode().strip(), status, sys.executable)\n"
     )
     done = emulate("-L", root, "/usr/bin/python3", "-c", script)
     assert (done.stdout, done.stderr) == ("aarch64 0 /usr/bin/python3\n", "")

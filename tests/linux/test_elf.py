@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.errors import BadImage
-from emu.loader.elf import parse
+from emu.loader.elf import Image, parse
 from tests.linux.conftest import ROOT
 
 NATIVE = [ROOT / path for path in ("accel/native", "emu/native", "emu/linux/native", "tests/native")]
@@ -63,6 +63,16 @@ def test_200_thousand_mutated_files_neither_crash_nor_deceive(tmp_path, build):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+def read(image: bytes) -> Image | None:
+    """The parsed image; None where it was refused, in one line."""
+    try:
+        return parse(image)
+    except BadImage as error:
+        if "\n" in str(error) or error.status != 126:
+            raise
+        return None
+
+
 def header(klass: int, order: str) -> bytes:
     """A 64-bit or 32-bit header with room for hypothesis to fill in."""
     return b"\x7fELF" + bytes((klass, 1 if order == "little" else 2, 1)) + bytes(9)
@@ -104,10 +114,8 @@ def test_made_up_headers_are_refused_or_true(klass, order, fields, headers, tail
                 number(value, 4) for value in (offset % 400, vaddr, vaddr, filesz % 200, memsz, flags, align)
             )
     whole = image + tail
-    try:
-        found = parse(whole)
-    except BadImage as error:
-        assert "\n" not in str(error)
+    found = read(whole)
+    if found is None:
         return
     end = -1
     for segment in found.segments:
@@ -121,8 +129,4 @@ def test_made_up_headers_are_refused_or_true(klass, order, fields, headers, tail
 @settings(max_examples=2000, deadline=None)
 @given(st.binary(max_size=400).map(lambda tail: b"\x7fELF\2\1\1" + tail) | st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_in_one_line(image):
-    try:
-        parse(image)
-    except BadImage as error:
-        assert "\n" not in str(error)
-        assert error.status == 126
+    read(image)

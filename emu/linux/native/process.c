@@ -378,6 +378,45 @@ int64_t emu_sys_vfork(emu_thread *thread, const uint64_t *args)
     return do_clone(thread, &request);
 }
 
+/* Handlers are the host program's own; what it ignores stays ignored, but for what Python ignores for itself. */
+static void first_actions(void)
+{
+    for (int sig = 1; sig <= SIGRTMAX; sig++) {
+        struct sigaction action;
+        if (sigaction(sig, NULL, &action) != 0 ||
+            (action.sa_handler == SIG_IGN && sig != SIGPIPE && sig != SIGXFSZ))
+            continue;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = SIG_DFL;
+        sigaction(sig, &action, NULL);
+    }
+}
+
+int emu_process_spawn(emu_process *process)
+{
+    emu_thread *thread = process->main;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (thread->ops->forking != NULL)
+        thread->ops->forking(thread->engine);
+    pid_t child = fork();
+    int error = errno;
+    if (child == 0) {
+        char text[160] = "";
+        first_actions();
+        process->forked = true;
+        if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
+            fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
+            emu_process_die(SIGKILL);
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (child == 0)
+        emu_process_die(emu_process_run(process));
+    return child < 0 ? -error : child;
+}
+
 /* ---- exit and identity -------------------------------------------------------------------- */
 
 static void leave(emu_thread *thread, int code)

@@ -27,6 +27,11 @@ int emu_process_start(emu_process *process, const char *path, char *const *argv,
  * wait4 gives it.  Children that the guest forked never return from here.
  */
 int emu_process_run(emu_process *process);
+/*
+ * Runs it in a child of this process, with the signal actions that a program
+ * starts with.  Returns the child's pid, for waitpid, or -errno.
+ */
+int emu_process_spawn(emu_process *process);
 void emu_process_free(emu_process *process);
 
 /* Ends this host process the way the status says: by exit or by the same signal. */
