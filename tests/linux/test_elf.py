@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.errors import BadImage
-from emu.loader.elf import Image, parse
+from emu.loader.elf import Elf, parse
 from tests.linux.conftest import ROOT
 
 NATIVE = [ROOT / path for path in ("accel/native", "emu/native", "emu/linux/native", "tests/native")]
@@ -30,7 +30,7 @@ def test_a_program_is_read_as_readelf_reads_it(isa, build):
     assert entry is not None
     assert image.entry == int(entry[1], 16)
     loads = [line.split() for line in text.splitlines() if line.strip().startswith("LOAD")]
-    assert [(s.vaddr, s.paddr, len(s.data), s.size) for s in image.segments] == [
+    assert [(s.vaddr, s.paddr, len(s.data), s.memsz) for s in image.segments] == [
         (int(words[2], 16), int(words[3], 16), int(words[4], 16), int(words[5], 16)) for words in loads
     ]
 
@@ -63,7 +63,7 @@ def test_200_thousand_mutated_files_neither_crash_nor_deceive(tmp_path, build):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def read(image: bytes) -> Image | None:
+def read(image: bytes) -> Elf | None:
     """The parsed image; None where it was refused, in one line."""
     try:
         return parse(image)
@@ -119,10 +119,10 @@ def test_made_up_headers_are_refused_or_true(klass, order, fields, headers, tail
         return
     end = -1
     for segment in found.segments:
-        assert len(segment.data) <= segment.size
+        assert len(segment.data) <= segment.memsz
         assert segment.data in whole
         assert segment.vaddr > end
-        end = segment.vaddr + segment.size - 1
+        end = segment.vaddr + segment.memsz - 1
         assert end < 1 << (64 if wide else 32)
 
 
