@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from accel.errors import DeviceError
@@ -53,7 +54,8 @@ def run_boot(options: Any) -> int:
 
     if not options.firmware and not options.kernel:
         raise DeviceError("nothing to boot; give --firmware FILE or --kernel FILE")
-    board = options.machine or ("microvm" if options.arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
+    arch = options.arch or _arch_of(options.kernel)
+    board = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     words = options.serial or ["stdio"]
     if words.count("stdio") > 1:
         raise DeviceError("two serial lines cannot both be stdio; use pty or unix:PATH,server for the second")
@@ -63,7 +65,7 @@ def run_boot(options: Any) -> int:
         _signals(),
         Machine(
             board,
-            arch=options.arch,
+            arch=arch,
             accel=options.accel,
             cpus=options.cpus,
             ram=None if options.memory is None else size(options.memory),
@@ -80,6 +82,22 @@ def run_boot(options: Any) -> int:
         if console is not None:
             console.ended = lambda: machine.end(Result("host-ui"))
         return _run(machine, options)
+
+
+def _arch_of(kernel: str | None) -> str | None:
+    """The architecture that an ELF kernel is for; None for anything else, which the loader will judge."""
+    from isa.arch import UnknownArch, by_elf
+
+    if kernel is None or not Path(kernel).is_file():
+        return None
+    with open(kernel, "rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    try:
+        return by_elf(int.from_bytes(header[18:20], "little"), header[4], header[5]).name
+    except UnknownArch:
+        return None
 
 
 def _run(machine: Machine, options: Any) -> int:

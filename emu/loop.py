@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 Handler = Callable[[], None]
+# poll(2) takes no longer waits; a guest may set an alarm for the year 10000.
+LONGEST = 86_400.0
 
 
 class Loop:
@@ -76,6 +78,8 @@ class Loop:
             if self._later:
                 soonest = max(0.0, min(due for due, _ in self._later) - time.monotonic())
                 timeout = soonest if timeout is None else min(timeout, soonest)
+        if timeout is not None:
+            timeout = min(timeout, LONGEST)
         for key, events in self._selector.select(timeout):
             if key.fd == self._event:
                 os.eventfd_read(self._event)

@@ -105,3 +105,11 @@ def test_sizes_are_mib_unless_they_say_otherwise(words, bytes_):
 def test_what_is_no_size_is_refused(words):
     with pytest.raises(DeviceError, match="is no size of memory"):
         size(words)
+
+
+def test_an_elf_kernel_chooses_its_board(tmp_path):
+    from tests.emu.test_machine import FINISHING, elf
+
+    (tmp_path / "kernel").write_bytes(elf(data=FINISHING.replace(b"\xb7\x12\x00\x0b", b"\xb7\x02\x10\x00")))
+    done = boot("--kernel", str(tmp_path / "kernel"))
+    assert (done.returncode, done.stderr) == (0, "")
