@@ -26,8 +26,12 @@ class IrqLine:
     def set(self, level: int | bool) -> None:
         """Drives the line: true is asserted.  Raises what a Python sink raised."""
         lib.emu_irq_set(self.pointer, int(bool(level)))
-        if self._raised is not None:
-            raised, self._raised = self._raised, None
+        self.reraise()
+
+    def reraise(self) -> None:
+        """Raises what a Python sink left behind, if anything; for who lets C drive the line."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
             raise raised
 
     def pulse(self) -> None:

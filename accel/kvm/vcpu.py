@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,8 @@ class KvmVcpu:
             f"create vCPU {index}",
             "give the machine fewer CPUs, or free memory on the host",
         )
-        self.pointer = out[0]
+        self._pointer: Any = out[0]  # None once the accelerator is closed
+        self._lock = threading.RLock()  # kick() and interrupt() against close()
         self.fd = int(lib.emu_kvm_vcpu_fd(self.pointer))
         try:
             host = cpuid.supported(accelerator.device)
@@ -118,8 +120,17 @@ class KvmVcpu:
             self.accelerator.ports.reraise()
 
     def kick(self) -> None:
-        """Makes the running, or else the next, run() return KICKED soon.  From any thread."""
-        lib.emu_kvm_vcpu_kick(self.pointer)
+        """Makes the running, or else the next, run() return KICKED soon.  After close() it does nothing."""
+        with self._lock:
+            if self._pointer is not None:
+                lib.emu_kvm_vcpu_kick(self._pointer)
+
+    @property
+    def pointer(self) -> Any:
+        """The vCPU in C (emu_kvm_vcpu).  Raises AccelError once it is closed."""
+        if self._pointer is None:
+            raise AccelError("this vCPU's accelerator is closed; make a new one")
+        return self._pointer
 
     def interrupt(self, line: int, level: int) -> None:
         """Drives INTR (line 0; level is vector + 1, 0 withdraws) or NMI (line 1).  From any thread.
@@ -130,7 +141,9 @@ class KvmVcpu:
             raise AccelError("the kernel's interrupt controller drives INTR; set one of its lines instead")
         if line not in (0, 1) or not 0 <= level <= 256:
             raise AccelError(f"no input {line} with level {level}; line 0 is INTR (vector + 1), line 1 NMI")
-        lib.emu_kvm_vcpu_interrupt(self.pointer, line, level)
+        with self._lock:
+            if self._pointer is not None:
+                lib.emu_kvm_vcpu_interrupt(self._pointer, line, level)
 
     @property
     def taken(self) -> Callable[[int], None] | None:
@@ -252,7 +265,8 @@ class KvmVcpu:
 
     def close(self) -> None:
         """Frees the vCPU; it must not be running."""
-        if self.pointer != ffi.NULL:
-            lib.emu_kvm_vcpu_close(self.pointer)
-            self.pointer = ffi.NULL
+        with self._lock:
+            pointer, self._pointer = self._pointer, None
+        if pointer is not None:
+            lib.emu_kvm_vcpu_close(pointer)
             self.fd = -1

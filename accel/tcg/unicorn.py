@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,8 @@ class UnicornVcpu:
         self.index = index
         self.accelerator = accelerator
         self.passed_over: tuple[str, ...] = ()
-        self._machine = machine
+        self._pointer: Any = machine  # None once the accelerator is closed
+        self._lock = threading.RLock()  # kick() and interrupt() against close()
         self._exit = ffi.new("emu_exit *")
         self._value = ffi.new("uint64_t[8]")
         self._registers: dict[str, tuple[Any, int]] = {}
@@ -49,6 +51,8 @@ class UnicornVcpu:
             raise AccelError(f"a budget of {budget} instructions; give at least 1, or None for no limit")
         raw = self._exit
         kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
+        if self._line is not None:
+            self._line.reraise()
         if kind == lib.EMU_EXIT_RAISED:
             self.accelerator.memory.reraise()
             if self.accelerator.ports is not None:
@@ -64,12 +68,22 @@ class UnicornVcpu:
         )
 
     def kick(self) -> None:
-        """Makes the running, or else the next, run() return KICKED soon."""
-        lib.emu_uc_machine_kick(self._machine)
+        """Makes the running, or else the next, run() return KICKED soon.  After close() it does nothing."""
+        with self._lock:
+            if self._pointer is not None:
+                lib.emu_uc_machine_kick(self._pointer)
 
     def interrupt(self, line: int, level: int) -> None:
-        """Drives an input of the CPU; see accel.api.Vcpu.interrupt."""
-        lib.emu_uc_machine_interrupt(self._machine, line, level)
+        """Drives an input of the CPU; see accel.api.Vcpu.interrupt.  After close() it does nothing."""
+        with self._lock:
+            if self._pointer is not None:
+                lib.emu_uc_machine_interrupt(self._pointer, line, level)
+
+    @property
+    def _machine(self) -> Any:
+        if self._pointer is None:
+            raise AccelError("this vCPU's accelerator is closed; make a new one")
+        return self._pointer
 
     @property
     def taken(self) -> Callable[[int], None] | None:
@@ -259,6 +273,9 @@ class UnicornAccelerator:
         """Frees the engine.  The vCPU may not be running."""
         if self._machine != ffi.NULL:
             self.memory.unsubscribe(self)
+            if self._vcpu is not None:
+                with self._vcpu._lock:
+                    self._vcpu._pointer = None
             lib.emu_uc_machine_free(self._machine)
             self._machine = ffi.NULL
             self._vcpu = None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from accel.api import ExitKind
+from accel.errors import AccelError
 from accel.memory import Register
 from tests.guest import bodies
 from tests.guest.bare import ACCUMULATOR, CODE, DEVICE, RAM, RESULT
@@ -369,6 +370,23 @@ def half_way(first, second) -> None:
     watchdog.cancel()
     assert live.value == 100
     assert heir.vcpu.get(ACCUMULATOR[isa]) == (100,)
+
+
+def test_a_closed_vcpu_refuses_and_a_late_kick_does_nothing(bare):
+    machine = bare()
+    vcpu, register = machine.vcpu, ACCUMULATOR[bare.isa]
+    machine.close()
+    vcpu.kick()
+    vcpu.interrupt(0, 0)
+    for call in (
+        vcpu.run,
+        vcpu.save,
+        lambda: vcpu.get(register),
+        lambda: vcpu.set(**{register: 1}),
+        lambda: vcpu.load({register: 1}),
+    ):
+        with pytest.raises(AccelError, match="closed"):
+            call()
 
 
 # ---- memory that changes under the guest ---------------------------------------------------------------

@@ -57,6 +57,14 @@ def test_a_32_bit_cmpxchg_that_fails_keeps_the_whole_destination(x86):
     assert outcome.registers["rax"] == 0xFFFF_FFFF
 
 
+def test_of_two_nans_the_first_comes_out(x86):
+    if str(getattr(x86, "engine", "")) == "tcg":
+        pytest.xfail("Unicorn 2.1.4 takes the NaN of the larger significand, as x87 does")
+    small, large = 0x7FC0_0001, 0x7FC0_0002
+    (outcome,) = x86.run([Case(bytes.fromhex("0f58c1"), vectors=[small, large, *[0] * 14])])  # addps
+    assert outcome.vectors[0] == small
+
+
 @pytest.fixture(scope="module")
 def random_cases():
     count = int(os.environ.get("EMU_X86_CASES", "600"))

@@ -289,6 +289,7 @@ class Writer:
             self._sse(chance.choice((b"\x66", b"\xf2", b"\xf3")), 0x70, reg, rm)
             self.code.append(chance.randrange(256))
         elif kind == 4:
+            self._finite(reg, rm)
             self._sse(chance.choice((b"\x66", b"\xf2", b"\xf3", b"")), chance.choice(FLOAT), reg, rm)
         elif kind == 5:  # cvtsi2sd, cvttsd2si, cvtsd2si
             opcode = chance.choice((0x2A, 0x2C, 0x2D))
@@ -301,6 +302,14 @@ class Writer:
         else:  # ucomisd, comisd, ucomiss, comiss
             self._sse(chance.choice((b"\x66", b"")), chance.choice((0x2E, 0x2F)), reg, rm)
             self.flags()
+
+    def _finite(self, reg: int, rm: int) -> None:
+        """Makes the second operand a number: of two NaNs tcg takes the larger, the processor the first."""
+        general, mask = self.any(), self.chance.choice([n for n in range(16) if n not in (reg, rm)])
+        self.code += bytes([0x48 | (general > 7), 0xB8 | general & 7]) + b"\xff\xff\xff\xbf" * 2
+        self._sse(b"\x66", 0x6E, mask, general, wide=True)  # movq
+        self._sse(b"\x66", 0x6C, mask, mask)  # punpcklqdq
+        self._sse(b"", 0x54, rm, mask)  # andps: exponents below all ones
 
     def _sse(self, prefix: bytes, opcode: int, reg: int, rm: int, *, wide: bool = False) -> None:
         self.code += prefix
