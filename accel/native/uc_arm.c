@@ -10,6 +10,7 @@
  * found it.
  */
 #include "uc_machine.h"
+#include "uc_patch.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -100,6 +101,60 @@ static void firmware(emu_uc_machine *m)
     uc_reg_write(m->uc, first, &result);
 }
 
+/* ---- whether floating point is on ------------------------------------------------ */
+
+/*
+ * In place of fp_exception_el, which the library has answer 0 (never trapped):
+ * the exception level that takes the trap by CPACR (Arm ARM, D13.2.29).
+ */
+static int fp_exception_el(void *env, int level)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL || m->env != env || m->cpacr_at == 0 || level > 1)
+        return 0;
+    uint64_t enable = load64(m->env + m->cpacr_at) >> 20 & 3;
+    return enable == 3 || (enable == 1 && level == 1) ? 0 : 1;
+}
+
+static void replace_fp(void)
+{
+    emu_uc_replace(uc_lib.handle, "fp_exception_el_aarch64", (void *)fp_exception_el);
+    emu_uc_replace(uc_lib.handle, "fp_exception_el_arm", (void *)fp_exception_el);
+}
+
+/* Finds where CPACR is kept, by changing it; `write` does so. */
+static void find_cpacr(emu_uc_machine *m, int (*write)(emu_uc_machine *m, uint64_t value))
+{
+    static const uint64_t values[] = {0x300000, 0x100000, 0x300000};
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    enum { SIZE = 0x3000 };
+    uint8_t candidate[SIZE / 8];
+    size_t found = 0, at = 0;
+    pthread_once(&once, replace_fp);
+    memset(candidate, 1, sizeof candidate);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        if (write(m, values[i]) != 0)
+            return;
+        for (size_t j = 0; j < SIZE / 8; j++)
+            candidate[j] = candidate[j] && load64(m->env + 8 * j) == values[i];
+    }
+    for (size_t j = 0; j < SIZE / 8; j++)
+        if (candidate[j]) {
+            found++;
+            at = 8 * j;
+        }
+    m->cpacr_at = found == 1 ? at : 0;
+    write(m, 0);
+}
+
+/* What the translator must know depends on registers that were set between runs. */
+static void enter_arm(emu_uc_machine *m)
+{
+    void (*rebuild)(void *env) = (void (*)(void *))emu_uc_symbol(m->isa, "arm_rebuild_hflags");
+    if (is_private(m) && rebuild != NULL)
+        rebuild(m->env);
+}
+
 /* ---- AArch64 --------------------------------------------------------------- */
 
 struct cp { /* op0 op1 CRn CRm op2 */
@@ -141,6 +196,8 @@ static void set_pstate(emu_uc_machine *m, uint64_t pstate)
     put(m, SP_ELx[1], get(m, SP_ELx[1])); /* rebuilds the flags */
 }
 
+static int write_cpacr64(emu_uc_machine *m, uint64_t value) { return put(m, CPACR_EL1, value); }
+
 static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
 {
     uint32_t level = config->level == 0 ? 1 : config->level;
@@ -152,6 +209,7 @@ static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
         if (reset == NULL)
             return -1;
         reset(m->cpu);
+        find_cpacr(m, write_cpacr64);
     }
     /* As firmware leaves a non-secure CPU: NS, RW, HCE, and SMD clear so that SMC reaches us. */
     int failed = 0;
@@ -352,6 +410,15 @@ static int access_aarch64(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *va
     if (reg->id != EMU_UC_SYSTEM)
         return -1;
     const uint32_t *c = reg->code;
+    uint64_t pstate = 0;
+    uc_reg_read(m->uc, UC_ARM64_REG_PSTATE, &pstate);
+    uint64_t bank = (pstate & 1) ? pstate >> 2 & 3 : 0;
+    if (bank < 3 && c[0] == SP_ELx[bank].op0 && c[1] == SP_ELx[bank].op1 && c[2] == 4 && c[3] == 1 && c[4] == 0) {
+        /* the bank in use is the stack pointer itself */
+        if (write)
+            uc_reg_write(m->uc, UC_ARM64_REG_SP, value);
+        return uc_reg_read(m->uc, UC_ARM64_REG_SP, value) == UC_ERR_OK ? 0 : -1;
+    }
     uc_arm64_cp_reg cp = {.op0 = c[0], .op1 = c[1], .crn = c[2], .crm = c[3], .op2 = c[4], .val = *value};
     uint64_t first = is_private(m) ? load64(m->env) : 0;
     uc_err error = write ? uc_reg_write(m->uc, UC_ARM64_REG_CP_REG, &cp)
@@ -376,12 +443,21 @@ const struct isa emu_uc_aarch64 = {
     .tlb_notdirty = 0x100,
     .reset = reset_calibrated,
     .exception = exception_arm,
+    .enter = enter_arm,
     .lines = lines_arm,
     .deliver = deliver_aarch64,
     .access = access_aarch64,
 };
 
 /* ---- AArch32 ------------------------------------------------------------------ */
+
+static int write_cp15(emu_uc_machine *m, uint32_t crn, uint32_t crm, uint32_t opc2, bool secure, uint64_t value)
+{
+    uc_arm_cp_reg cp = {.cp = 15, .sec = secure, .crn = crn, .crm = crm, .opc2 = opc2, .val = value};
+    return uc_reg_write(m->uc, UC_ARM_REG_CP_REG, &cp) == UC_ERR_OK ? 0 : -1;
+}
+
+static int write_cpacr32(emu_uc_machine *m, uint64_t value) { return write_cp15(m, 1, 0, 2, false, value); }
 
 static int reset_arm(emu_uc_machine *m, const emu_uc_config *config)
 {
@@ -390,9 +466,10 @@ static int reset_arm(emu_uc_machine *m, const emu_uc_config *config)
         return -1;
     m->config.level = 1;
     reset(m->cpu);
-    uc_arm_cp_reg frequency = {.cp = 15, .crn = 14, .val = 62500000};
-    uc_reg_write(m->uc, UC_ARM_REG_CP_REG, &frequency);
-    return 0;
+    find_cpacr(m, write_cpacr32);
+    /* As firmware leaves a non-secure CPU: NS, FW and AW of SCR. */
+    write_cp15(m, 14, 0, 0, false, 62500000);
+    return write_cp15(m, 1, 1, 0, true, 0x31);
 }
 
 static int access_arm(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write)
@@ -400,7 +477,9 @@ static int access_arm(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value,
     if (reg->id != EMU_UC_SYSTEM)
         return -1;
     const uint32_t *c = reg->code;
-    uc_arm_cp_reg cp = {.cp = c[0], .opc1 = c[1], .crn = c[2], .crm = c[3], .opc2 = c[4], .val = *value};
+    /* without `sec` the non-secure bank, where there are two */
+    uc_arm_cp_reg cp = {
+        .cp = c[0], .opc1 = c[1], .crn = c[2], .crm = c[3], .opc2 = c[4], .val = *value};
     uint64_t first = load64(m->env);
     uc_err error = write ? uc_reg_write(m->uc, UC_ARM_REG_CP_REG, &cp) : uc_reg_read(m->uc, UC_ARM_REG_CP_REG, &cp);
     keep_first(m, first);
@@ -423,6 +502,7 @@ const struct isa emu_uc_arm = {
     .tlb_notdirty = 0x100,
     .reset = reset_arm,
     .exception = exception_arm,
+    .enter = enter_arm,
     .lines = lines_arm,
     .access = access_arm,
 };

@@ -166,6 +166,8 @@ static void end_access(emu_uc_machine *m)
 
 static void access_failed(emu_uc_machine *m, int status, const char *what, uint64_t address)
 {
+    if (m->exit == NULL || !m->inside)
+        return; /* the library looks for itself, between runs */
     if (status == EMU_RAISED) {
         m->raised = true;
         emu_uc_end(m, EMU_EXIT_RAISED, NULL);
@@ -419,6 +421,8 @@ static bool on_invalid(uc_engine *uc, void *opaque)
     /* YIELD and the like come here too: nothing to do but to go on. */
     if (number < LOOP_EXCEPTION)
         m->isa->exception(m, number, true);
+    if (is_private(m)) /* for some numbers the library has noted an error already */
+        store32((uint8_t *)m->uc + UC_INVALID_ERROR, UC_ERR_OK);
     return true;
 }
 
@@ -455,13 +459,6 @@ static int set_counting(emu_uc_machine *m, bool counting)
     uc_ctl_flush_tb(m->uc);
     m->counting = counting;
     return 0;
-}
-
-static void keep_bytes(emu_uc_machine *m, emu_exit *exit)
-{
-    exit->nbytes = 0;
-    if (uc_mem_read(m->uc, exit->pc, exit->bytes, 8) == UC_ERR_OK)
-        exit->nbytes = 8;
 }
 
 static bool has_work(emu_uc_machine *m)
@@ -520,7 +517,11 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             begin |= cpsr >> 5 & 1;
         }
         emu_uc_running = is_private(m) ? m : NULL;
+        if (m->isa->enter != NULL)
+            m->isa->enter(m);
+        m->inside = true;
         uc_err error = uc_emu_start(m->uc, begin, 0, 0, 0);
+        m->inside = false;
         emu_uc_running = NULL;
         if (exit->kind != 0)
             break;
@@ -530,7 +531,8 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             snprintf(exit->text, sizeof exit->text, "%s", uc_strerror(error));
             break;
         }
-        if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 : atomic_load(&m->doorbell) == 0) {
+        if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
+                          : atomic_load(&m->doorbell) == 0 && atomic_load(&m->lines) == 0) {
             exit->kind = EMU_EXIT_HALT;
             m->halted = m->isa->may_sleep;
         } else if (atomic_load(&m->doorbell) != 0 || emu_uc_pc(m) != begin) {
@@ -542,8 +544,6 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
     }
     m->exit = NULL;
     exit->pc = emu_uc_pc(m);
-    if (exit->kind == EMU_EXIT_FAULT || exit->kind == EMU_EXIT_DEBUG)
-        keep_bytes(m, exit);
     return exit->kind;
 }
 

@@ -67,6 +67,8 @@ struct isa {
     int (*reset)(emu_uc_machine *m, const emu_uc_config *config);
     /* An exception reached the hook; with `invalid`, the invalid-instruction hook. */
     void (*exception)(emu_uc_machine *m, uint32_t number, bool invalid);
+    /* Before each start, on the private path; may be NULL. */
+    void (*enter)(emu_uc_machine *m);
     /* Called at a block boundary with a new state of the lines, before the target's own look. */
     void (*lines)(emu_uc_machine *m);
     /* NULL: the target's own. */
@@ -116,7 +118,6 @@ struct emu_uc_machine {
     atomic_uint lines;         /* a bit for each input that is asserted */
     atomic_uint vector;        /* x86: at INTR, + 1 */
     atomic_uint nmi;
-    atomic_uint inside;        /* run() is in the library */
 
     emu_irq_fn accepted;
     void *accepted_opaque;
@@ -125,6 +126,7 @@ struct emu_uc_machine {
     bool counting;
     uc_hook counter, block;
     bool stop, raised, halted;
+    bool inside;               /* uc_emu_start is under way */
     emu_exit *exit;            /* of the run under way */
 
     uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
@@ -133,6 +135,7 @@ struct emu_uc_machine {
     struct change changes[64];
     size_t nchanges;
 
+    size_t cpacr_at;           /* aarch64, arm: of CPACR in env; 0 for unknown */
     size_t pc_at;              /* riscv64: of pc in env */
     uint32_t applied;          /* riscv64: lines as they stand in mip */
     uint32_t pending, pending_target; /* aarch64, public path: an exception to take; 0 for none */
