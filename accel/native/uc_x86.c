@@ -42,7 +42,7 @@ enum {
     HF_LMA = 1 << 14,
     HF_CS64 = 1 << 15,
     HF_OSFXSR = 1 << 22,
-    HF_TF_IOPL_VM = 1 << 8 | 3 << 12 | 1 << 17,
+    HF_TF_IOPL_VM = 1 << 8 | 3 << 12 | 1 << 17, /* the library adds them from eflags itself */
     HF_CPL = 3,
 };
 
@@ -69,8 +69,8 @@ static void end_port(emu_uc_machine *m, uintptr_t pc)
 /* The library ignores IOPL and the TSS's bitmap; this raises #GP where they say no. */
 static void check_port(emu_uc_machine *m, uint32_t port, int shift, uintptr_t pc)
 {
-    uint32_t hflags = load32(m->env + ENV_HFLAGS);
-    if ((hflags & HF_PE) && ((hflags & HF_CPL) > (hflags >> 12 & 3) || (hflags & 1 << 17))) {
+    uint32_t hflags = load32(m->env + ENV_HFLAGS), eflags = (uint32_t)load64(m->env + ENV_EFLAGS);
+    if ((hflags & HF_PE) && ((hflags & HF_CPL) > (eflags >> 12 & 3) || (eflags & 1 << 17))) {
         x86.restore(m->cpu, pc, true);
         x86.check[shift](m->env, port);
     }
@@ -180,7 +180,6 @@ static void sync_hflags(emu_uc_machine *m)
                                  HF_OSFXSR | HF_TF_IOPL_VM);
     flags |= (cr0 & 1) ? (ss >> 13 & 3) | HF_PE : 0;
     flags |= (uint32_t)(cr0 & 0xe) << 8;
-    flags |= eflags & HF_TF_IOPL_VM;
     flags |= (cr4 & 0x200) ? HF_OSFXSR : 0;
     if (msr(m, 0xc0000080) & 0x400)
         flags |= HF_LMA;
