@@ -177,10 +177,10 @@ class Machine:
             self.notes.append(note)
         engine = open_accelerator(name, find(self.board.arch), self.memory, port_space)
         self._accel = engine
-        if cpus > engine.caps.max_vcpus:
-            raise AccelError(f"{cpus} CPUs: {name} has at most {engine.caps.max_vcpus}; use --cpus less")
         self.clock = engine.clock()
         self.clock.changed = self.loop.wake
+        if cpus > engine.caps.max_vcpus:
+            raise AccelError(f"{cpus} CPUs: {name} has at most {engine.caps.max_vcpus}; ask for fewer")
         self.bus = Bus(self.memory, self._context, self.board.line)
         self.ports = None if port_space is None else Bus(port_space, self._context, self.board.line)
         # The order matters: KVM wants its interrupt controller before the first vCPU.

@@ -46,6 +46,7 @@ class Microvm(Board):
     arch = "x86_64"
     ports = True
     ram_limit = 64 << 30
+    max_cpus = 16
 
     parts = (
         Part("serial0", Uart16550, 0x3F8, irq=4, serial=0, ports=True),
@@ -77,7 +78,7 @@ class Microvm(Board):
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         if self.chip is not None:
             self.chip.attach(cpu.vcpu)
-        elif self.pics is not None:
+        elif self.pics is not None and cpu.vcpu.index == 0:
             self.pics.connect_cpu(cpu)
 
     def line(self, number: int) -> IrqLine:

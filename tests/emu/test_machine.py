@@ -2,7 +2,6 @@
 
 import gc
 import os
-import resource
 import signal
 import struct
 import threading
@@ -10,7 +9,7 @@ import time
 
 import pytest
 
-from accel.errors import BadImage, DeviceError, EmuError, GuestFault, MapError
+from accel.errors import AccelError, BadImage, DeviceError, EmuError, GuestFault, MapError
 from emu import Board, Device, Machine, Part, Reg
 from emu.backends.chardev import MemoryChardev
 from emu.devices.test_exit import SifiveTest
@@ -80,13 +79,45 @@ def test_start_pause_and_resume_without_run():
         assert machine.state == "shutdown"
 
 
-def test_a_waiting_guest_uses_no_cpu():
+def test_a_waiting_guest_is_not_entered_again_and_again():
     with riscv(ASLEEP) as machine:
-        machine.run(timeout=0.2)
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        machine.run(timeout=1.0)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+        vcpu = machine.cpus[0].vcpu
+        entries = []
+        run = vcpu.run
+        vcpu.run = lambda: entries.append(1) or run()
+        machine.run(timeout=0.5)
+        assert 1 <= len(entries) < 5
+
+
+@pytest.mark.parametrize("accel", ["kvm", "tcg"])
+def test_a_guest_can_be_paused_and_resumed_at_any_time(accel):
+    usable(accel)
+    # inc qword [0x5000]; jmp .-10
+    counting = b"\x48\xff\x04\x25\x00\x50\x00\x00\xeb\xf6"
+    with Machine("microvm", accel=accel, kernel=counting) as machine:
+        seen = 0
+        for _ in range(100):
+            machine.start()
+            machine.pause()
+            now = machine.memory.read(0x5000, 8)
+            assert now >= seen
+            assert machine.memory.read(0x5000, 8) == now
+            seen = now
+        machine.run(timeout=0.5)
+        assert machine.memory.read(0x5000, 8) > seen
+
+
+def test_cpus_that_nobody_starts_wait_under_kvm():
+    usable("kvm")
+    code = b"\xb0\x00\xe6\xf4\xf4\xeb\xfd"  # mov al, 0; out 0xf4, al; hlt; jmp .-1
+    with Machine("microvm", accel="kvm", cpus=3, kernel=code) as machine:
+        result = machine.run(timeout=20)
+    assert (result.reason, result.code) == ("guest-shutdown", 1)
+
+
+def test_tcg_says_how_many_cpus_it_has():
+    with pytest.raises(AccelError, match="2 CPUs: tcg has at most 1"):
+        Machine("microvm", accel="tcg", cpus=2)
 
 
 def test_ram_is_reserved_and_not_touched():
