@@ -15,6 +15,10 @@
 
 /* 0, or -1 with the reason in *text.  Opening it again does nothing. */
 int emu_uc_library(const char *path, char *text, size_t size);
+/* The path for an engine that is opened while the library is not open yet. */
+void emu_uc_library_later(const char *path);
+/* What emu_uc_library_later promised; 0, or -1 with the reason in *text. */
+int emu_uc_library_now(char *text, size_t size);
 /* major << 24 | minor << 16 | patch << 8; 0 before the library is open. */
 uint32_t emu_uc_version(void);
 

@@ -42,6 +42,22 @@ int emu_uc_library(const char *path, char *text, size_t size)
     return 0;
 }
 
+static char later[4096];
+
+void emu_uc_library_later(const char *path)
+{
+    snprintf(later, sizeof later, "%s", path);
+}
+
+int emu_uc_library_now(char *text, size_t size)
+{
+    if (uc_lib.handle == NULL && later[0] == 0) {
+        snprintf(text, size, "libunicorn is not open");
+        return -1;
+    }
+    return emu_uc_library(later, text, size);
+}
+
 uint32_t emu_uc_version(void)
 {
     return uc_lib.handle == NULL ? 0 : uc_lib.uc_version(NULL, NULL);

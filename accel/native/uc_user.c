@@ -476,10 +476,8 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
         snprintf(text, size, "no such ISA: %u", isa);
         return NULL;
     }
-    if (uc_lib.handle == NULL) {
-        snprintf(text, size, "libunicorn is not open");
+    if (emu_uc_library_now(text, size) != 0)
         return NULL;
-    }
     emu_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL) {
         snprintf(text, size, "no memory");

@@ -12,15 +12,20 @@ _NAME = os.path.join("unicorn", "lib", "libunicorn.so.2")
 _opened = False
 
 
-def library() -> str:
-    """Opens libunicorn if that is still to be done, and returns its path.
+def place() -> str:
+    """The path of libunicorn.
 
     Importing the package costs ten times the opening, and importlib half as much again as the opening: a
     wheel's place is looked up by hand, and importlib asked only for what is not there.  Raises Unavailable.
     """
-    global _opened
     places = (os.path.join(folder, _NAME) for folder in sys.path)
-    path = next(filter(os.path.exists, places), "") or _asked_of_importlib()
+    return next(filter(os.path.exists, places), "") or _asked_of_importlib()
+
+
+def library() -> str:
+    """Opens libunicorn if that is still to be done, and returns its path.  Raises Unavailable."""
+    global _opened
+    path = place()
     if not _opened:
         text = ffi.new("char[256]")
         if lib.emu_uc_library(os.fsencode(path), text, 256) != 0:

@@ -57,17 +57,14 @@ class Process:
         environ = own_environ() if environ is None else environ
         path = search(os.fspath(program), root, environ.get("PATH", ""))
         name, self.note = self._choose(accel, path, root)
-        if name == "kvm":
-            from accel.kvm.user import user_engine
-        else:
-            from accel.tcg.user import user_engine
-
+        engines = _engines(name)
         text = ffi.new("char[1024]")
-        ops = ffi.cast("const emu_engine_ops *", user_engine())
         where = ffi.NULL if root is None else ffi.new("char[]", os.fsencode(root))
-        process = lib.emu_process_new(ops, where, text, len(text))
+        process = lib.emu_process_new(engines[0], where, text, len(text))
         if process == ffi.NULL:
             raise EmuError(_line(text))
+        for ops in engines[1:]:
+            lib.emu_process_engine(process, ops)
         words = [os.fspath(program)] if argv is None else list(argv)
         args, keep_args = _strings(words)
         variables, keep_variables = _strings([f"{name}={value}" for name, value in environ.items()])
@@ -177,6 +174,24 @@ def _find(path: str, sysroot: str | None) -> str:
 
 def _exists(path: str, sysroot: str | None) -> bool:
     return os.path.exists(_find(path, sysroot))
+
+
+def _engines(name: str) -> list[object]:
+    """Tables of functions: the engine of that name first, then one for children that it cannot run."""
+    from accel.tcg import user as tcg
+
+    if name == "kvm":
+        from accel.errors import Unavailable
+        from accel.kvm import user as kvm
+
+        addresses = [kvm.user_engine()]
+        try:
+            addresses.append(tcg.user_engine(later=True))
+        except Unavailable:
+            pass  # children of other ISAs are then refused, as on a host without emu
+    else:
+        addresses = [tcg.user_engine()]
+    return [ffi.cast("const emu_engine_ops *", address) for address in addresses]
 
 
 def _line(text: object) -> str:

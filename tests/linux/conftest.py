@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import usable
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COMPILERS = {
@@ -54,9 +56,18 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return build
 
 
-def emulate(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """`emu --accel tcg WORDS`, with its output as text."""
-    command = [sys.executable, "-m", "emu", "--accel", "tcg", *map(str, words)]
+@pytest.fixture(params=[*COMPILERS, "x86_64 by kvm"])
+def guest(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An ISA and the accelerator for it: all by tcg, and the host's by kvm."""
+    isa, _, accel = str(request.param).partition(" by ")
+    if accel:
+        usable(accel)
+    return isa, accel or "tcg"
+
+
+def emulate(*words: object, accel: str = "tcg", **options: object) -> subprocess.CompletedProcess[str]:
+    """`emu --accel ACCEL WORDS`, with its output as text."""
+    command = [sys.executable, "-m", "emu", "--accel", accel, *map(str, words)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = {"env": environ, "timeout": 120, "input": "", **options}
     return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]

@@ -268,30 +268,42 @@ static void tell_after(void *opaque, uint64_t addr, uint64_t size)
         thread->ops->after_change(thread->engine, addr, size);
 }
 
+struct room {
+    emu_umem umem;
+    const emu_engine_ops *ops;
+    emu_engine *engine;
+};
+
 /* The address space and engine for the new ABI, while the old ones stand. */
-static int make_room(emu_thread *thread, const emu_abi *abi, emu_umem *umem, emu_engine **engine, char *text, size_t size)
+static int make_room(emu_thread *thread, const emu_abi *abi, struct room *room, char *text, size_t size)
 {
     emu_process *process = thread->process;
     bool fits = process->abi != NULL && process->abi->bits == abi->bits;
-    *umem = process->umem;
+    room->umem = process->umem;
     if (!fits) {
-        int error = umem_init(umem, abi->bits);
+        int error = umem_init(&room->umem, abi->bits);
         if (error != 0)
             return fail(text, size, error,
                         "cannot reserve %u bits of address space: %s; raise the limit on virtual memory (ulimit -v unlimited)",
                         abi->bits, strerror(-error));
     }
-    *engine = thread->engine;
+    room->ops = thread->ops;
+    room->engine = thread->engine;
     if (fits && thread->engine != NULL && process->abi->isa == abi->isa)
         return 0;
-    emu_user_memory memory = {umem->base, umem->size, umem_rights, &process->umem};
-    char why[160] = "";
-    *engine = thread->ops->open(abi->isa, &memory, why, sizeof why);
-    if (*engine != NULL)
-        return 0;
+    emu_user_memory memory = {room->umem.base, room->umem.size, umem_rights, &process->umem};
+    char why[160] = "", first[160] = "";
+    for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines && process->engines[i] != NULL; i++) {
+        room->ops = process->engines[i];
+        room->engine = room->ops->open(abi->isa, &memory, why, sizeof why);
+        if (room->engine != NULL)
+            return 0;
+        if (i == 0)
+            memcpy(first, why, sizeof first);
+    }
     if (!fits)
-        umem_free(umem);
-    return fail(text, size, -ENOEXEC, "the engine %s cannot run %s: %s", thread->ops->name, abi->name, why);
+        umem_free(&room->umem);
+    return fail(text, size, -ENOEXEC, "the engine %s cannot run %s: %s", process->engines[0]->name, abi->name, first);
 }
 
 static void first_state(emu_thread *thread, uint64_t entry, uint64_t sp)
@@ -403,21 +415,21 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         return error;
     if (!emu_stack_fits(program->argv, envp))
         return fail(text, size, -E2BIG, "%s: the arguments and the environment are too long", program->path);
-    emu_umem umem;
-    emu_engine *engine;
-    error = make_room(thread, abi, &umem, &engine, text, size);
+    struct room room;
+    error = make_room(thread, abi, &room, text, size);
     if (error != 0)
         return error;
 
     umem_clear(&process->umem);
-    if (engine != thread->engine) {
+    if (room.engine != thread->engine) {
         if (thread->engine != NULL)
             thread->ops->close(thread->engine);
-        thread->engine = engine;
+        thread->ops = room.ops;
+        thread->engine = room.engine;
     }
-    if (umem.base != process->umem.base) {
+    if (room.umem.base != process->umem.base) {
         umem_free(&process->umem);
-        process->umem = umem;
+        process->umem = room.umem;
         process->umem.opaque = process;
         process->umem.before = tell_before;
         process->umem.after = tell_after;

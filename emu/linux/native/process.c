@@ -61,7 +61,7 @@ emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, cha
         snprintf(text, size, "no memory");
         return NULL;
     }
-    process->ops = thread->ops = ops;
+    process->engines[0] = thread->ops = ops;
     process->main = thread;
     thread->process = process;
     if (sysroot != NULL) {
@@ -78,6 +78,15 @@ emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, cha
     return process;
 }
 
+void emu_process_engine(emu_process *process, const emu_engine_ops *ops)
+{
+    for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines; i++)
+        if (process->engines[i] == NULL) {
+            process->engines[i] = ops;
+            return;
+        }
+}
+
 int emu_process_start(emu_process *process, const char *path, char *const *argv, char *const *envp, char *text,
                       size_t size)
 {
@@ -90,7 +99,7 @@ void emu_process_free(emu_process *process)
         return;
     emu_signal_free(process);
     if (process->main->engine != NULL)
-        process->ops->close(process->main->engine);
+        process->main->ops->close(process->main->engine);
     process->umem.before = process->umem.after = NULL;
     umem_free(&process->umem);
     free(process->sysroot);

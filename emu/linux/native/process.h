@@ -16,6 +16,8 @@ typedef struct emu_process emu_process;
  * in text when it cannot be.
  */
 emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size);
+/* Another engine, for programs that the ones before cannot run; at most 4 in all. */
+void emu_process_engine(emu_process *process, const emu_engine_ops *ops);
 /*
  * Loads the program: path as the guest names it, argv and envp end with NULL.
  * 0, or -errno with one line in text.

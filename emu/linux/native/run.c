@@ -82,7 +82,8 @@ static void fault(emu_thread *thread, const emu_stop *stop)
             break;
         }
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
-        if (mapped && (umem_rights(umem, stop->addr) & stop->access) != 0) /* behind the end of a file */
+        if (mapped && (umem_rights(umem, stop->addr) & stop->access) == stop->access)
+            /* Only the host refuses: a mapping behind its file's end. */
             emu_signal_fault(thread, SIGBUS, BUS_ADRERR, stop->addr);
         else
             emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);

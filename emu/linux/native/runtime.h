@@ -189,7 +189,7 @@ struct emu_thread {
 
 struct emu_process {
     const emu_abi *abi;
-    const emu_engine_ops *ops;
+    const emu_engine_ops *engines[4]; /* in order of preference; NULL ends them early */
     emu_umem umem;
     emu_thread *main;
     char *sysroot; /* host path without a trailing slash and symlinks; NULL: none */

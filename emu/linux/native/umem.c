@@ -371,10 +371,12 @@ int64_t umem_unmap(emu_umem *umem, uint64_t addr, uint64_t size)
     size = page_up(size);
     if (!occupied(umem, addr, addr + size))
         return 0;
+    if (!room_for(umem, 2))
+        return -ENOMEM;
     tell_before(umem, addr, size);
-    int error = remove_areas(umem, addr, addr + size);
+    int error = reserve(umem, addr, size);
     if (error == 0)
-        error = reserve(umem, addr, size);
+        error = remove_areas(umem, addr, addr + size);
     tell_after(umem, addr, size);
     return error;
 }
