@@ -68,6 +68,7 @@ static void begin(const uint8_t *code, size_t size)
     void *at = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(at != MAP_FAILED);
     base = at;
+    (void)madvise(base, SIZE, MADV_NOHUGEPAGE); /* one test touches memory far and wide */
     allow(CODE, 16 * PAGE, EMU_RIGHT_R | EMU_RIGHT_W | EMU_RIGHT_X);
     allow(STACK_TOP - 16 * PAGE, 16 * PAGE, EMU_RIGHT_R | EMU_RIGHT_W);
     memcpy(base + CODE, code, size);
@@ -255,6 +256,7 @@ static void exceptions_become_stops(void)
     expect(EMU_STOP_FAULT);
     end();
 
+#ifndef CPU_WITHOUT_AC_AND_XM /* QEMU's translated CPU raises neither */
     START(g_align);
     expect(EMU_STOP_ALIGN);
     end();
@@ -262,6 +264,7 @@ static void exceptions_become_stops(void)
     expect(EMU_STOP_ARITH);
     CHECK_EQUAL(stop.nr, 19);
     end();
+#endif
     START(g_x87);
     expect(EMU_STOP_ARITH);
     CHECK_EQUAL(stop.nr, 16);
@@ -561,8 +564,11 @@ static void on_alarm(int sig)
 static void alarm_every(long usec)
 {
     struct itimerval timer = {.it_interval.tv_usec = usec, .it_value.tv_usec = usec};
-    signal(SIGALRM, usec != 0 ? on_alarm : SIG_DFL);
+    if (usec != 0)
+        signal(SIGALRM, on_alarm);
     setitimer(ITIMER_REAL, &timer, NULL);
+    if (usec == 0)
+        signal(SIGALRM, SIG_IGN);
 }
 
 static void a_kick_before_run_is_not_lost_and_counts_once(void)
