@@ -30,6 +30,7 @@ from emu.loop import Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
+    from emu.loader.raw import Image
 
 # What the map's addresses go up to: 48 bits are enough for every board.
 ADDRESS_SPACE = 1 << 48
@@ -116,9 +117,9 @@ class Machine:
         accel: str = "auto",
         cpus: int = 1,
         ram: int | None = None,
-        firmware: str | bytes | None = None,
-        kernel: str | bytes | None = None,
-        dtb: str | bytes | None = None,
+        firmware: Image | None = None,
+        kernel: Image | None = None,
+        dtb: Image | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
         serial: Iterable[Chardev | str] | Chardev | str = (),
     ) -> None:

@@ -9,6 +9,7 @@ import sys
 
 from blinker import Blinker
 
+from accel.errors import EmuError
 from emu import Machine
 from emu.devices.test_exit import SifiveTest
 
@@ -90,6 +91,8 @@ GUESTS = {
 
 def main(arch: str = "aarch64", accel: str = "auto") -> int:
     """Runs the guest and tells how often the light blinked."""
+    if arch not in GUESTS:
+        sys.exit(f"there is no guest for {arch!r}; use {', '.join(GUESTS)}")
     blinker = Blinker()
     with Machine(
         BOARDS[arch],
@@ -106,4 +109,7 @@ def main(arch: str = "aarch64", accel: str = "auto") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except EmuError as error:
+        sys.exit(str(error))

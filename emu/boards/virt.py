@@ -27,6 +27,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.loader.raw import Image
     from emu.machine import Cpu, Machine
 
 # Device-tree interrupt cells of a GIC: kind, number, flags.
@@ -72,7 +73,7 @@ class Virt(Board):
         if machine.kernel:
             self.entry = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
 
-    def load_firmware(self, machine: Machine, firmware: str | bytes) -> None:
+    def load_firmware(self, machine: Machine, firmware: Image) -> None:
         """Puts the firmware where the CPU starts."""
         fill_rom(self.flash, firmware)
 
@@ -120,6 +121,7 @@ class VirtArmBase(Virt):
     compatible = "linux,dummy-virt"
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
+    psci_method: ClassVar[str]
 
     parts = (
         Part("serial0", Pl011, 0x0900_0000, irq=1, serial=0),
@@ -154,7 +156,7 @@ class VirtArmBase(Virt):
             cpu["enable-method"] = "psci"
         psci = root.node("psci")
         psci["compatible"] = ["arm,psci-1.0", "arm,psci-0.2"]
-        psci["method"] = "hvc"
+        psci["method"] = self.psci_method
         timer = root.node("timer")
         timer["compatible"] = self.timer_compatible.split()
         timer["interrupts"] = [cell for ppi in (13, 14, 11, 10) for cell in (PPI, ppi, 0x104)]
@@ -189,6 +191,7 @@ class VirtAarch64(VirtArmBase):
     kernel_offset = 0x8_0000
     cpu_compatible = "arm,cortex-a53"
     timer_compatible = "arm,armv8-timer arm,armv7-timer"
+    psci_method = "hvc"
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """A kernel finds the device tree by x0 (Linux' Documentation/arch/arm64/booting.rst)."""
@@ -204,6 +207,7 @@ class VirtArm(VirtArmBase):
     kernel_offset = 0x1_0000
     cpu_compatible = "arm,cortex-a15"
     timer_compatible = "arm,armv7-timer"
+    psci_method = "smc"  # in secure state, where it starts, HVC is undefined (Arm ARM for v7-A, B9.3, HVC)
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """A kernel finds the device tree by r2 (Linux' Documentation/arch/arm/booting.rst)."""
@@ -255,7 +259,7 @@ class VirtRiscv64(Virt):
         self.fdt_offset = min(machine.ram, 3 << 30) - 0x20_0000 & ~0x1F_FFFF
         super().load(machine)
 
-    def load_firmware(self, machine: Machine, firmware: str | bytes) -> None:
+    def load_firmware(self, machine: Machine, firmware: Image) -> None:
         """Firmware is in RAM here, where the reset code jumps to."""
         image = read_image(firmware, "firmware", machine.ram)
         machine.memory.load(self.ram_base, image)

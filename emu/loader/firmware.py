@@ -7,9 +7,10 @@ from emu.loader.raw import read_image
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.memory import Region
+    from emu.loader.raw import Image
 
 
-def fill_rom(rom: Region, firmware: str | bytes, *, at_end: bool = False) -> None:
+def fill_rom(rom: Region, firmware: Image, *, at_end: bool = False) -> None:
     """Puts firmware at the start of a ROM, or so that it ends with it, as x86's reset vector wants it.
 
     Raises BadImage when it is no file or larger than the ROM.

@@ -8,12 +8,13 @@ from emu.loader.raw import read_image
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.loader.elf import Elf
+    from emu.loader.raw import Image
     from emu.machine import Machine
 
 ELF_MAGIC = b"\x7fELF"
 
 
-def load_kernel(machine: Machine, kernel: str | bytes, base: int) -> int:
+def load_kernel(machine: Machine, kernel: Image, base: int) -> int:
     """Puts a kernel into memory and returns its entry point.
 
     An ELF file goes to its physical addresses; anything else to `base`, where it is entered.  Raises BadImage

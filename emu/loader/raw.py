@@ -6,8 +6,15 @@ from pathlib import Path
 
 from accel.errors import BadImage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
 
-def read_image(image: str | bytes, what: str, limit: int | None = None) -> bytes:
+    # A file's path, or the bytes themselves.
+    Image = str | PathLike[str] | bytes
+
+
+def read_image(image: Image, what: str, limit: int | None = None) -> bytes:
     """The bytes of a file, or of what is given instead of one.
 
     what: "firmware", "kernel", for the message of the WrongFile that one raises which is missing, unreadable,
