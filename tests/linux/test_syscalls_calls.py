@@ -38,3 +38,8 @@ def test_random_calls_with_random_arguments_end_nothing(name):
     outcome = emulated(build("fuzz", name), "2026", "20000")
     assert outcome.output == "20000 calls\n"
     assert outcome.status == 0
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_code_that_the_kernel_reads_over_other_code_is_the_code_that_runs(name):
+    assert emulated(build("overlay", name)).output == "5\n6\n"

@@ -254,6 +254,8 @@ void emu_signal_exec(emu_thread *thread)
     memset(&thread->signals->altstack, 0, sizeof thread->signals->altstack);
     thread->signals->fault = 0;
     timers_forget();
+    attachments_forget();
+    robust_list_forget();
 }
 
 void emu_signal_native(emu_thread *thread)

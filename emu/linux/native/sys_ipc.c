@@ -67,6 +67,11 @@ static int remember(uint64_t addr, uint64_t size)
     return 0;
 }
 
+void attachments_forget(void)
+{
+    attached = 0;
+}
+
 /* True where any page of the range is mapped. */
 static bool umem_any(emu_umem *umem, uint64_t addr, uint64_t size)
 {

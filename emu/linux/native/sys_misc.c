@@ -231,6 +231,11 @@ static struct {
     uint64_t head, size;
 } robust_list;
 
+void robust_list_forget(void)
+{
+    robust_list.head = 0;
+}
+
 int64_t emu_sys_set_robust_list(emu_thread *thread, const uint64_t *args)
 {
     if (args[1] != 3u * thread->process->abi->word)

@@ -368,14 +368,27 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
         return pass_path(thread, call, args);
     if (call->flags & EMU_CALL_COPIES)
         return pass_copies(thread, call, args);
+    emu_umem *umem = umem_of(thread);
+    const emu_argument *code = NULL;
     long a[6] = {0};
     for (unsigned i = 0; i < call->arguments; i++) {
         const emu_argument *arg = &call->argument[i];
         a[i] = (long)args[i];
-        if (arg->kind >= EMU_ARG_IN && !convert(thread, call, arg, args[i], args, &a[i]))
+        if (arg->kind < EMU_ARG_IN)
+            continue;
+        if (!convert(thread, call, arg, args[i], args, &a[i]))
             return -EFAULT;
+        if (arg->kind == EMU_ARG_OUT && umem_rights(umem, args[i]) & EMU_RIGHT_X)
+            code = arg;
     }
-    return begin(thread, call, a);
+    long result = begin(thread, call, a);
+    if (code != NULL && result > 0 && umem->before != NULL) {
+        /* The kernel has written where the guest can execute: engines have not seen it. */
+        uint64_t addr = args[code - call->argument], size = span(thread, call, code, args);
+        umem->before(umem->opaque, addr, size);
+        umem->after(umem->opaque, addr, size);
+    }
+    return result;
 }
 
 /* ---- the entry --------------------------------------------------------------------------------------- */

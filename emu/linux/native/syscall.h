@@ -178,7 +178,9 @@ void siginfo_from_guest(const emu_abi *abi, const uint8_t in[128], siginfo_t *in
 /* Mask of what may never be blocked on the host: its faults serve the runtime. */
 uint64_t signal_host_mask(uint64_t guest);
 
-/* Timers that execve has to delete. */
+/* What execve ends: POSIX timers are deleted; shared memory has gone with the old image, as the robust list. */
 void timers_forget(void);
+void attachments_forget(void);
+void robust_list_forget(void);
 
 #endif
