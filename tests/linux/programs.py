@@ -1,4 +1,4 @@
-"""Guest programs of tests/guest/linux, built for every ISA, and run by emu, natively and by qemu-user."""
+"""Guest programs of tests/guest/linux, built for every ISA, and run by emu and natively."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import usable
+
 SOURCES = Path(__file__).parent.parent / "guest" / "linux"
 ROOT = Path(__file__).parent.parent.parent
-# name of the build: compiler's prefix, flags, qemu's name
-BUILDS = {
-    "aarch64": ("aarch64-linux-gnu-", (), "qemu-aarch64"),
-    "arm": ("arm-linux-gnueabihf-", (), "qemu-arm"),
-    "arm-wide": ("arm-linux-gnueabihf-", ("-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64"), "qemu-arm"),
-    "riscv64": ("riscv64-linux-gnu-", (), "qemu-riscv64"),
-    "x86_64": ("x86_64-linux-gnu-", (), "qemu-x86_64"),
+# how a program is built: compiler's prefix, flags
+BUILDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "aarch64": ("aarch64-linux-gnu-", ()),
+    "arm": ("arm-linux-gnueabihf-", ()),
+    "arm-wide": ("arm-linux-gnueabihf-", ("-D_FILE_OFFSET_BITS=64", "-D_TIME_BITS=64")),
+    "riscv64": ("riscv64-linux-gnu-", ()),
+    "x86_64": ("x86_64-linux-gnu-", ()),
+}
+# how it is run: build and accelerator
+GUESTS = {
+    **{name: (name, "tcg") for name in BUILDS},
+    "x86_64 by kvm": ("x86_64", "kvm"),
 }
 FLAGS = ("-O1", "-static", "-w", "-D_GNU_SOURCE")
 
@@ -34,8 +41,10 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 @functools.cache
 def build(source: str, build: str) -> Path:
     """The program of tests/guest/linux/SOURCE.c for one of BUILDS; skips where there is no compiler."""
-    prefix, flags, _ = BUILDS[build]
+    prefix, flags = BUILDS[build]
     compiler = shutil.which(prefix + "gcc")
+    if compiler is None and build == platform.machine():
+        compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip(f"{prefix}gcc is not installed: no {build} program can be built")
     out = Path(_directory().name) / f"{source}.{build}"
@@ -71,9 +80,11 @@ def run(words: list[str | Path], timeout: float = 60) -> Outcome:
     return Outcome(done.stdout.decode(errors="replace"), done.returncode)
 
 
-def emulated(program: Path, *arguments: str, options: tuple[str, ...] = ()) -> Outcome:
-    """The program under emu, translated."""
-    return run([sys.executable, "-m", "emu", "--accel", "tcg", *options, program, *arguments])
+def emulated(source: str, guest: str, *arguments: str) -> Outcome:
+    """A program of tests/guest/linux under emu, as one of GUESTS."""
+    name, accel = GUESTS[guest]
+    usable(accel)
+    return run([sys.executable, "-m", "emu", "--accel", accel, build(source, name), *arguments])
 
 
 @functools.cache

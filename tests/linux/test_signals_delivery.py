@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.linux.programs import BUILDS, build, emulated, native
+from tests.linux.programs import GUESTS, emulated, native
 
 PARTS = (
     *("basics", "masks", "stacks", "interrupted", "waits", "faults", "registers", "children"),
@@ -15,9 +15,9 @@ DEADLY = (signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_guest_sees_what_a_native_program_sees(name, part):
-    outcome = emulated(build("signals", name), part)
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_sees_what_a_native_program_sees(guest, part):
+    outcome = emulated("signals", guest, part)
     assert outcome == native("signals", part)
     assert ": NO" not in outcome.output
 
@@ -25,23 +25,23 @@ def test_a_guest_sees_what_a_native_program_sees(name, part):
 @pytest.mark.parametrize(
     "sig", [signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGALRM]
 )
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_signal_that_kills_the_guest_is_seen_by_its_parent(name, sig):
-    assert emulated(build("frames", name), "die", str(int(sig))).status == -sig
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_signal_that_kills_the_guest_is_seen_by_its_parent(guest, sig):
+    assert emulated("frames", guest, "die", str(int(sig))).status == -sig
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_handler_finds_and_changes_the_interrupted_registers(name):
-    outcome = emulated(build("frames", name), "context")
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_handler_finds_and_changes_the_interrupted_registers(guest):
+    outcome = emulated("frames", guest, "context")
     assert outcome.output == "skipped the instruction, result 42\nmask of the context restored\n"
     assert outcome.status == 0
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_frame_that_fits_nowhere_kills(name):
-    assert emulated(build("frames", name), "nowhere").status == -signal.SIGSEGV
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_frame_that_fits_nowhere_kills(guest):
+    assert emulated("frames", guest, "nowhere").status == -signal.SIGSEGV
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_frame_that_the_guest_spoiled_kills_only_the_guest(name):
-    assert emulated(build("frames", name), "spoiled").status == -signal.SIGSEGV
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_frame_that_the_guest_spoiled_kills_only_the_guest(guest):
+    assert emulated("frames", guest, "spoiled").status == -signal.SIGSEGV

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.linux.programs import BUILDS, build, emulated, native
+from tests.linux.programs import GUESTS, emulated, native
 
 PARTS = (
     *("status", "locks", "descriptors", "readiness", "sockets", "clocks", "processes", "ipc"),
@@ -11,35 +11,35 @@ PARTS = (
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_guest_sees_what_a_native_program_sees(name, part):
-    outcome = emulated(build("calls", name), part)
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_sees_what_a_native_program_sees(guest, part):
+    outcome = emulated("calls", guest, part)
     assert outcome == native("calls", part)
     assert ": NO" not in outcome.output
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_numbers_beyond_the_table_do_not_exist(name):
-    outcome = emulated(build("numbers", name))
+@pytest.mark.parametrize("guest", GUESTS)
+def test_numbers_beyond_the_table_do_not_exist(guest):
+    outcome = emulated("numbers", guest)
     assert outcome.status == 0
     assert set(outcome.output.splitlines()) == {"ENOSYS"}
 
 
 @pytest.mark.parametrize(
-    ("name", "machine"),
+    ("guest", "machine"),
     [("aarch64", "aarch64"), ("arm", "armv7l"), ("riscv64", "riscv64"), ("x86_64", "x86_64")],
 )
-def test_uname_names_the_guests_machine(name, machine):
-    assert emulated(build("numbers", name), "machine").output == machine + "\n"
+def test_uname_names_the_guests_machine(guest, machine):
+    assert emulated("numbers", guest, "machine").output == machine + "\n"
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_random_calls_with_random_arguments_end_nothing(name):
-    outcome = emulated(build("fuzz", name), "2026", "20000")
+@pytest.mark.parametrize("guest", GUESTS)
+def test_random_calls_with_random_arguments_end_nothing(guest):
+    outcome = emulated("fuzz", guest, "2026", "20000")
     assert outcome.output == "20000 calls\n"
     assert outcome.status == 0
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_code_that_the_kernel_reads_over_other_code_is_the_code_that_runs(name):
-    assert emulated(build("overlay", name)).output == "5\n6\n"
+@pytest.mark.parametrize("guest", GUESTS)
+def test_code_that_the_kernel_reads_over_other_code_is_the_code_that_runs(guest):
+    assert emulated("overlay", guest).output == "5\n6\n"
