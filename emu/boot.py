@@ -90,8 +90,11 @@ def _arch_of(kernel: str | None) -> str | None:
 
     if kernel is None or not Path(kernel).is_file():
         return None
-    with open(kernel, "rb") as file:
-        header = file.read(20)
+    try:
+        with open(kernel, "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return None
     if len(header) < 20 or header[:4] != b"\x7fELF":
         return None
     try:

@@ -75,6 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     by the signal itself, as a shell expects.
     """
     words = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None or sys.stderr is None:
+        # Closed by whoever started us: what we would write goes nowhere, as with any program.
+        from io import StringIO
+
+        sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
     try:
         try:
             return dispatch(words)
@@ -86,8 +91,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return die_of("SIGPIPE")
     except OSError as error:
-        # Without a file's name it is a bug of ours, and the traceback is what is wanted.
         if error.filename is None:
+            import errno
+
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return unwritten(error)
+            # Without a file's name it is a bug of ours, and the traceback is what is wanted.
             raise
         return report(error, f"{error.filename}: {error.strerror}", 2)
     except Exception as error:
@@ -96,6 +105,15 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(error, EmuError):
             raise
         return report(error, str(error), error.status)
+
+
+def unwritten(error: OSError) -> int:
+    """Tells that standard output cannot be written; returns the exit status."""
+    import os
+
+    # What stands in the buffer would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return report(error, f"standard output cannot be written: {error.strerror}", 2)
 
 
 def dispatch(words: list[str]) -> int:
@@ -204,6 +222,8 @@ def report(error: Exception, text: str, status: int) -> int:
 
         traceback.print_exception(error)
     line = " ".join(text.split())
+    # A file's name may hold anything, and a terminal would obey it.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     sys.stderr.write(f"emu: {line}\n")
     return status
 

@@ -137,8 +137,11 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
     from isa.arch import UnknownArch, name_by_elf
 
     for _ in range(5):
+        found = _find(path, sysroot)
+        if not os.path.isfile(found):  # opening a FIFO would wait for its other end
+            return ""
         try:
-            with open(_find(path, sysroot), "rb") as file:
+            with open(found, "rb") as file:
                 head = file.read(256)
         except OSError:
             return ""
@@ -157,11 +160,12 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
 
 def search(program: str, sysroot: str | None, path: str) -> str:
     """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
-    if "/" in program or os.path.exists(program):
+    if not program or "/" in program or os.path.exists(program):
         return program
     for folder in path.split(":"):
         candidate = f"{folder}/{program}"
-        if folder.startswith("/") and os.access(_find(candidate, sysroot), os.X_OK):
+        found = _find(candidate, sysroot)
+        if folder.startswith("/") and os.path.isfile(found) and os.access(found, os.X_OK):
             return candidate
     return program
 

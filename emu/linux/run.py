@@ -30,8 +30,9 @@ def run_program(
     if argv0 is not None:
         words[:1] = [argv0]
     process = Process(program, words, sysroot=sysroot, accel=accel, environ=environ)
-    if process.note:
+    if process.note and sys.stderr is not None:
         print(f"emu: {process.note}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None: the descriptor was closed, and is the program's to miss
+            stream.flush()
     process.become()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel.errors import BadImage, MapError
+from accel.memory import IO
 from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ def load_kernel(machine: Machine, kernel: Image, base: int) -> int:
         _check(machine.board.arch, elf)
         for segment in elf.segments:
             machine.memory.load(segment.paddr, segment.data)
+            _room(machine, segment.paddr, segment.memsz)
             if machine.restarted:
                 _zero(machine, segment.paddr + len(segment.data), segment.memsz - len(segment.data))
         return elf.physical(elf.entry)
@@ -48,6 +50,19 @@ def _check(arch: str, elf: Elf) -> None:
         raise BadImage(str(error)) from None
     if found != arch:
         raise BadImage(f"it is for {found}, and this board is {arch}; use --arch {found}")
+
+
+def _room(machine: Machine, address: int, size: int) -> None:
+    """Raises MapError unless there is memory from `address` on for all of a segment."""
+    end = address + size
+    while address < end:
+        piece = machine.memory.find(address) if address < 1 << 64 else None
+        if piece is None or piece.region.kind == IO:
+            raise MapError(
+                f"a segment of {size:#x} bytes does not fit: no memory at {address:#x};"
+                " give the machine more or load elsewhere"
+            )
+        address = piece.base + piece.size
 
 
 def _zero(machine: Machine, address: int, size: int) -> None:

@@ -1,8 +1,11 @@
 """Wrong uses and bad files, one by one: one line, a shell's exit status, no traceback, no hang."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -20,6 +23,15 @@ def patched(at: int, value: int, width: int = 8) -> bytes:
     return bytes(file)
 
 
+def overlapping() -> bytes:
+    """The sample program with its segment listed twice."""
+    file = program()
+    header = bytearray(file[:64])
+    header[E_PHNUM : E_PHNUM + 2] = (2).to_bytes(2, "little")
+    header[E_PHOFF : E_PHOFF + 8] = len(file).to_bytes(8, "little")
+    return bytes(header) + file[64:] + 2 * file[64:120]
+
+
 FILES = {
     "empty": b"",
     "short": b"\x7fELF",
@@ -35,6 +47,8 @@ FILES = {
     "large-in-file": patched(P_FILESZ, 1 << 40),
     "huge": patched(P_MEMSZ, 1 << 62),
     "no-interpreter": b"#!/no/such/interpreter\n",
+    "own-interpreter": b"#!own-interpreter\n",
+    "overlapping": overlapping(),
 }
 
 
@@ -51,19 +65,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(folder: Path, *words: str) -> tuple[int, str]:
-    """The exit status and the one line that emu has for a command line."""
-    root = Path(__file__).parent.parent.parent
-    run = subprocess.run(
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def emu(
+    folder: Path, *words: str, stdout: int | TextIO = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """One command line, run in the folder, with a minute to end."""
+    return subprocess.run(
         [sys.executable, "-m", "emu", *words],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root)},
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def told(folder: Path, *words: str) -> tuple[int, str]:
+    """The exit status and the one line that emu has for a command line."""
+    run = emu(folder, *words)
     assert run.stdout == ""
     assert run.stderr.startswith("emu: ")
     assert run.stderr.count("\n") == 1
@@ -82,6 +106,45 @@ def test_what_is_not_there_is_127(folder: Path, name: str) -> None:
     status, line = told(folder, name)
     assert status == 127
     assert line.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["", "no\nsuch", "no\x1b[31msuch", "no\udcffsuch", "missing/" * 600])
+def test_a_strange_name_is_told_in_one_printable_line(folder: Path, name: str) -> None:
+    status, line = told(folder, name)
+    assert status in (126, 127)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("name", ["fifo", "socket", "/dev/null", "/dev/zero", "/proc/self/mem", "loop"])
+def test_what_is_no_file_is_126_and_is_not_waited_for(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+    (folder / "loop").symlink_to("loop")
+    assert told(folder, name if name.startswith("/") else f"./{name}")[0] == 126
+    for option in ("--kernel", "--firmware"):
+        status, line = told(folder, "boot", option, name)
+        assert status == 2
+        assert name in line
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["doctor"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(folder: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        run = emu(folder, *words, stdout=full)
+    assert run.returncode == 2
+    assert run.stderr == "emu: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["--version", "./missing", "--help", "boot", "./right"])
+def test_closed_streams_make_no_traceback(folder: Path, closed: str, words: str) -> None:
+    shell = f'"{sys.executable}" -m emu {words} {closed}'
+    run = subprocess.run(
+        ["sh", "-c", shell], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in run.stderr
+    assert run.returncode == {"./missing": 127, "boot": 2}.get(words, 0)
 
 
 @pytest.mark.parametrize(
