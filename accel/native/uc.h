@@ -34,6 +34,7 @@ enum emu_uc_feature {
     EMU_UC_PRIVATE = 1,  /* its insides are as verified: exact stops and native interrupts */
     EMU_UC_DOORBELL = 2, /* requests from other threads are seen without a hook on every block */
     EMU_UC_ALIASES = 4,  /* code is noticed to change under every virtual address */
+    EMU_UC_TIMERS = 8,   /* Arm: the generic timers compare */
 };
 
 typedef struct emu_uc_config {
@@ -79,6 +80,13 @@ void emu_uc_machine_interrupt(emu_uc_machine *machine, uint32_t line, int32_t le
 void emu_uc_machine_remap(emu_uc_machine *machine);
 /* Called when the CPU takes the vector that stands at INTR (x86); in the vCPU's thread. */
 void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaque);
+
+/*
+ * Arm: the line that a timer drives, 0 physical, 1 virtual (PPI 30 and 27 of a
+ * GIC by custom); it is set from the vCPU's thread and from the timers' own.
+ * -1: there are no timers.
+ */
+int emu_uc_machine_timer(emu_uc_machine *machine, uint32_t timer, emu_irq *line);
 
 /* x86: whether the CPU sleeps after HLT. */
 int emu_uc_machine_halted(const emu_uc_machine *machine);

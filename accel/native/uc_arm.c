@@ -90,6 +90,12 @@ static bool calls_firmware(const emu_uc_machine *m, uint32_t number)
     return number == EXCP_SMC && m->config.level < 3;
 }
 
+/* In place of arm_is_psci_call: lets HVC and SMC be instructions where the CPU has no such level. */
+static bool is_psci_call(void *cpu, int number)
+{
+    return emu_uc_running != NULL && calls_firmware(emu_uc_running, (uint32_t)number);
+}
+
 static void firmware(emu_uc_machine *m)
 {
     bool wide = m->isa->isa == EMU_ISA_AARCH64;
@@ -116,8 +122,10 @@ static int fp_exception_el(void *env, int level)
     return enable == 3 || (enable == 1 && level == 1) ? 0 : 1;
 }
 
-static void replace_fp(void)
+static void replace(void)
 {
+    emu_uc_replace(uc_lib.handle, "arm_is_psci_call_aarch64", (void *)is_psci_call);
+    emu_uc_replace(uc_lib.handle, "arm_is_psci_call_arm", (void *)is_psci_call);
     emu_uc_replace(uc_lib.handle, "fp_exception_el_aarch64", (void *)fp_exception_el);
     emu_uc_replace(uc_lib.handle, "fp_exception_el_arm", (void *)fp_exception_el);
 }
@@ -130,7 +138,7 @@ static void find_cpacr(emu_uc_machine *m, int (*write)(emu_uc_machine *m, uint64
     enum { SIZE = 0x3000 };
     uint8_t candidate[SIZE / 8];
     size_t found = 0, at = 0;
-    pthread_once(&once, replace_fp);
+    pthread_once(&once, replace);
     memset(candidate, 1, sizeof candidate);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         if (write(m, values[i]) != 0)
@@ -210,6 +218,7 @@ static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
             return -1;
         reset(m->cpu);
         find_cpacr(m, write_cpacr64);
+        emu_uc_timers_new(m);
     }
     /* As firmware leaves a non-secure CPU: NS, RW, HCE, and SMD clear so that SMC reaches us. */
     int failed = 0;
@@ -410,6 +419,8 @@ static int access_aarch64(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *va
     if (reg->id != EMU_UC_SYSTEM)
         return -1;
     const uint32_t *c = reg->code;
+    if (c[0] == 3 && c[1] == 3 && c[2] == 14 && emu_uc_timers_access(m, c[3], c[4], value, write))
+        return 0;
     uint64_t pstate = 0;
     uc_reg_read(m->uc, UC_ARM64_REG_PSTATE, &pstate);
     uint64_t bank = (pstate & 1) ? pstate >> 2 & 3 : 0;
@@ -467,6 +478,7 @@ static int reset_arm(emu_uc_machine *m, const emu_uc_config *config)
     m->config.level = 1;
     reset(m->cpu);
     find_cpacr(m, write_cpacr32);
+    emu_uc_timers_new(m);
     /* As firmware leaves a non-secure CPU: NS, FW and AW of SCR. */
     write_cp15(m, 14, 0, 0, false, 62500000);
     return write_cp15(m, 1, 1, 0, true, 0x31);
@@ -477,6 +489,8 @@ static int access_arm(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value,
     if (reg->id != EMU_UC_SYSTEM)
         return -1;
     const uint32_t *c = reg->code;
+    if (c[0] == 15 && c[1] == 0 && c[2] == 14 && emu_uc_timers_access(m, c[3], c[4], value, write))
+        return 0;
     /* without `sec` the non-secure bank, where there are two */
     uc_arm_cp_reg cp = {
         .cp = c[0], .opc1 = c[1], .crn = c[2], .crm = c[3], .opc2 = c[4], .val = *value};

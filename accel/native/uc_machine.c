@@ -549,11 +549,20 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
 
 /* ---- registers ------------------------------------------------------------------ */
 
+static int access_other(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write)
+{
+    emu_uc_machine *before = emu_uc_running;
+    emu_uc_running = is_private(m) ? m : NULL; /* for registers that we serve */
+    int status = m->isa->access(m, reg, value, write);
+    emu_uc_running = before;
+    return status;
+}
+
 int emu_uc_machine_read(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value)
 {
     memset(value, 0, 64);
     if (reg->id < 0)
-        return m->isa->access(m, reg, value, false);
+        return access_other(m, reg, value, false);
     return reg->id > 0 && uc_reg_read(m->uc, reg->id, value) == UC_ERR_OK ? 0 : -1;
 }
 
@@ -564,7 +573,7 @@ int emu_uc_machine_write(emu_uc_machine *m, const emu_uc_reg *reg, const uint64_
     if (reg->id == m->isa->pc)
         m->halted = false; /* who says where to go on wakes the CPU */
     if (reg->id < 0)
-        return m->isa->access(m, reg, copy, true);
+        return access_other(m, reg, copy, true);
     return reg->id > 0 && uc_reg_write(m->uc, reg->id, copy) == UC_ERR_OK ? 0 : -1;
 }
 
@@ -745,6 +754,7 @@ void emu_uc_machine_free(emu_uc_machine *m)
     if (m == NULL)
         return;
     emu_space_watch(m->memory, NULL, NULL);
+    emu_uc_timers_free(m);
     if (m->uc != NULL)
         uc_close(m->uc);
     for (size_t i = 0; i < m->npieces; i++)

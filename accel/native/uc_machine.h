@@ -135,6 +135,7 @@ struct emu_uc_machine {
     struct change changes[64];
     size_t nchanges;
 
+    struct emu_uc_timers *timers; /* aarch64, arm: uc_timer.c; NULL for none */
     size_t cpacr_at;           /* aarch64, arm: of CPACR in env; 0 for unknown */
     size_t pc_at;              /* riscv64: of pc in env */
     uint32_t applied;          /* riscv64: lines as they stand in mip */
@@ -179,6 +180,10 @@ void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size);
 bool emu_uc_code_changed(emu_uc_machine *m);
 /* Rings the doorbell: the CPU looks at what has been asked for at its next block. */
 void emu_uc_ring(emu_uc_machine *m);
+/* uc_timer.c: gives the CPU generic timers where it can (EMU_UC_TIMERS). */
+void emu_uc_timers_new(emu_uc_machine *m);
+void emu_uc_timers_free(emu_uc_machine *m);
+bool emu_uc_timers_access(emu_uc_machine *m, uint32_t crm, uint32_t op2, uint64_t *value, bool write);
 /* A symbol of the library with the target's suffix. */
 void *emu_uc_symbol(const struct isa *isa, const char *name);
 

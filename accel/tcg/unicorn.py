@@ -15,7 +15,7 @@ from accel.tcg.library import library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from accel.irq import InterruptController
+    from accel.irq import InterruptController, IrqLine
     from accel.memory import AddressSpace, Range
     from isa.arch import Arch
 
@@ -44,6 +44,7 @@ class UnicornVcpu:
         self._registers: dict[str, tuple[Any, int]] = {}
         self._taken: Callable[[int], None] | None = None
         self._line: Any = None
+        self._timers: dict[str, IrqLine] | None = None
 
     def run(self, budget: int | None = None) -> Exit:
         """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more."""
@@ -150,6 +151,23 @@ class UnicornVcpu:
                 self._value[n] = value >> (64 * n) & 0xFFFF_FFFF_FFFF_FFFF
             if lib.emu_uc_machine_write(self._machine, place, self._value) != 0:
                 raise KeyError(name)
+
+    @property
+    def timers(self) -> dict[str, IrqLine]:
+        """The lines that the CPU's generic timers drive, "physical" and "virtual"; empty where it has none.
+
+        A board connects them to its controller's private inputs: interrupts 30 and 27 of a GIC by custom.
+        They change in the vCPU's thread and in one of the timers' own.
+        """
+        if self._timers is None:
+            from accel.irq import IrqLine
+
+            self._timers = {}
+            for number, name in enumerate(("physical", "virtual")):
+                line = IrqLine()
+                if lib.emu_uc_machine_timer(self._machine, number, line.pointer) == 0:
+                    self._timers[name] = line
+        return self._timers
 
     @property
     def halted(self) -> bool:

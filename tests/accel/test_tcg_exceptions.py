@@ -333,3 +333,52 @@ def test_an_ecall_from_user_mode_traps_to_machine_mode(rv):
     assert run(rv).kind == ExitKind.HALT
     mcause, mstatus = rv.vcpu.get("mcause", "mstatus")
     assert (mcause, mstatus >> 11 & 3) == (8, 0)
+
+
+# ---- the generic timer (AArch64; the registers are the same in AArch32) -------------------------------
+
+
+def test_the_virtual_timer_raises_its_line_when_its_time_has_come_and_the_guest_lowers_it(machine):
+    bare = machine("aarch64")
+    told: list[int] = []
+    line = bare.vcpu.timers["virtual"]
+
+    def drive(level: int) -> None:
+        told.append(level)
+        bare.vcpu.interrupt(0, level)
+
+    line.connect(drive)
+    # msr cntv_tval_el0, x0; mov x1, #1; msr cntv_ctl_el0, x1; b .
+    bare.load(words("d51be300 d2800021 d51be321 14000000", "aarch64"))
+    # mrs x4, cntv_ctl_el0; msr cntv_ctl_el0, xzr; mrs x2, cntvct_el0; wfi
+    bare.memory.load(VECTORS + 0x280, words("d53be324 d51be33f d53be042 d503207f", "aarch64"))
+    bare.vcpu.set(x0=62500000 // 100, VBAR_EL1=VECTORS, cpsr=0x305)
+    (before,) = bare.vcpu.get("CNTVCT_EL0")
+    assert run(bare).kind == ExitKind.HALT
+    assert told == [1, 0]
+    control, after, compare = bare.vcpu.get("x4", "x2", "CNTV_CVAL_EL0")
+    assert control == 5  # enabled, and the condition is met
+    assert after >= compare >= before + 62500000 // 100
+
+
+def test_a_masked_timer_tells_its_status_and_no_line(machine):
+    bare = machine("aarch64")
+    told: list[int] = []
+    bare.vcpu.timers["physical"].connect(told.append)
+    bare.vcpu.set(CNTP_CVAL_EL0=0, CNTP_CTL_EL0=3)
+    assert bare.vcpu.get("CNTP_CTL_EL0") == (7,)
+    bare.vcpu.set(CNTP_CTL_EL0=1)
+    assert told == [1]
+    bare.vcpu.set(CNTP_CVAL_EL0=(1 << 64) - 1)
+    assert told == [1, 0]
+    assert bare.vcpu.get("CNTP_CTL_EL0") == (1,)
+
+
+def test_the_counter_runs_at_the_frequency_it_tells(machine):
+    bare = machine("aarch64")
+    start, (first,) = time.monotonic_ns(), bare.vcpu.get("CNTPCT_EL0")
+    time.sleep(0.05)
+    (second,), end = bare.vcpu.get("CNTPCT_EL0"), time.monotonic_ns()
+    assert bare.vcpu.get("CNTFRQ_EL0") == (62_500_000,)
+    # 16 ns to a tick, and it ran no longer than the host's clock between the two looks
+    assert 50_000_000 <= (second - first + 1) * 16 <= end - start + 32
