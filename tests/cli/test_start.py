@@ -53,8 +53,8 @@ def test_a_foreign_program_s_start_loads_what_runs_it(tmp_path: Path) -> None:
     path.write_bytes(program())
     path.chmod(0o755)
     script = (
-        "import emu.cli, emu.linux.run as run, sys\n"
-        "run.default_signals = lambda: sys.exit()\n"
+        "import emu.cli, sys\nfrom emu.linux.process import Process\n"
+        "Process.become = lambda self: sys.exit()\n"
         "try: emu.cli.main(sys.argv[1:])\n"
         "except SystemExit: pass"
     )
