@@ -69,22 +69,27 @@ class Terminal:
 class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
-    ended: called for Ctrl-A X, in the event loop's thread.  A terminal is read even while the guest takes
-    nothing, or Ctrl-A X would not end a guest that hangs.
+    ended: called for Ctrl-A X, in the event loop's thread; lost: called when nobody reads the output any
+    more.  A terminal is read even while the guest takes nothing, or Ctrl-A X would not end a guest that hangs.
     """
 
     TYPED_LIMIT = 1 << 16
 
-    def __init__(self, ended: Callable[[], None] | None = None) -> None:
-        super().__init__(sys.stdin.fileno(), sys.stdout.fileno(), owned=False, nonblocking=False)
-        self.ended = ended
+    def __init__(self) -> None:
+        # Either is None where the shell has closed it; its number may be another file's by now.
+        read_fd = sys.stdin.fileno() if sys.stdin is not None else -1
+        write_fd = sys.stdout.fileno() if sys.stdout is not None else -1
+        super().__init__(read_fd, write_fd, owned=False, nonblocking=False)
+        self.ended: Callable[[], None] | None = None
+        self.lost: Callable[[], None] | None = None
         self._escaped = False
         self._typed = bytearray()
-        self._terminal = Terminal(self.read_fd) if os.isatty(self.read_fd) else None
+        self._terminal = Terminal(read_fd) if read_fd >= 0 and os.isatty(read_fd) else None
         self._hooked = False
 
     def open(self, loop: Loop) -> None:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         if self._terminal is not None:
             self._terminal.raw()
             try:
@@ -147,6 +152,16 @@ class Console(DescriptorChardev):
 
     def _continued(self, number: int, frame: FrameType | None) -> None:
         """After a stop the shell has set its own mode."""
-        terminal = self._terminal
-        if self._loop is not None and terminal is not None and os.tcgetpgrp(terminal.fd) == os.getpgrp():
-            terminal.raw()
+        if self._loop is None or self._terminal is None:
+            return
+        try:
+            ours = os.tcgetpgrp(self._terminal.fd) == os.getpgrp()
+        except OSError:
+            ours = True  # not our controlling terminal: no shell stops us there
+        if ours:
+            self._terminal.raw()
+
+    def lost_output(self) -> None:
+        super().lost_output()
+        if self.lost is not None:
+            self.lost()

@@ -91,7 +91,7 @@ class Cpu:
                 else:
                     self.machine._concerned(self, exit)
         except BaseException as error:
-            self.machine._failed(error)
+            self.machine.fail(error)
         finally:
             with self.machine._changed:
                 self.parked = True
@@ -173,6 +173,11 @@ class Machine:
         lines = [serial] if isinstance(serial, (str, Chardev)) else list(serial)
         for line in lines:
             self._opened.append(open_chardev(line) if isinstance(line, str) else line)
+        ends = {part.serial for part in self.board.parts if part.serial is not None}
+        if len(lines) > len(ends):
+            raise DeviceError(
+                f"{len(lines)} serial lines were given, and this board has {len(ends)}; leave some out"
+            )
         name, note = choose(accel, self.board.arch, "machine")
         if note:
             self.notes.append(note)
@@ -344,7 +349,8 @@ class Machine:
                 self._result = result
         self._out()
 
-    def _failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Makes run() raise `error`; the first one counts."""
         with self._lock:
             if self._failure is None:
                 self._failure = error

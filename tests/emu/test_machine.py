@@ -10,7 +10,7 @@ import time
 import pytest
 
 from accel.errors import AccelError, BadImage, DeviceError, EmuError, GuestFault, MapError
-from emu import Board, Device, Machine, Part, Reg
+from emu import Board, Device, Irq, Machine, Part, Reg
 from emu.backends.chardev import MemoryChardev
 from emu.devices.test_exit import SifiveTest
 from emu.devices.uart16550 import Uart16550
@@ -274,7 +274,26 @@ def test_an_elf_kernel_goes_to_its_physical_address():
         assert machine.memory.peek(0x8010_0000, len(FINISHING)) == FINISHING
 
 
+def test_attached_devices_are_in_the_device_tree():
+    from emu.loader.fdt import flatten
+    from tests.emu.test_fdt import unflatten
+
+    class Lamp(Device):
+        compatible = "emu,lamp"
+        size = 0x100
+        irq = Irq()
+
+    with riscv(SPINNING, devices=[(Lamp(), 0x0B00_0000, 40)]) as machine:
+        soc = unflatten(flatten(machine.board.fdt(machine)))["soc"]
+    assert soc["lamp0@b000000"] == {
+        "compatible": b"emu,lamp\0",
+        "reg": struct.pack(">4I", 0, 0x0B00_0000, 0, 0x100),
+        "interrupts": struct.pack(">I", 40),
+    }
+
+
 WRONG = {
+    "2 serial lines were given, and this board has 1": {"serial": ["null", "null"]},
     "no board is called 'nothing'": {"board": "nothing"},
     "board virt is not made for x86_64": {"arch": "x86_64"},
     "unknown architecture 'z80'": {"arch": "z80"},

@@ -36,11 +36,11 @@ def firmware(name):
 class Terminal:
     """`emu boot` on a pseudo-terminal."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, command=("-m", "emu", "boot")):
         self.master, self.slave = pty.openpty()
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "emu", "boot", *options],
+            [sys.executable, *command, *options],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -101,8 +101,8 @@ class Terminal:
 def terminal():
     made = []
 
-    def start(*options):
-        made.append(Terminal(*options))
+    def start(*options, **named):
+        made.append(Terminal(*options, **named))
         return made[-1]
 
     yield start
@@ -192,6 +192,73 @@ def test_a_signal_ends_the_machine_and_the_terminal_is_as_before(terminal, numbe
     boot.process.send_signal(number)
     assert boot.ended() in (128 + number, -number)
     assert boot.restored()
+
+
+def test_raw_mode_comes_back_after_a_stop_of_the_shell(terminal):
+    boot = terminal("--firmware", firmware("qemu_arm64/u-boot.bin"))
+    boot.prompt()
+    boot.process.send_signal(signal.SIGSTOP)
+    termios.tcsetattr(boot.slave, termios.TCSANOW, boot.before)
+    boot.process.send_signal(signal.SIGCONT)
+    end = time.monotonic() + 20
+    while not boot.raw():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert "U-Boot 20" in boot.command("version")
+    boot.type(b"\x01x")
+    assert boot.ended() == 0
+    assert boot.restored()
+
+
+RAISES = """
+from emu import Device, Machine, Reg
+
+class Broken(Device):
+    size = 4
+    GO = Reg(0)
+
+    def write_GO(self, value):
+        raise ZeroDivisionError("in a hook")
+
+# mov x1, #0x0b000000; str w2, [x1]; b .
+code = b"".join(word.to_bytes(4, "little") for word in (0xD2A16001, 0xB9000022, 0x14000000))
+with Machine("virt", kernel=code, accel="tcg", serial="stdio", devices=[(Broken(), 0x0B000000)]) as machine:
+    machine.run()
+"""
+
+
+def test_the_terminal_is_as_before_when_a_device_raises(terminal):
+    boot = terminal(command=["-c", RAISES])
+    boot.wait_for(b"ZeroDivisionError: in a hook")
+    assert boot.ended() == 1
+    assert boot.restored()
+
+
+def test_a_reader_that_goes_away_ends_the_command_as_it_does_others():
+    boot = subprocess.Popen(
+        [sys.executable, "-m", "emu", "boot", "--firmware", firmware("qemu_arm64/u-boot.bin")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    boot.stdout.readline()
+    boot.stdout.close()
+    assert boot.wait(60) == -signal.SIGPIPE
+    assert boot.stderr.read() == b""
+    boot.stderr.close()
+
+
+def test_closed_standard_streams_do_no_harm(tmp_path):
+    image = tmp_path / "kernel"
+    # mov w0, #0x84000008 (PSCI SYSTEM_OFF); hvc #0
+    image.write_bytes(b"".join(word.to_bytes(4, "little") for word in (0x52800100, 0x72B08000, 0xD4000002)))
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' -m emu boot --kernel '{image}' <&- >&-"],
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_guest_that_hangs_is_ended_by_ctrl_a_x(terminal, tmp_path):
