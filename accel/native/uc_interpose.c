@@ -15,12 +15,13 @@ typedef int (*cpu_exec_fn)(uc_engine *uc, void *cpu);
 typedef void (*check_fn)(void *context);
 typedef bool (*fill_fn)(void *cpu, uint64_t address, int size, int rw, int mmu, bool probe, uintptr_t retaddr);
 
-static void enter(uc_engine *uc)
+static void enter(uc_engine *uc, void *cpu)
 {
     uc_interposed *now = uc_interposed_now;
     if (now == NULL || now->uc != uc)
         return;
     now->entered = 1;
+    now->cpu = cpu;
     /* The start has cleared earlier stop requests, and clears no later one. */
     if (*now->kicked)
         uc_emu_stop(uc);
@@ -32,7 +33,7 @@ static void enter(uc_engine *uc)
     static fill_fn fill_before_##arch;                                                                        \
     static int cpu_exec_##arch(uc_engine *uc, void *cpu)                                                      \
     {                                                                                                         \
-        enter(uc);                                                                                            \
+        enter(uc, cpu);                                                                                       \
         return cpu_exec_before_##arch(uc, cpu);                                                               \
     }                                                                                                         \
     static void check_##arch(void *context)                                                                   \

@@ -20,9 +20,10 @@ typedef struct uc_interposed {
     volatile sig_atomic_t *kicked;
     volatile sig_atomic_t entered; /* cpu_exec came by */
     uint64_t fault;                /* the address that the latest TLB fill was for */
+    void *cpu;                     /* the library's CPUState */
 } uc_interposed;
 
-extern _Thread_local uc_interposed *uc_interposed_now;
+extern _Thread_local uc_interposed *uc_interposed_now __attribute__((tls_model("initial-exec")));
 
 /* Puts the replacements in place, once; before the first uc_open.  0, or -1 where it cannot be. */
 int uc_interpose(void);

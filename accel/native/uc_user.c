@@ -9,6 +9,7 @@
  */
 #include "uc.h"
 
+#include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #define PAGE UINT64_C(4096)
 #define TLB_FIRST 256       /* entries that the TLB begins with ... */
 #define TLB_LAST (1u << 19) /* ... and where growing it ends */
+#define FEW_PAGES 16        /* flushed one by one */
 #define MANY_PAGES 256      /* of code in one change: forget all translations instead */
 
 struct emu_engine {
@@ -43,6 +45,7 @@ struct emu_engine {
     uint32_t fills;
     uint32_t next_flush;
     uint64_t pc;
+    void (*flush_page)(void *cpu, uint64_t addr); /* the library's; NULL: it has none */
     /* Pages whose code may have been translated, sorted. */
     uint64_t *code;
     size_t codes;
@@ -52,6 +55,7 @@ struct emu_engine {
 /* ---- registers ---------------------------------------------------------------- */
 
 struct layout {
+    const char *suffix; /* of the library's functions for this target */
     int arch;
     int mode;
     int general[32];
@@ -68,7 +72,8 @@ struct layout {
 
 static const struct layout layouts[] = {
     [EMU_ISA_AARCH64] =
-        {.arch = UC_ARCH_ARM64,
+        {.suffix = "aarch64",
+         .arch = UC_ARCH_ARM64,
          .mode = UC_MODE_ARM,
          .general = {RUN8(UC_ARM64_REG_X0), RUN8(UC_ARM64_REG_X8), RUN8(UC_ARM64_REG_X16),
                      UC_ARM64_REG_X24, UC_ARM64_REG_X25, UC_ARM64_REG_X26, UC_ARM64_REG_X27,
@@ -82,7 +87,8 @@ static const struct layout layouts[] = {
                   UC_ARM64_REG_X5},
          .result = UC_ARM64_REG_X0},
     [EMU_ISA_ARM] =
-        {.arch = UC_ARCH_ARM,
+        {.suffix = "arm",
+         .arch = UC_ARCH_ARM,
          .mode = UC_MODE_ARM,
          .general = {RUN8(UC_ARM_REG_R0), UC_ARM_REG_R8, UC_ARM_REG_R9, UC_ARM_REG_R10, UC_ARM_REG_R11,
                      UC_ARM_REG_R12, UC_ARM_REG_SP, UC_ARM_REG_LR},
@@ -94,7 +100,8 @@ static const struct layout layouts[] = {
          .args = {UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R4, UC_ARM_REG_R5},
          .result = UC_ARM_REG_R0},
     [EMU_ISA_RISCV64] =
-        {.arch = UC_ARCH_RISCV,
+        {.suffix = "riscv64",
+         .arch = UC_ARCH_RISCV,
          .mode = UC_MODE_RISCV64,
          .general = {RUN8(UC_RISCV_REG_X0), RUN8(UC_RISCV_REG_X8), RUN8(UC_RISCV_REG_X16),
                      RUN8(UC_RISCV_REG_X24)},
@@ -107,7 +114,8 @@ static const struct layout layouts[] = {
                   UC_RISCV_REG_X15},
          .result = UC_RISCV_REG_X10},
     [EMU_ISA_X86_64] =
-        {.arch = UC_ARCH_X86,
+        {.suffix = "x86_64",
+         .arch = UC_ARCH_X86,
          .mode = UC_MODE_64,
          .general = {UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP,
                      UC_X86_REG_RBP, UC_X86_REG_RSI, UC_X86_REG_RDI, RUN8(UC_X86_REG_R8)},
@@ -513,6 +521,10 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
         return NULL;
     }
     prepare(engine);
+    char name[64];
+    snprintf(name, sizeof name, "tlb_flush_page_%s", layout->suffix);
+    void *flush = dlsym(uc_lib.handle, name);
+    memcpy(&engine->flush_page, &flush, sizeof flush);
 
     /* One start that fails at once: are our functions in place? */
     engine->prepares = true;
@@ -911,7 +923,13 @@ static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size)
 
 static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size)
 {
-    uc_ctl_flush_tlb(engine->uc);
+    /* A page by itself costs half of what all cost, but what is not flushed need not be filled again. */
+    if (size > FEW_PAGES * PAGE || engine->flush_page == NULL || engine->shared.cpu == NULL) {
+        uc_ctl_flush_tlb(engine->uc);
+        return;
+    }
+    for (uint64_t page = addr & ~(PAGE - 1); page < addr + size; page += PAGE)
+        engine->flush_page(engine->shared.cpu, page);
 }
 
 /* ---- what the CPU can do -------------------------------------------------------------------- */

@@ -56,6 +56,29 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return build
 
 
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """sanitized(name, *sources): the path of tests/native/name.c, built with ASan and UBSan."""
+    folder = tmp_path_factory.mktemp("native")
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    folders = [ROOT / path for path in ("accel/native", "emu/native", "emu/linux/native", "tests/native")]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-sanitize-recover=all"]
+
+    def sanitized(name: str, *sources: str) -> str:
+        if compiler is None:
+            pytest.skip("no C compiler (gcc) to build the native tests with")
+        out = str(folder / name)
+        files = [str(ROOT / path) for path in (f"tests/native/{name}.c", *sources)]
+        command = [compiler, *flags, "-fsanitize=address,undefined", *(f"-I{path}" for path in folders)]
+        made = subprocess.run([*command, *files, "-o", out], capture_output=True, text=True)
+        if "asan" in made.stderr:
+            pytest.skip(f"the compiler cannot link the sanitizers: {made.stderr.splitlines()[-1]}")
+        assert made.returncode == 0, made.stderr[-2000:]
+        return out
+
+    return sanitized
+
+
 @pytest.fixture(params=[*COMPILERS, "x86_64 by kvm"])
 def guest(request: pytest.FixtureRequest) -> tuple[str, str]:
     """An ISA and the accelerator for it: all by tcg, and the host's by kvm."""

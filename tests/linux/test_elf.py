@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from accel.errors import BadImage
 from emu.loader.elf import Elf, parse
-from tests.linux.conftest import ROOT
 
-NATIVE = [ROOT / path for path in ("accel/native", "emu/native", "emu/linux/native", "tests/native")]
 SOURCES = ["emu/native/elf.c", "emu/linux/native/load.c", "emu/linux/native/umem.c", "emu/linux/native/abi.c"]
 
 
@@ -35,30 +33,12 @@ def test_a_program_is_read_as_readelf_reads_it(isa, build):
     ]
 
 
-def test_200_thousand_mutated_files_neither_crash_nor_deceive(tmp_path, build):
+def test_200_thousand_mutated_files_neither_crash_nor_deceive(sanitized, build):
     """EMU_FUZZ_CASES in the environment sets how many; parser and loader run under ASan and UBSan."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (gcc) to build the fuzzer with")
-    out = tmp_path / "fuzz_elf"
-    flags = [
-        "-std=c11",
-        "-D_GNU_SOURCE",
-        "-g",
-        "-O1",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-    ]
-    command = [compiler, *flags, *(f"-I{path}" for path in NATIVE), str(ROOT / "tests/native/fuzz_elf.c")]
-    made = subprocess.run(
-        [*command, *(str(ROOT / path) for path in SOURCES), "-o", str(out)], capture_output=True, text=True
-    )
-    if "sanitize" in made.stderr or "asan" in made.stderr:
-        pytest.skip(f"the compiler cannot link the sanitizers: {made.stderr.splitlines()[-1]}")
-    assert made.returncode == 0, made.stderr[-2000:]
+    fuzzer = sanitized("fuzz_elf", *SOURCES)
     cases = os.environ.get("EMU_FUZZ_CASES", "200000")
     done = subprocess.run(
-        [out, cases, "1", build("echo", "native")], capture_output=True, text=True, timeout=600
+        [fuzzer, cases, "1", build("echo", "native")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-4000:]
 

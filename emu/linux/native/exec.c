@@ -281,11 +281,15 @@ static int make_room(emu_thread *thread, const emu_abi *abi, struct room *room, 
     bool fits = process->abi != NULL && process->abi->bits == abi->bits;
     room->umem = process->umem;
     if (!fits) {
-        int error = umem_init(&room->umem, abi->bits);
+        /* Under a limit on virtual memory (ulimit -v) a smaller space must do. */
+        unsigned bits = abi->bits;
+        int error = umem_init(&room->umem, bits);
+        while (error == -ENOMEM && bits > 32)
+            error = umem_init(&room->umem, --bits);
         if (error != 0)
             return fail(text, size, error,
                         "cannot reserve %u bits of address space: %s; raise the limit on virtual memory (ulimit -v unlimited)",
-                        abi->bits, strerror(-error));
+                        bits, strerror(-error));
     }
     room->ops = thread->ops;
     room->engine = thread->engine;

@@ -485,6 +485,10 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
     }
     uint64_t more = new_size - old_size, end = addr + old_size;
     if (area->end == end && more <= umem->top - end && !occupied(umem, end, end + more)) {
+        if ((area->flags & (MAP_ANONYMOUS | MAP_PRIVATE)) == (MAP_ANONYMOUS | MAP_PRIVATE)) {
+            int64_t at = umem_map(umem, end, more, (int)area->prot, (int)area->flags | MAP_FIXED, -1, 0, area->path);
+            return at < 0 ? at : (int64_t)addr;
+        }
         /* The host's mapping can only grow into a hole. */
         munmap(umem->base + end, more);
         if (mremap(umem->base + addr, old_size, new_size, 0) != MAP_FAILED) {
