@@ -64,7 +64,9 @@ def test_without_a_compiler_the_remedy_is_one_line(tmp_path: Path) -> None:
 def test_pip_s_failure_is_the_script_s_and_leaves_nothing_that_looks_installed(tmp_path: Path) -> None:
     python = """
         case "$*" in *"pip install"*) echo "no network" >&2; exit 1;; esac
-        case "$*" in "-m venv .venv") mkdir -p .venv/bin; : >.venv/pyvenv.cfg; cp "$0" .venv/bin/python;; esac"""
+        case "$*" in
+        "-m venv .venv") mkdir -p .venv/bin; : >.venv/pyvenv.cfg; cp "$0" .venv/bin/python;;
+        esac"""
     real = {name: f'exec /bin/{name} "$@"' for name in ("mkdir", "cp")}
     done = run("scripts/demo", tmp_path, {"python3": python, "cc": "exit 0", **real})
     assert done.returncode == 1
