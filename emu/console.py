@@ -70,7 +70,7 @@ class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
     ended: called for Ctrl-A X, in the event loop's thread; lost: called when nobody reads the output any
-    more.  A terminal is read even while the guest takes nothing, or Ctrl-A X would not end a guest that hangs.
+    more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest that hangs.
     """
 
     TYPED_LIMIT = 1 << 16

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Device-tree interrupt cells of a GIC: kind, number, flags.
 SPI, PPI = 0, 1
+# Interrupt IDs of the CPU's timers, as all boards have them (Arm BSA, section 3.8.1).
+TIMER_PPIS = {"physical": 30, "virtual": 27}
 LEVEL_HIGH = 4
 # Bytes of the device tree left for firmware to add to it.
 FDT_ROOM = 0x2000
@@ -133,6 +135,9 @@ class VirtArmBase(Virt):
 
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         self.gic.connect_cpu(cpu)
+        # The engine's generic timers, where it has them.
+        for name, line in getattr(cpu.vcpu, "timers", {}).items():
+            self.gic.wire(TIMER_PPIS[name], line)
 
     def build(self, machine: Machine) -> None:
         machine.bus.attach("gic", self.gic, 0x0800_0000)

@@ -70,6 +70,10 @@ class Gicv2(Device):
             line.connect(lambda level: self._input(number, level))
         return self._inputs[number]
 
+    def wire(self, number: int, line: IrqLine) -> None:
+        """Ends a line that is somebody else's, a CPU's timer's, at the input of interrupt ID `number`."""
+        line.connect(lambda level: self._input(number, level))
+
     def reset(self) -> None:
         levels = self.levels
         self._clear()

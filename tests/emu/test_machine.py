@@ -345,3 +345,38 @@ def test_x86_starts_its_kernel_in_64_bit_mode_with_memory_below_4_gib(accel):
     with Machine("microvm", accel=accel, kernel=code) as machine:
         result = machine.run(timeout=20)
     assert (result.reason, result.code) == ("guest-shutdown", 2 * 2 + 1)
+
+
+def test_aarch64_sleeps_until_its_generic_timer_interrupts_through_the_gic():
+    words = (
+        0xD2A16001,  # mov  x1, #0x0b000000
+        0xD2A10005,  # mov  x5, #0x08000000     distributor
+        0x914040A6,  # add  x6, x5, #0x10000    CPU interface
+        0x52800022,  # mov  w2, #1
+        0xB90000A2,  # str  w2, [x5]            GICD_CTLR
+        0x52A10003,  # mov  w3, #1 << 27
+        0xB90100A3,  # str  w3, [x5, #0x100]    GICD_ISENABLER0
+        0x52801FE3,  # mov  w3, #0xff
+        0xB90004C3,  # str  w3, [x6, #4]        GICC_PMR
+        0xB90000C2,  # str  w2, [x6]            GICC_CTLR
+        0xD53BE004,  # mrs  x4, cntfrq_el0
+        0xD2807D03,  # mov  x3, #1000
+        0x9AC30884,  # udiv x4, x4, x3
+        0xD51BE304,  # msr  cntv_tval_el0, x4   1 ms
+        0xD51BE322,  # msr  cntv_ctl_el0, x2
+        0xD503207F,  # wfi
+        0xB9400CC3,  # ldr  w3, [x6, #0xc]      GICC_IAR
+        0x71006C7F,  # cmp  w3, #27
+        0x54FFFFA1,  # b.ne wfi
+        0xD51BE33F,  # msr  cntv_ctl_el0, xzr
+        0xB90010C3,  # str  w3, [x6, #0x10]     GICC_EOIR
+        0x52866662,  # mov  w2, #0x3333
+        0x2A034042,  # orr  w2, w2, w3, lsl #16
+        0x91400424,  # add  x4, x1, #0x1000
+        0xB9000082,  # str  w2, [x4]            exit
+        0x14000000,  # b    .
+    )
+    kernel = struct.pack(f"<{len(words)}I", *words)
+    with Machine("virt", accel="tcg", kernel=kernel, devices=[(SifiveTest(), EXIT)]) as machine:
+        result = machine.run(timeout=20)
+    assert (result.reason, result.code) == ("guest-shutdown", 27)
