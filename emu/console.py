@@ -14,7 +14,7 @@ import signal
 import sys
 import termios
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from emu.backends.chardev import DescriptorChardev
 
@@ -66,6 +66,14 @@ class Terminal:
             pass  # the terminal is gone
 
 
+def _descriptor(stream: TextIO | None) -> int:
+    """A standard stream's, or -1 where the shell has closed it: its number may be another file's by now."""
+    try:
+        return -1 if stream is None else stream.fileno()
+    except OSError:  # something else stands in for it
+        return -1
+
+
 class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
@@ -76,9 +84,8 @@ class Console(DescriptorChardev):
     TYPED_LIMIT = 1 << 16
 
     def __init__(self) -> None:
-        # Either is None where the shell has closed it; its number may be another file's by now.
-        read_fd = sys.stdin.fileno() if sys.stdin is not None else -1
-        write_fd = sys.stdout.fileno() if sys.stdout is not None else -1
+        read_fd = _descriptor(sys.stdin)
+        write_fd = _descriptor(sys.stdout)
         super().__init__(read_fd, write_fd, owned=False, nonblocking=False)
         self.ended: Callable[[], None] | None = None
         self.lost: Callable[[], None] | None = None
