@@ -74,17 +74,21 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
         "-oAcquire::Retries=0",
     ]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as made:
-        _run([*apt, "update"], made, _UPDATE)
+        download = ["download"]
         if closure:
             (Path(made) / "partial").mkdir()
-            words = ["install", "--download-only", "-y", "--no-install-recommends"]
-            _run(
-                [*apt, f"-oDir::Cache::archives={made}", "-oDebug::NoLocking=1", *words, package],
-                made,
-                _DOWNLOAD,
-            )
-        else:
-            _run([*apt, "download", package], made, _DOWNLOAD)
+            download = [f"-oDir::Cache::archives={made}", "-oDebug::NoLocking=1", "install", "--download-only"]
+            download += ["-y", "--no-install-recommends"]
+        # While a mirror is being renewed some lists fail; the others, or those of before, may be enough.
+        stale = None
+        try:
+            _run([*apt, "update"], made, _UPDATE)
+        except subprocess.CalledProcessError as error:
+            stale = error
+        try:
+            _run([*apt, *download, package], made, _DOWNLOAD)
+        except subprocess.CalledProcessError as error:
+            raise stale or error from None
         for archive in sorted(Path(made).glob("*.deb")):
             _run(["dpkg-deb", "-x", str(archive), "files"], made, _DOWNLOAD)
         try:
