@@ -372,8 +372,8 @@ static void keep_exception(emu_uc_machine *m, uint32_t number)
         }
         uc_context_free(context);
     }
+    m->left = true;
     uc_emu_stop(m->uc);
-    atomic_store(&m->doorbell, 1);
 }
 
 static void exception_arm(emu_uc_machine *m, uint32_t number, bool invalid)
@@ -382,8 +382,6 @@ static void exception_arm(emu_uc_machine *m, uint32_t number, bool invalid)
         emu_uc_end(m, EMU_EXIT_DEBUG, NULL);
     } else if (calls_firmware(m, number)) {
         firmware(m);
-        if (!is_private(m) && m->stop)
-            atomic_store(&m->doorbell, 1);
     } else if (is_private(m)) {
         m->do_interrupt(m->cpu);
     } else {

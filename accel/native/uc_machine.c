@@ -83,6 +83,7 @@ static bool at_boundary(void *cpu, int request)
     if (atomic_exchange(&m->doorbell, 0) != 0) {
         store32(m->cpu + CPU_INTERRUPT_REQUEST, load32(m->cpu + CPU_INTERRUPT_REQUEST) & ~REQUEST_OURS);
         if (must_stop(m)) {
+            m->left = true;
             uc_emu_stop(m->uc);
             return false;
         }
@@ -100,8 +101,10 @@ static bool at_boundary(void *cpu, int request)
 static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
 {
     emu_uc_machine *m = opaque;
-    if (atomic_load_explicit(&m->doorbell, memory_order_relaxed) != 0)
+    if (atomic_load_explicit(&m->doorbell, memory_order_relaxed) != 0) {
+        m->left = true;
         uc_emu_stop(uc);
+    }
 }
 
 void emu_uc_machine_kick(emu_uc_machine *m)
@@ -147,7 +150,7 @@ void emu_uc_end(emu_uc_machine *m, int kind, const char *text)
         if (text != NULL)
             snprintf(m->exit->text, sizeof m->exit->text, "%s", text);
     }
-    m->stop = true;
+    m->stop = m->left = true;
     uc_emu_stop(m->uc);
 }
 
@@ -458,6 +461,8 @@ static int set_counting(emu_uc_machine *m, bool counting)
     /* Blocks are translated with the call or without it. */
     uc_ctl_flush_tb(m->uc);
     m->counting = counting;
+    if (is_private(m))
+        ((uint8_t *)m->uc)[UC_NO_EXIT_REQUEST] = !counting;
     return 0;
 }
 
@@ -520,6 +525,7 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (m->isa->enter != NULL)
             m->isa->enter(m);
         m->inside = true;
+        m->left = false;
         uc_err error = uc_emu_start(m->uc, begin, 0, 0, 0);
         m->inside = false;
         emu_uc_running = NULL;
@@ -532,10 +538,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             break;
         }
         if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
-                          : atomic_load(&m->doorbell) == 0 && atomic_load(&m->lines) == 0) {
+                          : !m->left && atomic_load(&m->lines) == 0) {
             exit->kind = EMU_EXIT_HALT;
             m->halted = m->isa->may_sleep;
-        } else if (atomic_load(&m->doorbell) != 0 || emu_uc_pc(m) != begin) {
+        } else if (m->left || emu_uc_pc(m) != begin) {
             idle = 0;
         } else if (++idle == 8) {
             exit->kind = EMU_EXIT_FAULT;
@@ -618,11 +624,26 @@ static bool examine(emu_uc_machine *m)
 #endif
 }
 
-/* In place of check_exit_request, which emits the check inside a block. */
+/*
+ * In place of check_exit_request, which emits the check inside a block.  While
+ * instructions are counted it is wanted before each of them, and still not
+ * behind loads and stores, where its exit would repeat the access.
+ */
+static bool wanted(const void *caller)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL)
+        return true;
+    Dl_info info;
+    /* loads and stores are emitted by exported functions; who emits instructions has no symbol, or another */
+    return m->counting && dladdr(caller, &info) != 0 &&
+           (info.dli_sname == NULL || strncmp(info.dli_sname, "tcg_gen_qemu_", 13) != 0);
+}
+
 #define CHECK(n)                                                                                              \
     static void check_##n(void *tcg)                                                                          \
     {                                                                                                         \
-        if (emu_uc_running == NULL)                                                                           \
+        if (wanted(__builtin_return_address(0)))                                                              \
             original_check[n](tcg);                                                                           \
     }
 CHECK(0)

@@ -126,6 +126,7 @@ struct emu_uc_machine {
     bool counting;
     uc_hook counter, block;
     bool stop, raised, halted;
+    bool left;                 /* a stop was asked for since then */
     bool inside;               /* uc_emu_start is under way */
     emu_exit *exit;            /* of the run under way */
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 FIRST = {
     "aarch64": ("cpsr",),
     "arm": (),
-    "riscv64": ("misa", "mstatus"),
+    "riscv64": (),
     "x86_64": ("efer", "cr4", "cr3", "cr0"),
 }
 # Loaded last: what others above change on their way.
 LAST = {
     "aarch64": ("sp", "pc"),
     "arm": ("pc",),
-    "riscv64": ("priv", "pc"),
+    "riscv64": ("mstatus", "priv", "pc"),  # writing floating point marks it dirty
     "x86_64": ("eflags", "rip"),
 }
 # Fixed by the model, counted by the clock, or another view of a register that is there.
