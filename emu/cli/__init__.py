@@ -84,8 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return dispatch(words)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return die_of("SIGINT")
     except BrokenPipeError:

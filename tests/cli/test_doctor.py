@@ -103,16 +103,36 @@ def test_a_user_without_permission_is_told_the_group() -> None:
     assert "may not be opened by this user; join its group" in done.stderr
 
 
-def test_a_host_whose_dev_kvm_is_hidden_says_so(tmp_path: Path) -> None:
-    """In a mount namespace of its own, with an empty /dev/kvm."""
-    wrap = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/kvm && exec "$@"', "/dev/null"]
+@pytest.mark.parametrize(
+    ("hide", "cause"),
+    [
+        ("mount -t tmpfs none /dev", "is not there; load the module"),
+        ("mount --bind /dev/null /dev/kvm", "does not answer as KVM (ENOTTY)"),
+    ],
+)
+def test_a_host_whose_dev_kvm_is_hidden_says_so_and_runs_programs(hide: str, cause: str) -> None:
+    """In a mount namespace of its own: for doctor, for a program with --accel auto, and with kvm alone."""
     if not Path("/dev/kvm").exists():
         pytest.skip("there is no /dev/kvm to hide")
+    wrap = ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh"]
     if subprocess.run([*wrap, "true"], capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("mount namespaces are not allowed here, so /dev/kvm cannot be hidden")
-    done = subprocess.run([*wrap, *DOCTOR], capture_output=True, text=True, timeout=120, check=False)
+
+    def hidden(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*wrap, sys.executable, "-m", "emu", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    done = hidden("doctor")
     assert done.returncode == 0
-    assert "not usable: /dev/kvm does not answer as KVM (ENOTTY)" in done.stdout
+    assert f"not usable: /dev/kvm {cause}" in done.stdout
+    done = hidden("/bin/uname", "-m")
+    assert (done.returncode, done.stdout) == (0, "x86_64\n")
+    assert done.stderr.startswith(f"emu: running under tcg: /dev/kvm {cause}")
+    assert done.stderr.count("\n") == 1
+    done = hidden("--accel", "kvm", "/bin/uname", "-m")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"emu: kvm cannot be used: /dev/kvm {cause}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_host_that_runs_no_programs_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
