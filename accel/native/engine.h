@@ -92,7 +92,8 @@ typedef struct emu_engine_ops {
     void (*before_change)(emu_engine *engine, uint64_t addr, uint64_t size);
     void (*after_change)(emu_engine *engine, uint64_t addr, uint64_t size);
     /* Makes the running (or else the next) run() return EMU_STOP_KICK soon.
-     * Async-signal-safe, callable from any thread. */
+     * Async-signal-safe, callable from any thread.  Guest code that runs on the CPU itself is only left at a
+     * signal of the host: whoever kicks another thread's engine sends that thread one that has a handler. */
     void (*kick)(emu_engine *engine);
     /* AT_HWCAP and AT_HWCAP2 as Linux would give them on the CPU that this engine is. */
     void (*hwcap)(emu_engine *engine, uint64_t out[2]);

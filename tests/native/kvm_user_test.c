@@ -680,6 +680,82 @@ static void two_engines_share_memory(void)
     end();
 }
 
+static void a_forked_child_goes_on_with_all_registers_and_memory_of_its_own(void)
+{
+    START(g_avx);
+    bool avx = __builtin_cpu_supports("avx2");
+    if (!avx) {
+        end();
+        START(g_calls);
+    }
+    expect(EMU_STOP_SYSCALL);
+    int before[8], after[8];
+    size_t fds = ops->descriptors(engine, before, 8);
+    CHECK(fds > 0);
+    ops->kick(engine);
+    ops->forking(engine);
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        char text[200] = "";
+        CHECK(ops->forked(engine, text, sizeof text) == 0);
+        CHECK_EQUAL(ops->descriptors(engine, after, 8), fds);
+        CHECK_EQUAL(memcmp(before, after, fds * sizeof *before), 0);
+    }
+    ops->result(engine, child == 0 ? 0 : 5);
+    expect(EMU_STOP_KICK);
+    CHECK_EQUAL(saved()->r[0], child == 0 ? 0 : 5);
+    expect(EMU_STOP_SYSCALL);
+    for (int i = 0; avx && i < 8; i++) {
+        uint32_t word;
+        memcpy(&word, base + STACK_TOP - 32 + 4 * i, 4);
+        CHECK_EQUAL(word, 0xb4b4b4b4);
+    }
+    memset(base + CODE + 8 * PAGE, child == 0 ? 1 : 2, 1); /* and with a page of its own */
+    CHECK_EQUAL(saved()->r[4], STACK_TOP);
+    if (child == 0) {
+        ops->close(engine);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+    end();
+}
+
+static void an_xsave_image_brings_all_vectors_back_and_a_bad_one_harms_nobody(void)
+{
+    uint8_t image[4096];
+    START(g_avx);
+    if (!__builtin_cpu_supports("avx2")) {
+        end();
+        return;
+    }
+    expect(EMU_STOP_SYSCALL);
+    CHECK_EQUAL(ops->xsave(engine, image, 100), 0);
+    uint32_t size = ops->xsave(engine, image, sizeof image);
+    CHECK(size >= 832); /* as far as AVX goes */
+    uint64_t pc = stop.pc, seed = 11;
+    uint8_t bad[4096];
+    for (int i = 0; i < 50; i++) {
+        for (size_t n = 0; n < sizeof bad; n += 8) {
+            uint64_t word = next_random(&seed);
+            memcpy(bad + n, &word, 8);
+        }
+        ops->xrstor(engine, bad, (uint32_t)next_random(&seed) % 4097);
+        go_to(pc);
+        expect(EMU_STOP_SYSCALL);
+    }
+    ops->xrstor(engine, image, size);
+    go_to(pc);
+    expect(EMU_STOP_SYSCALL);
+    uint32_t word;
+    memcpy(&word, base + STACK_TOP - 4, 4);
+    CHECK_EQUAL(word, 0xb4b4b4b4);
+    end();
+}
+
 /* ---- measurements ----------------------------------------------------------------------------- */
 
 static double now(void)
@@ -774,5 +850,7 @@ int main(int argc, char **argv)
     RUN(a_signal_stops_a_loop_and_it_goes_on_where_it_was);
     RUN(kicks_between_system_calls_and_faults_lose_nothing);
     RUN(two_engines_share_memory);
+    RUN(a_forked_child_goes_on_with_all_registers_and_memory_of_its_own);
+    RUN(an_xsave_image_brings_all_vectors_back_and_a_bad_one_harms_nobody);
     return 0;
 }
