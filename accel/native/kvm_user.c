@@ -693,6 +693,13 @@ static int settle(int fd, int old)
     if (old < 0)
         return out_of_the_way(fd);
     int same = dup3(fd, old, O_CLOEXEC);
+    struct rlimit limit;
+    if (same < 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) { /* the number lies above the soft limit */
+        struct rlimit more = {.rlim_cur = (rlim_t)old + 1, .rlim_max = limit.rlim_max};
+        (void)setrlimit(RLIMIT_NOFILE, &more);
+        same = dup3(fd, old, O_CLOEXEC);
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
     if (same < 0)
         return fd;
     close(fd);
