@@ -399,12 +399,12 @@ CROSS = {
     """,
 }
 
-# Adds 1 to 1000000 into the accumulator, telling RAM+0x8000 the sum; no device.
+# Adds 1 to 100000 into the accumulator, telling RAM+0x8000 the sum; no device.
 SUM = {
     "x86_64": """
         bf 00 80 10 00  ; mov edi,0x108000
         31 c0           ; xor eax,eax
-        b9 40 42 0f 00  ; mov ecx,0xf4240
+        b9 a0 86 01 00  ; mov ecx,0x186a0
         48 01 c8        ; add rax,rcx
         ff c9           ; dec ecx
         75 f9           ; jne c
@@ -420,14 +420,14 @@ SUM = {
         54ffffc1  ; b.ne c
         f9000040  ; str x0, [x2]
         d503207f  ; wfi
-        000f4240  ; .word 0x000f4240
+        000186a0  ; .word 0x000186a0
     """,
     "arm": """
         e3082000  ; movw r2, #32768
         e3482000  ; movt r2, #32768
         e3a00000  ; mov r0, #0
-        e3041240  ; movw r1, #16960
-        e340100f  ; movt r1, #15
+        e30816a0  ; movw r1, #34464
+        e3401001  ; movt r1, #1
         e0800001  ; add r0, r0, r1
         e2511001  ; subs r1, r1, #1
         1afffffc  ; bne 14
@@ -437,8 +437,8 @@ SUM = {
     "riscv64": """
         00008617  ; auipc a2,0x8
         00000513  ; addi a0,zero,0
-        000f45b7  ; lui a1,0xf4
-        24058593  ; addi a1,a1,576
+        000185b7  ; lui a1,0x18
+        6a058593  ; addi a1,a1,1696
         00b50533  ; add a0,a0,a1
         fff58593  ; addi a1,a1,-1
         fe059ce3  ; bne a1,zero,10
@@ -487,5 +487,70 @@ PORTS = {
         b9 04 00 00 00  ; mov ecx,0x4
         f3 6e           ; rep outs dx,BYTE PTR ds:[rsi]
         f4              ; hlt
+    """,
+}
+
+# Opens the CPU to interrupts and waits.  HANDLER is behind it: at 0xa80 (aarch64), 0x118 (arm), 0x1000.
+INTERRUPT = {
+    "x86_64": """
+        0f 01 1c 25 00 20 10 00  ; lidt ds:0x102000
+        fb                       ; sti
+        f4                       ; hlt
+        eb fd                    ; jmp 9
+    """,
+    "aarch64": """
+        10004000  ; adr x0, 800
+        d518c000  ; msr vbar_el1, x0
+        d50342ff  ; msr daifclr, #0x2
+        d503207f  ; wfi
+        17ffffff  ; b c
+    """,
+    "arm": """
+        e28f00f8  ; add r0, pc, #248
+        ee0c0f10  ; mcr 15, 0, r0, cr12, cr0, {0}
+        f1080080  ; cpsie i
+        e320f003  ; wfi
+        eafffffd  ; b c
+    """,
+    "riscv64": """
+        00001517  ; auipc a0,0x1
+        30551073  ; csrrw zero,mtvec,a0
+        00001537  ; lui a0,0x1
+        80050513  ; addi a0,a0,-2048
+        30451073  ; csrrw zero,mie,a0
+        30046073  ; csrrsi zero,mstatus,8
+        10500073  ; wfi
+        ffdff06f  ; jal zero,18
+    """,
+}
+
+# Writes 0x77 to the device at 0, and waits with interrupts masked.
+HANDLER = {
+    "x86_64": """
+        bb 00 00 00 10     ; mov ebx,0x10000000
+        c7 03 77 00 00 00  ; mov DWORD PTR [rbx],0x77
+        f4                 ; hlt
+        eb fd              ; jmp b
+    """,
+    "aarch64": """
+        d2a20001  ; mov x1, #0x10000000
+        52800ee0  ; mov w0, #0x77
+        b9000020  ; str w0, [x1]
+        d503207f  ; wfi
+        17ffffff  ; b c
+    """,
+    "arm": """
+        e3a01201  ; mov r1, #268435456
+        e3a00077  ; mov r0, #119
+        e5810000  ; str r0, [r1]
+        e320f003  ; wfi
+        eafffffd  ; b c
+    """,
+    "riscv64": """
+        100005b7  ; lui a1,0x10000
+        07700513  ; addi a0,zero,119
+        00a5a023  ; sw a0,0(a1)
+        10500073  ; wfi
+        ffdff06f  ; jal zero,c
     """,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from accel.api import ExitKind
 from accel.errors import AccelError
 from accel.memory import Register
 from tests.guest import bodies
-from tests.guest.bare import ACCUMULATOR, CODE, DEVICE, RAM, RESULT
+from tests.guest.bare import ACCUMULATOR, CODE, CODE64, DEVICE, RAM, RESULT, words
 
 PATIENCE = 60  # seconds until a guest that does not end is stopped: a kick from a timer
 
@@ -159,6 +160,55 @@ def test_waiting_for_an_interrupt_is_halt(bare, run):
     exit = run(machine, bodies.HALT)
     assert exit.kind == ExitKind.HALT
     assert exit.pc in (CODE[bare.isa], CODE[bare.isa] + (1 if bare.isa == "x86_64" else 4))
+
+
+HANDLER_AT = {"x86_64": 0x1000, "aarch64": 0xA80, "arm": 0x118, "riscv64": 0x1000}
+# line and level of Vcpu.interrupt(): vector 0x40, IRQ, IRQ, the external interrupt
+ASSERT = {"x86_64": (0, 0x41), "aarch64": (0, 1), "arm": (0, 1), "riscv64": (11, 1)}
+# a wait for an interrupt, and nothing
+WAIT = {"x86_64": "f4", "aarch64": "d503207f", "arm": "e320f003", "riscv64": "10500073"}
+NOTHING = {"x86_64": "90", "aarch64": "d503201f", "arm": "e320f000", "riscv64": "00000013"}
+
+
+def interruptible(machine) -> list[int]:
+    """Places the handler; returns the list of what it will have written.  Its write lowers the line."""
+    served: list[int] = []
+    isa = machine.isa
+
+    def write(offset, width, value):
+        served.append(value)
+        machine.vcpu.interrupt(ASSERT[isa][0], 0)
+
+    machine.device.ops(None, write)
+    handler = CODE[isa] + HANDLER_AT[isa]
+    machine.memory.load(handler, words(bodies.HANDLER[isa], isa))
+    if isa == "x86_64":
+        gate = struct.pack("<HHBBHQ", handler & 0xFFFF, CODE64, 0, 0x8E, handler >> 16, 0)
+        machine.memory.load(0x8000 + 16 * 0x40, gate)
+        machine.memory.load(0x10_2000, struct.pack("<HQ", 0xFFF, 0x8000))
+    return served
+
+
+def test_an_interrupt_wakes_a_waiting_guest_and_its_handler_runs_once(bare, run):
+    machine = bare()
+    served = interruptible(machine)
+    assert run(machine, bodies.INTERRUPT).kind == ExitKind.HALT
+    assert served == []
+    machine.vcpu.interrupt(*ASSERT[bare.isa])
+    assert machine.vcpu.run().kind == ExitKind.HALT
+    assert served == [0x77]
+
+
+def test_an_interrupt_from_another_thread_is_taken_by_a_busy_guest(bare, run):
+    """It spins with interrupts open instead of waiting."""
+    machine, isa = bare(), bare.isa
+    served = interruptible(machine)
+    body = words(bodies.INTERRUPT[isa], isa).replace(words(WAIT[isa], isa), words(NOTHING[isa], isa))
+    timer = threading.Timer(0.2, machine.vcpu.interrupt, ASSERT[isa])
+    timer.start()
+    assert run(machine, body).kind == ExitKind.HALT
+    timer.join()
+    assert served == [0x77]
 
 
 @pytest.mark.isas("x86_64")
@@ -475,7 +525,7 @@ def test_memory_is_where_the_map_says(bare, run):
     machine = bare()
     assert run(machine, bodies.SUM).kind == ExitKind.HALT
     width = 4 if bare.isa == "arm" else 8
-    total = sum(range(1_000_001)) & ((1 << (8 * width)) - 1)
+    total = sum(range(100_001)) & ((1 << (8 * width)) - 1)
     assert machine.result(0, width) == total
     assert machine.ram.buffer[RESULT[bare.isa] - RAM[bare.isa]] == total & 0xFF
 
