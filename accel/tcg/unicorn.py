@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.irq import InterruptController, IrqLine
     from accel.memory import AddressSpace, Range
+    from accel.tcg.signals import Waker
     from isa.arch import Arch
 
 ISAS = {"aarch64": 1, "arm": 2, "riscv64": 3, "x86_64": 4}  # engine.h's emu_isa
@@ -45,13 +46,29 @@ class UnicornVcpu:
         self._taken: Callable[[int], None] | None = None
         self._line: Any = None
         self._timers: dict[str, IrqLine] | None = None
+        self._waker: Waker | None = None
 
     def run(self, budget: int | None = None) -> Exit:
-        """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more."""
+        """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more.
+
+        A host signal that Python handles ends a run in the main thread as KICKED, so that its handler
+        gets its turn.
+        """
         if budget is not None and budget < 1:
             raise AccelError(f"a budget of {budget} instructions; give at least 1, or None for no limit")
         raw = self._exit
-        kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
+        if threading.current_thread() is threading.main_thread():
+            if self._waker is None:
+                from accel.tcg.signals import Waker
+
+                self._waker = Waker(self.kick)
+            self._waker.enter()
+            try:
+                kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
+            finally:
+                self._waker.leave()
+        else:
+            kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
         if self._line is not None:
             self._line.reraise()
         if kind == lib.EMU_EXIT_RAISED:
@@ -73,6 +90,12 @@ class UnicornVcpu:
         with self._lock:
             if self._pointer is not None:
                 lib.emu_uc_machine_kick(self._pointer)
+
+    def close(self) -> None:
+        """Ends the thread that waits for signals; the accelerator's close() calls it."""
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
 
     def interrupt(self, line: int, level: int) -> None:
         """Drives an input of the CPU; see accel.api.Vcpu.interrupt.  After close() it does nothing."""
@@ -294,6 +317,8 @@ class UnicornAccelerator:
             if self._vcpu is not None:
                 with self._vcpu._lock:
                     self._vcpu._pointer = None
+            if self._vcpu is not None:
+                self._vcpu.close()
             lib.emu_uc_machine_free(self._machine)
             self._machine = ffi.NULL
             self._vcpu = None

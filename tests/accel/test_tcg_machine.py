@@ -4,7 +4,12 @@ lost, a map that may change at any time, memory that does not fill pages.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +246,37 @@ def test_a_wrong_option_is_one_line(options, text):
     with pytest.raises(AccelError, match=text) as caught:
         Bare(Engine("tcg"), "aarch64", **options)
     assert "\n" not in str(caught.value)
+
+
+ENDLESS = """
+import signal, sys
+sys.path.insert(0, {root!r})
+from tests.conftest import Engine
+from tests.guest.bare import Bare, words
+bare = Bare(Engine("tcg"), "aarch64")
+bare.load(words("14000000", "aarch64"))
+bare.device.ops(None, None)
+print("ready", flush=True)
+try:
+    print(bare.vcpu.run())
+except KeyboardInterrupt:
+    bare.close()
+    print("interrupted", flush=True)
+"""
+
+
+def test_control_c_gets_through_to_a_guest_in_the_main_thread():
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS.format(root=root)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.2)  # into the run
+        child.send_signal(signal.SIGINT)
+        try:
+            output, _ = child.communicate(timeout=20)
+        finally:
+            child.kill()
+    assert output == "interrupted\n"
+    assert child.returncode == 0
