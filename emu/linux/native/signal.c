@@ -148,9 +148,13 @@ void emu_signal_host(int sig, siginfo_t *info, void *context)
     emu_thread *thread = emu_current;
     int saved = errno;
     if (thread == NULL || thread->signals == NULL) {
-        /* A thread of the program that embeds us: the guest's shall have it. */
-        if (signal_process && signal_process->main)
-            HOST3(SYS_tgkill, getpid(), signal_process->main->tid, sig);
+        /*
+         * A thread of the program that embeds us: the guest's shall have it.  On the
+         * guest's own thread the guest has not begun or is over, and misses nothing.
+         */
+        pid_t tid = signal_process && signal_process->main ? signal_process->main->tid : 0;
+        if (tid && HOST2(SYS_gettid, 0, 0) != tid)
+            HOST3(SYS_tgkill, getpid(), tid, sig);
         errno = saved;
         return;
     }
