@@ -1080,17 +1080,18 @@ static int exception(emu_engine *engine, emu_stop *stop)
                           (unsigned long long)frame->cr2);
     engine->refused = 0;
     stop->nr = vector;
+    /* A system call that stayed at CPL3 while nobody may execute that page, or with the trap flag on. */
+    if (stays_user == 1 && frame->rip == KERNEL_PAGE(POOL_NOWHERE) &&
+        (vector == VECTOR_DB || (vector == VECTOR_PF && frame->cr2 == frame->rip))) {
+        emu_cpu_state state;
+        user_save(engine, &state);
+        state.pc = state.r[1];
+        state.flags = state.r[11];
+        user_load(engine, &state);
+        return syscall_stop(engine, stop, state.r[0]);
+    }
     switch (vector) {
     case VECTOR_PF:
-        if (stays_user == 1 && frame->rip == KERNEL_PAGE(POOL_NOWHERE) && frame->cr2 == frame->rip) {
-            /* a system call while nobody may execute that page */
-            emu_cpu_state state;
-            user_save(engine, &state);
-            state.pc = state.r[1];
-            state.flags = state.r[11];
-            user_load(engine, &state);
-            return syscall_stop(engine, stop, state.r[0]);
-        }
         return page_fault(engine, frame, stop);
     case VECTOR_DE:
     case VECTOR_MF:

@@ -216,6 +216,30 @@ GUEST(g_simd, "mov dword ptr [rsp - 8], 0x1f00\n ldmxcsr [rsp - 8]\n xorps xmm0,
 GUEST(g_x87, "mov word ptr [rsp - 8], 0x037b\n fldcw [rsp - 8]\n fld1\n fldz\n fdivp st(1), st\n fwait");
 GUEST(g_trap, "pushfq\n or dword ptr [rsp], 0x100\n popfq\n nop\n nop");
 
+GUEST(g_step, "pushfq\n or dword ptr [rsp], 0x100\n popfq\n mov eax, 60\n syscall\n nop\n nop\n"
+              "pushfq\n and dword ptr [rsp], ~0x100\n popfq\n mov eax, 61\n syscall");
+
+static void single_steps_and_system_calls_do_not_disturb_each_other(void)
+{
+    START(g_step);
+    int calls = 0, steps = 0;
+    while (calls < 2) {
+        int kind = ops->run(engine, &stop);
+        CHECK(stop.pc > CODE && stop.pc < CODE + 64);
+        CHECK_EQUAL(saved()->pc, stop.pc);
+        if (kind == EMU_STOP_BREAK) {
+            steps++;
+            continue;
+        }
+        CHECK_EQUAL(kind, EMU_STOP_SYSCALL);
+        CHECK_EQUAL(stop.nr, 60 + calls);
+        calls++;
+        ops->result(engine, 0);
+    }
+    CHECK(steps >= 4);
+    end();
+}
+
 static void exceptions_become_stops(void)
 {
     START(g_ud);
@@ -835,6 +859,7 @@ int main(int argc, char **argv)
     RUN(a_system_call_can_be_made_again_by_moving_pc_back);
     RUN(selectors_are_linuxs);
     RUN(exceptions_become_stops);
+    RUN(single_steps_and_system_calls_do_not_disturb_each_other);
     RUN(a_store_where_nothing_is_mapped_gives_its_exact_address_and_can_be_mended);
     RUN(an_access_across_pages_faults_at_the_page_that_fails);
     RUN(the_right_to_execute_is_enforced_and_can_be_lost);
