@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,9 @@ class Ours:
         self.ports.close()
 
 
-def measure(rounds: int, exits: int) -> list[dict[str, Any]]:
+def measure(rounds: int, exits: int) -> Iterator[dict[str, Any]]:
     """A row of figures for each kind of access."""
     twin = build_twin()
-    rows = []
     for name, text in GUESTS.items():
         code = bytes.fromhex(text)
         other = twin.twin_open(code, len(code))
@@ -117,10 +116,9 @@ def measure(rounds: int, exits: int) -> list[dict[str, Any]]:
             ratios = [mine / theirs for mine, theirs in zip(values, series["c"], strict=True)]
             row[f"{kind}_ns"] = round(statistics.median(values), 1)
             row[f"{kind}_ratio"] = round(statistics.median(ratios), 3)
-        rows.append(row)
         ours.close()
         hooked.close()
-    return rows
+        yield row
 
 
 def main() -> int:
@@ -129,7 +127,11 @@ def main() -> int:
     parser.add_argument("--exits", type=int, default=1000, help="exits a turn (1000)")
     parser.add_argument("--json", metavar="FILE", help="write the rows there instead of to the screen")
     options = parser.parse_args()
-    rows = measure(options.rounds, options.exits)
+    rows: list[dict[str, Any]] = []
+    try:
+        rows.extend(measure(options.rounds, options.exits))
+    except KeyboardInterrupt:
+        print("interrupted: what is done follows", file=sys.stderr)
     print(f"{'access':<12} {'plain C':>10} {'register in C':>21} {'Python hook':>21}")
     for row in rows:
         print(

@@ -101,8 +101,8 @@ def figures(values: list[float]) -> dict[str, float]:
     }
 
 
-def tcg(rounds: int) -> list[dict[str, Any]]:
-    """A row for each ISA and kind of access under tcg."""
+def tcg(rows: list[dict[str, Any]], rounds: int) -> None:
+    """Appends a row for each ISA and kind of access under tcg."""
     loops = {(isa, kind): Loop(isa, kind) for isa in LOOPS for kind in LOADS}
     series: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
     try:
@@ -111,46 +111,38 @@ def tcg(rounds: int) -> list[dict[str, Any]]:
         for _ in range(rounds):
             for key, loop in loops.items():
                 series[key].append(loop.run(LOADS[key[1]]))
-    except KeyboardInterrupt:
-        print("interrupted: what is done follows", file=sys.stderr)
     finally:
+        for (isa, kind), values in series.items():
+            if values:
+                row = {"engine": "tcg", "isa": isa, "access": kind, "rounds": len(values)}
+                rows.append({**row, **figures(values)})
         for loop in loops.values():
             loop.close()
-    return [
-        {"engine": "tcg", "isa": isa, "access": kind, "rounds": len(values), **figures(values)}
-        for (isa, kind), values in series.items()
-        if values
-    ]
 
 
-def kvm(rounds: int) -> list[dict[str, Any]]:
-    """Rows for memory and ports under kvm, beside plain C; none, and the reason, where it cannot run."""
+def kvm(rows: list[dict[str, Any]], rounds: int) -> None:
+    """Appends rows for memory and ports under kvm, beside plain C; or tells why it cannot run."""
     from accel.kvm.device import open_device
 
     try:
         os.close(open_device())
     except EmuError as error:
         print(f"kvm: n/a ({error})", file=sys.stderr)
-        return []
+        return
     from bench_kvm_exit import measure
 
-    rows = []
-    try:
-        for row in measure(rounds, 1000):
-            for kind in ("c", "register", "hook"):
-                rows.append(
-                    {
-                        "engine": "kvm",
-                        "isa": "x86_64",
-                        "access": f"{row['access']}, {'plain C loop' if kind == 'c' else kind}",
-                        "rounds": rounds,
-                        "ns": row[f"{kind}_ns"],
-                        "ratio": row[f"{kind}_ratio"],
-                    }
-                )
-    except KeyboardInterrupt:
-        print("interrupted: what is done follows", file=sys.stderr)
-    return rows
+    for figure in measure(rounds, 1000):
+        for kind in ("c", "register", "hook"):
+            rows.append(
+                {
+                    "engine": "kvm",
+                    "isa": "x86_64",
+                    "access": f"{figure['access']}, {'plain C loop' if kind == 'c' else kind}",
+                    "rounds": rounds,
+                    "ns": figure[f"{kind}_ns"],
+                    "ratio": figure[f"{kind}_ratio"],
+                }
+            )
 
 
 def main() -> int:
@@ -158,7 +150,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="turns of each kind (20)")
     parser.add_argument("--json", metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
-    rows = tcg(options.rounds) + kvm(options.rounds)
+    rows: list[dict[str, Any]] = []
+    try:
+        tcg(rows, options.rounds)
+        kvm(rows, options.rounds)
+    except KeyboardInterrupt:
+        print("interrupted: what is done follows", file=sys.stderr)
     print(f"{'engine':<7} {'isa':<8} {'access':<26} {'median':>10}   spread, or ratio to plain C")
     for row in rows:
         more = f"{row['low']:.0f}-{row['high']:.0f} ns" if "low" in row else f"{row['ratio']:.3f}"

@@ -152,20 +152,17 @@ def _rows(
 
 
 def table(rows: list[dict[str, Any]], ways: list[Runner]) -> str:
-    """Kernels down, ways across; below, why something is not there."""
-    titles = [way.title for way in ways]
-    lines = ["CPU seconds, median (lowest-highest)", f"{'':<8}" + "".join(f"{title:>23}" for title in titles)]
-    kernels = dict.fromkeys(row["kernel"] for row in rows)
-    for kernel in kernels:
+    """Ways down, kernels across; below, why something is not there."""
+    kernels = list(dict.fromkeys(row["kernel"] for row in rows))
+    found = {(row["kernel"], row["engine"], row["isa"]): row for row in rows}
+    lines = ["CPU seconds, median (lowest-highest)", f"{'':<19}" + "".join(f"{k:>18}" for k in kernels)]
+    for way in ways:
         cells = []
-        for way in ways:
-            row = next(r for r in rows if (r["kernel"], r["engine"], r["isa"]) == (kernel, way.name, way.isa))
-            cpu = row.get("cpu_s")
-            wrong = "reason" in row
-            cells.append(
-                f"{cpu['median']:.2f} ({cpu['low']:.2f}-{cpu['high']:.2f})" if cpu and not wrong else "n/a"
-            )
-        lines.append(f"{kernel:<8}" + "".join(f"{cell:>23}" for cell in cells))
+        for kernel in kernels:
+            row = found[kernel, way.name, way.isa]
+            cpu = None if "reason" in row else row.get("cpu_s")
+            cells.append(f"{cpu['median']:.2f} ({cpu['low']:.2f}-{cpu['high']:.2f})" if cpu else "n/a")
+        lines.append(f"{way.title:<19}" + "".join(f"{cell:>18}" for cell in cells))
     reasons = dict.fromkeys(f"{r['engine']} {r['isa']}: {r['reason']}" for r in rows if "reason" in r)
     return "\n".join([*lines, *(f"n/a {reason}" for reason in reasons)])
 
