@@ -26,6 +26,14 @@ typedef struct emu_user_memory {
     /* Rights of the 4 KiB page that holds addr; 0 where nothing is mapped. */
     uint32_t (*rights)(void *opaque, uint64_t addr);
     void *opaque;
+    /* The rest may be NULL: the process has one thread. */
+    /* Around rights() and what the engine makes of its answers: nothing is changed meanwhile. */
+    void (*hold)(void *opaque);
+    void (*release)(void *opaque);
+    /* The guest says that its code in a range is new, for all its threads. */
+    void (*new_code)(void *opaque, uint64_t addr, uint64_t size);
+    /* Interrupts what the host thread `tid` does in the kernel, from any thread. */
+    void (*interrupt)(void *opaque, int32_t tid);
 } emu_user_memory;
 
 /*
@@ -78,6 +86,9 @@ typedef struct emu_engine emu_engine;
 
 typedef struct emu_engine_ops {
     const char *name;
+    /* Threads of one guest may run at the same time; else they take turns, and nothing is called on an
+     * engine while the guest's code runs on another, but kick. */
+    int32_t parallel;
     /* NULL: *text says why in one line.  `memory` is copied. */
     emu_engine *(*open)(uint32_t isa, const emu_user_memory *memory, char *text, size_t size);
     void (*close)(emu_engine *engine);
@@ -109,6 +120,9 @@ typedef struct emu_engine_ops {
      * too small; xrstor ignores what this CPU does not have. */
     uint32_t (*xsave)(emu_engine *engine, uint8_t *image, uint32_t room);
     void (*xrstor)(emu_engine *engine, const uint8_t *image, uint32_t size);
+    /* An engine for one more thread, as open makes them; what is told of changes to one of the two counts for
+     * both.  NULL: threads get engines by open, and all are told. */
+    emu_engine *(*another)(emu_engine *engine, char *text, size_t size);
 } emu_engine_ops;
 
 #endif

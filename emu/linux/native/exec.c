@@ -228,7 +228,7 @@ bool emu_process_engine_fd(const emu_process *process, int fd)
 
 size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS])
 {
-    const emu_thread *thread = process->main;
+    const emu_thread *thread = process->threads != NULL ? process->threads : process->main;
     if (thread->engine == NULL || thread->ops->descriptors == NULL)
         return 0;
     return thread->ops->descriptors(thread->engine, fds, EMU_ENGINE_FDS);
@@ -250,22 +250,6 @@ static void close_on_exec(const emu_process *process)
             close(fd);
     }
     closedir(dir);
-}
-
-static void tell_before(void *opaque, uint64_t addr, uint64_t size)
-{
-    emu_process *process = opaque;
-    emu_thread *thread = process->main;
-    if (thread->engine != NULL)
-        thread->ops->before_change(thread->engine, addr, size);
-}
-
-static void tell_after(void *opaque, uint64_t addr, uint64_t size)
-{
-    emu_process *process = opaque;
-    emu_thread *thread = process->main;
-    if (thread->engine != NULL)
-        thread->ops->after_change(thread->engine, addr, size);
 }
 
 struct room {
@@ -295,7 +279,7 @@ static int make_room(emu_thread *thread, const emu_abi *abi, struct room *room, 
     room->engine = thread->engine;
     if (fits && thread->engine != NULL && process->abi->isa == abi->isa)
         return 0;
-    emu_user_memory memory = {room->umem.base, room->umem.size, umem_rights, &process->umem};
+    emu_user_memory memory = emu_process_memory(process, &room->umem);
     char why[160] = "", first[160] = "";
     for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines && process->engines[i] != NULL; i++) {
         room->ops = process->engines[i];
@@ -424,8 +408,19 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     if (error != 0)
         return error;
 
+    error = emu_thread_alone(thread);
+    if (error != 0) {
+        if (room.engine != thread->engine)
+            room.ops->close(room.engine);
+        if (room.umem.base != process->umem.base)
+            umem_free(&room.umem);
+        return error;
+    }
+    if (running)
+        emu_thread_release(thread);
     umem_clear(&process->umem);
     if (room.engine != thread->engine) {
+        emu_threads_forget_idle(process, thread->ops);
         if (thread->engine != NULL)
             thread->ops->close(thread->engine);
         thread->ops = room.ops;
@@ -435,11 +430,10 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         umem_free(&process->umem);
         process->umem = room.umem;
         process->umem.opaque = process;
-        process->umem.before = tell_before;
-        process->umem.after = tell_after;
+        process->umem.before = emu_threads_before_change;
+        process->umem.after = emu_threads_after_change;
     }
     process->abi = abi;
-    thread->clear_child_tid = 0;
     error = load_program(thread, program, envp);
     if (error != 0) {
         fail(text, size, error, "%s: cannot be loaded: %s", program->path, strerror(-error));

@@ -19,34 +19,53 @@ static int int_arg(uint64_t value)
 
 int64_t emu_sys_brk(emu_thread *thread, const uint64_t *args)
 {
-    return umem_brk(umem_of(thread), args[0]);
+    umem_lock(umem_of(thread));
+    int64_t result = umem_brk(umem_of(thread), args[0]);
+    umem_unlock(umem_of(thread));
+    return result;
+}
+
+static int64_t map(emu_thread *thread, const uint64_t *args, uint64_t offset)
+{
+    umem_lock(umem_of(thread));
+    int64_t result = umem_map(umem_of(thread), args[0], args[1], int_arg(args[2]), int_arg(args[3]),
+                              int_arg(args[4]), offset, NULL);
+    umem_unlock(umem_of(thread));
+    return result;
 }
 
 int64_t emu_sys_mmap(emu_thread *thread, const uint64_t *args)
 {
-    return umem_map(umem_of(thread), args[0], args[1], int_arg(args[2]), int_arg(args[3]), int_arg(args[4]), args[5],
-                    NULL);
+    return map(thread, args, args[5]);
 }
 
 int64_t emu_sys_mmap2(emu_thread *thread, const uint64_t *args)
 {
-    return umem_map(umem_of(thread), args[0], args[1], int_arg(args[2]), int_arg(args[3]), int_arg(args[4]),
-                    args[5] * EMU_PAGE, NULL);
+    return map(thread, args, args[5] * EMU_PAGE);
 }
 
 int64_t emu_sys_munmap(emu_thread *thread, const uint64_t *args)
 {
-    return umem_unmap(umem_of(thread), args[0], args[1]);
+    umem_lock(umem_of(thread));
+    int64_t result = umem_unmap(umem_of(thread), args[0], args[1]);
+    umem_unlock(umem_of(thread));
+    return result;
 }
 
 int64_t emu_sys_mprotect(emu_thread *thread, const uint64_t *args)
 {
-    return umem_protect(umem_of(thread), args[0], args[1], int_arg(args[2]));
+    umem_lock(umem_of(thread));
+    int64_t result = umem_protect(umem_of(thread), args[0], args[1], int_arg(args[2]));
+    umem_unlock(umem_of(thread));
+    return result;
 }
 
 int64_t emu_sys_mremap(emu_thread *thread, const uint64_t *args)
 {
-    return umem_remap(umem_of(thread), args[0], args[1], args[2], int_arg(args[3]), args[4]);
+    umem_lock(umem_of(thread));
+    int64_t result = umem_remap(umem_of(thread), args[0], args[1], args[2], int_arg(args[3]), args[4]);
+    umem_unlock(umem_of(thread));
+    return result;
 }
 
 /* A page-aligned range for a call that the host then makes on it: its host address, or an error. */
@@ -65,6 +84,14 @@ static int host_range(emu_umem *umem, uint64_t addr, uint64_t size, void **host,
     return 0;
 }
 
+static bool mapped(emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    umem_hold(umem);
+    bool all = umem_mapped(umem, addr, size);
+    umem_release(umem);
+    return all;
+}
+
 int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args)
 {
     emu_umem *umem = umem_of(thread);
@@ -79,7 +106,7 @@ int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args)
     case MADV_DOFORK:
     case MADV_DONTDUMP:
     case MADV_DODUMP:
-        return umem_mapped(umem, args[0], length) ? 0 : -ENOMEM;
+        return mapped(umem, args[0], length) ? 0 : -ENOMEM;
     case MADV_HWPOISON:
     case 101: /* MADV_SOFT_OFFLINE, not in every header */
         return -EPERM;
@@ -87,11 +114,13 @@ int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args)
         break;
     }
     bool changes = advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE;
+    umem_lock(umem);
     if (changes && umem->before != NULL)
         umem->before(umem->opaque, args[0], length);
     error = madvise(host, length, advice) == 0 ? 0 : -errno;
     if (error == 0 && length != 0 && !umem_mapped(umem, args[0], length))
         error = -ENOMEM;
+    umem_unlock(umem);
     return error;
 }
 
@@ -104,7 +133,7 @@ static int64_t ranged(emu_thread *thread, long number, const uint64_t *args, uin
     int error = host_range(umem, args[0], args[1], &host, &length);
     if (error != 0)
         return error;
-    if (length != 0 && !umem_mapped(umem, args[0], length))
+    if (length != 0 && !mapped(umem, args[0], length))
         return -ENOMEM;
     long result = syscall(number, host, length, third);
     return result < 0 ? -errno : result;

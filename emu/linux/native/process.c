@@ -61,8 +61,10 @@ emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, cha
         snprintf(text, size, "no memory");
         return NULL;
     }
+    pthread_mutex_init(&process->lock, NULL);
+    pthread_cond_init(&process->changed, NULL);
     process->engines[0] = thread->ops = ops;
-    process->main = thread;
+    process->main = process->threads = thread;
     thread->process = process;
     if (sysroot != NULL) {
         process->sysroot = realpath(sysroot, NULL);
@@ -98,6 +100,8 @@ void emu_process_free(emu_process *process)
     if (process == NULL)
         return;
     emu_signal_free(process);
+    emu_threads_forget_idle(process, process->main->ops);
+    free(process->idle);
     if (process->main->engine != NULL)
         process->main->ops->close(process->main->engine);
     process->umem.before = process->umem.after = NULL;
@@ -112,11 +116,13 @@ void emu_process_free(emu_process *process)
 
 static void end_with(emu_process *process, int status)
 {
+    pthread_mutex_lock(&process->lock);
     if (!process->ended) {
-        process->ended = true;
         process->status = status;
+        process->ended = true;
     }
-    process->main->pending = 1;
+    pthread_mutex_unlock(&process->lock);
+    emu_threads_nudge(process, emu_current);
 }
 
 void emu_process_exit(emu_process *process, int code)
@@ -191,10 +197,13 @@ void emu_vfork_release(emu_process *process)
     vfork_done(process, false);
 }
 
-static void vfork_wait(emu_process *process, struct emu_vfork *vfork, pid_t child)
+/* Of the caller alone: the other threads go on, as in the kernel. */
+static void vfork_wait(emu_thread *thread, struct emu_vfork *vfork, pid_t child)
 {
+    emu_process *process = thread->process;
     const struct timespec slice = {0, 20 * 1000 * 1000};
-    while (!__atomic_load_n(&vfork->done, __ATOMIC_ACQUIRE)) {
+    emu_turn_give(thread);
+    while (!__atomic_load_n(&vfork->done, __ATOMIC_ACQUIRE) && !process->ended && !thread->leaving) {
         futex(&vfork->done, FUTEX_WAIT, 0, &slice);
         siginfo_t info;
         info.si_pid = 0;
@@ -202,6 +211,7 @@ static void vfork_wait(emu_process *process, struct emu_vfork *vfork, pid_t chil
         if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0)
             break;
     }
+    emu_turn_take(thread);
     if (__atomic_load_n(&vfork->done, __ATOMIC_ACQUIRE) && vfork->copied)
         (void)umem_write(&process->umem, vfork->sp, vfork->stack, vfork->size);
 }
@@ -214,8 +224,10 @@ static struct emu_vfork *vfork_new(emu_thread *thread)
     emu_cpu_state state;
     thread->ops->save(thread->engine, &state);
     vfork->sp = state.r[thread->process->abi->sp];
+    umem_hold(&thread->process->umem);
     const emu_area *area = umem_find(&thread->process->umem, vfork->sp);
     uint64_t room = area == NULL ? 0 : area->end - vfork->sp;
+    umem_release(&thread->process->umem);
     vfork->size = room < VFORK_WINDOW ? room : VFORK_WINDOW;
     return vfork;
 }
@@ -233,12 +245,24 @@ struct clone_request {
 #define NAMESPACES                                                                                            \
     (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP)
 
+static void child_state(const emu_abi *abi, const struct clone_request *request, emu_cpu_state *state)
+{
+    if (request->stack != 0)
+        state->r[abi->sp] = request->stack;
+    if (request->flags & CLONE_SETTLS) {
+        if (abi->isa == EMU_ISA_RISCV64)
+            state->r[4] = request->tls;
+        else
+            state->tls[0] = request->tls;
+    }
+}
+
 static void child_start(emu_thread *thread, const struct clone_request *request)
 {
     emu_process *process = thread->process;
     process->forked = true;
     thread->tid = (pid_t)syscall(SYS_gettid);
-    thread->clear_child_tid = 0;
+    thread->clear_child_tid = thread->robust_list = 0;
     char text[160] = "";
     if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
         fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
@@ -255,15 +279,26 @@ static void child_start(emu_thread *thread, const struct clone_request *request)
         return;
     emu_cpu_state state;
     thread->ops->save(thread->engine, &state);
-    if (request->stack != 0)
-        state.r[process->abi->sp] = request->stack;
-    if (request->flags & CLONE_SETTLS) {
-        if (process->abi->isa == EMU_ISA_RISCV64)
-            state.r[4] = request->tls;
-        else
-            state.tls[0] = request->tls;
-    }
+    child_state(process->abi, request, &state);
     thread->ops->load(thread->engine, &state);
+}
+
+static int64_t new_thread(emu_thread *thread, const struct clone_request *request)
+{
+    const uint64_t refused = CLONE_NEWUSER | CLONE_NEWPID | CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
+    const uint64_t together = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
+    /* Actions that are shared by processes are unknown here: only threads share them. */
+    if ((request->flags & together) != together || (request->flags & refused) != 0 ||
+        ((request->flags & CLONE_FS) && (request->flags & CLONE_NEWNS)))
+        return -EINVAL;
+    emu_cpu_state state;
+    thread->ops->save(thread->engine, &state);
+    child_state(thread->process->abi, request, &state);
+    state.r[thread->process->abi->result] = 0;
+    const uint64_t tid_at[2] = {request->flags & CLONE_PARENT_SETTID ? request->parent_tid : 0,
+                                request->flags & CLONE_CHILD_SETTID ? request->child_tid : 0};
+    return emu_thread_new(thread, &state, request->flags, tid_at,
+                          request->flags & CLONE_CHILD_CLEARTID ? request->child_tid : 0);
 }
 
 static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
@@ -273,7 +308,7 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
                            CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | CLONE_PIDFD | CLONE_PARENT | CLONE_UNTRACED |
                            CLONE_PTRACE | CLONE_IO | CLONE_DETACHED | CLONE_SYSVSEM | CLONE_CLEAR_SIGHAND | NAMESPACES;
     if (request->flags & (CLONE_THREAD | CLONE_SIGHAND))
-        return -EAGAIN; /* as where the limit on threads is reached */
+        return new_thread(thread, request);
     if ((request->flags & ~known) != 0 || request->exit_signal < 0 || request->exit_signal > 64)
         return -EINVAL;
     /* A child that shares memory is only known as vfork, where the parent stands still meanwhile. */
@@ -292,11 +327,13 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
     emu_signal_fork_begin(thread);
     if (thread->ops->forking != NULL)
         thread->ops->forking(thread->engine);
+    emu_thread_fork_begin(thread);
     /* The C library's fork where it does: it settles the locks of malloc. */
     long child = host == 0 && request->exit_signal == SIGCHLD
                      ? fork()
                      : syscall(SYS_clone, host | (uint64_t)request->exit_signal, 0, &pidfd, NULL, 0);
     int error = child < 0 ? errno : 0;
+    emu_thread_fork_end(thread, child == 0);
     if (child == 0) {
         if (process->vfork != NULL) /* of our own parent, not ours to end */
             munmap(process->vfork, sizeof *process->vfork);
@@ -317,7 +354,7 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
             (void)umem_write(&process->umem, request->pidfd, &fd, sizeof fd);
         }
         if (vfork != NULL)
-            vfork_wait(process, vfork, (pid_t)child);
+            vfork_wait(thread, vfork, (pid_t)child);
     }
     if (vfork != NULL)
         munmap(vfork, sizeof *vfork);
@@ -428,27 +465,18 @@ int emu_process_spawn(emu_process *process)
 
 /* ---- exit and identity -------------------------------------------------------------------- */
 
-static void leave(emu_thread *thread, int code)
-{
-    emu_process *process = thread->process;
-    vfork_done(process, true);
-    if (thread->clear_child_tid != 0) {
-        const int32_t none = 0;
-        if (umem_write(&process->umem, thread->clear_child_tid, &none, sizeof none) == 0)
-            syscall(SYS_futex, umem_pointer(&process->umem, thread->clear_child_tid), FUTEX_WAKE, 1, NULL, NULL, 0);
-    }
-    emu_process_exit(process, code);
-}
-
 int64_t emu_sys_exit(emu_thread *thread, const uint64_t *args)
 {
-    leave(thread, (int)args[0]);
+    if (thread->process->threads->next == NULL)
+        vfork_done(thread->process, true);
+    emu_thread_exit(thread, (int)args[0]);
     return EMU_KEEP_REGISTERS;
 }
 
 int64_t emu_sys_exit_group(emu_thread *thread, const uint64_t *args)
 {
-    leave(thread, (int)args[0]);
+    vfork_done(thread->process, true);
+    emu_process_exit(thread->process, (int)args[0]);
     return EMU_KEEP_REGISTERS;
 }
 
@@ -512,8 +540,10 @@ static int64_t flush_code(emu_thread *thread, uint64_t start, uint64_t end)
     emu_umem *umem = &thread->process->umem;
     if (end < start || end > umem->size)
         return -EINVAL;
-    thread->ops->before_change(thread->engine, start, end - start);
-    thread->ops->after_change(thread->engine, start, end - start);
+    umem_lock(umem);
+    emu_threads_before_change(thread->process, start, end - start);
+    emu_threads_after_change(thread->process, start, end - start);
+    umem_unlock(umem);
     return 0;
 }
 

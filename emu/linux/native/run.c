@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "runtime.h"
+#include "syscall.h"
 
 void emu_syscall_again(emu_thread *thread, const emu_stop *stop)
 {
@@ -30,6 +30,16 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
     if (umem_fixup(sig, info, context))
         return;
     emu_thread *thread = emu_current;
+    if (emu_thread_nudged(sig, info)) {
+        if (thread != NULL) {
+            thread->pending = 1;
+            emu_host_wait_leave(context);
+            if (thread->engine != NULL)
+                thread->ops->kick(thread->engine);
+        }
+        errno = error;
+        return;
+    }
     if (info->si_code <= 0) {
         emu_signal_host(sig, info, context);
         errno = error;
@@ -81,8 +91,11 @@ static void fault(emu_thread *thread, const emu_stop *stop)
             emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);
             break;
         }
+        umem_hold(umem);
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
-        if (mapped && (umem_rights(umem, stop->addr) & stop->access) == stop->access)
+        bool allowed = mapped && (umem_rights(umem, stop->addr) & stop->access) == stop->access;
+        umem_release(umem);
+        if (allowed)
             /* Only the host refuses: a mapping behind its file's end. */
             emu_signal_fault(thread, SIGBUS, BUS_ADRERR, stop->addr);
         else
@@ -118,11 +131,11 @@ static void fault(emu_thread *thread, const emu_stop *stop)
     }
 }
 
-static void loop(emu_thread *thread)
+void emu_thread_loop(emu_thread *thread)
 {
     emu_process *process = thread->process;
     emu_stop *stop = &thread->stop;
-    while (!process->ended) {
+    while (!process->ended && !thread->leaving && process->alone != thread) {
         int kind = thread->ops->run(thread->engine, stop);
         if (kind == EMU_STOP_SYSCALL) {
             int64_t result = emu_syscall(thread, stop);
@@ -134,6 +147,8 @@ static void loop(emu_thread *thread)
                 thread->ops->result(thread->engine, (uint64_t)result);
         } else if (kind != EMU_STOP_KICK) {
             fault(thread, stop);
+        } else {
+            emu_turn_yield(thread);
         }
         if (thread->pending && !process->ended)
             emu_signal_deliver(thread, NULL, 0);
@@ -147,13 +162,14 @@ int emu_process_run(emu_process *process)
     struct sigaction action, segv, bus;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_host_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGSEGV, &action, &segv) != 0 || sigaction(SIGBUS, &action, &bus) != 0 ||
         emu_signal_start(process) != 0)
         return 127 << 8;
     emu_current = thread;
-    loop(thread);
+    process->threads = thread;
+    emu_thread_run(thread);
     emu_current = NULL;
     if (process->forked)
         emu_process_die(process->status);

@@ -13,8 +13,15 @@
  *     load.c     ELF images, stack and auxiliary vector
  *     exec.c     execve, scripts, the program's start
  *     process.c  clone, fork, vfork, exit, thread pointers
+ *     thread.c   threads: their host threads, their ends, and what is done to all of them
+ *     turn.c     whose turn it is, on engines that run one thread at a time
  *     run.c      the loop
  *     syscall.c, signal.c and others: emu_syscall and emu_signal_*
+ *
+ * Locks, in the order in which they may be taken: the turn (turn.c), the process's
+ * `lock`, umem's, an engine's own, the signal actions' and those of single files.
+ * With the turn a thread is alone in the runtime, but for others inside a host
+ * call that sleeps; on parallel engines the locks are what keeps order.
  *
  * Errors inside are negative errno values of the host, which on x86-64 are
  * those of every guest ISA here.
@@ -23,7 +30,9 @@
 #define EMU_RUNTIME_H
 
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -93,7 +102,26 @@ typedef struct emu_umem {
     void (*before)(void *opaque, uint64_t addr, uint64_t size);
     void (*after)(void *opaque, uint64_t addr, uint64_t size);
     void *opaque;
+    /*
+     * Several threads run on a parallel engine: whoever changes the above has
+     * `lock` for writing, from the first look to the last change (umem_lock), and
+     * engines have it for reading while they ask for rights.
+     */
+    bool shared;
+    pthread_rwlock_t lock;
 } emu_umem;
+
+/* Around a change, or a look at areas that shall last; nothing where one thread at a time is here anyway. */
+static inline void umem_lock(emu_umem *umem)
+{
+    if (umem->shared)
+        pthread_rwlock_wrlock(&umem->lock);
+}
+static inline void umem_unlock(emu_umem *umem)
+{
+    if (umem->shared)
+        pthread_rwlock_unlock(&umem->lock);
+}
 
 /* 0, or -errno. */
 int umem_init(emu_umem *umem, unsigned bits);
@@ -103,8 +131,10 @@ void umem_clear(emu_umem *umem);
 
 /* The area that holds addr, else NULL.  Good until the next change. */
 const emu_area *umem_find(emu_umem *umem, uint64_t addr);
-/* enum emu_rights at addr, for engines. */
+/* enum emu_rights at addr, for engines, with the two calls around it. */
 uint32_t umem_rights(void *umem, uint64_t addr);
+void umem_hold(void *umem);
+void umem_release(void *umem);
 
 /*
  * Copies to and from the guest.  0 or -EFAULT, and never a crash, whatever addr
@@ -113,6 +143,8 @@ uint32_t umem_rights(void *umem, uint64_t addr);
 int umem_read(emu_umem *umem, void *to, uint64_t addr, size_t size);
 int umem_write(emu_umem *umem, uint64_t addr, const void *from, size_t size);
 int umem_zero(emu_umem *umem, uint64_t addr, size_t size);
+/* Replaces *old by `value` in one step; *old is what was there.  0, 1 (something else was there) or -EFAULT. */
+int umem_exchange(emu_umem *umem, uint64_t addr, uint32_t *old, uint32_t value);
 /* The string's length; -EFAULT; -ENAMETOOLONG where no NUL is within `room`. */
 int64_t umem_string(emu_umem *umem, uint64_t addr, char *out, size_t room);
 /* A word of the ABI's size (4 or 8 bytes), zero-extended. */
@@ -173,10 +205,13 @@ bool umem_fixup(int sig, siginfo_t *info, void *context);
 
 struct emu_thread {
     emu_process *process;
+    emu_thread *next; /* of process->threads */
     const emu_engine_ops *ops;
     emu_engine *engine;
     pid_t tid;
     uint64_t clear_child_tid; /* guest address; 0: none */
+    uint64_t robust_list;     /* the same */
+    volatile sig_atomic_t leaving; /* ends before it runs guest code again */
     /*
      * Something is to be looked at before the guest goes on: set by host signal
      * handlers (followed by ops->kick) and by emu_signal_*, cleared by
@@ -185,13 +220,39 @@ struct emu_thread {
     volatile sig_atomic_t pending;
     emu_stop stop;                     /* the latest */
     struct emu_thread_signals *signals; /* signal.c's own */
+    struct {
+        emu_thread *next; /* in the queue */
+        _Atomic uint32_t word;
+        uint64_t since, used; /* ns */
+    } turn; /* turn.c's own */
 };
+
+typedef struct emu_turns {
+    bool on; /* there has been more than one thread */
+    _Atomic uint32_t state;
+    _Atomic(emu_thread *) holder;
+    emu_thread *first; /* the queue, under `lock` */
+    pthread_mutex_t lock;
+} emu_turns;
 
 struct emu_process {
     const emu_abi *abi;
     const emu_engine_ops *engines[4]; /* in order of preference; NULL ends them early */
     emu_umem umem;
+    /*
+     * The thread of the host's leader.  It outlives its guest thread while others
+     * run: it has no engine then.
+     */
     emu_thread *main;
+    pthread_mutex_t lock;   /* of the next lines */
+    pthread_cond_t changed; /* of them */
+    emu_thread *threads;    /* all that have not ended */
+    emu_thread *alone;      /* ends all others, for execve */
+    emu_thread *heir;       /* goes on, after execve, on the leader */
+    emu_engine **idle;      /* of threads that have ended, for the next ones */
+    size_t idle_count, idle_room;
+    int main_status;        /* of the main thread, where it ended before others */
+    emu_turns turns;
     char *sysroot; /* host path without a trailing slash and symlinks; NULL: none */
     char *exe;       /* host path of the program, absolute, symlinks resolved */
     char *exe_guest; /* the same as the guest names it: what /proc/self/exe shows */
@@ -226,6 +287,52 @@ struct emu_process {
 
 /* Lets a parent that waits in vfork go on; memory is shared with it until then. */
 void emu_vfork_release(emu_process *process);
+
+/* ---- threads (thread.c) ------------------------------------------------------------------- */
+
+/* CLONE_ flags with which a host thread leaves what it shares with the others. */
+enum { EMU_THREAD_SHARED = 0x600 /* CLONE_FS | CLONE_FILES */ };
+
+/*
+ * A thread that goes on as the caller with `state`.  It shares of `flags` what
+ * clone(2) says.  tid_at: guest addresses where its tid is written before it
+ * runs, 0 for none.  Its tid, or -errno.
+ */
+int64_t emu_thread_new(emu_thread *thread, const emu_cpu_state *state, uint64_t flags, const uint64_t tid_at[2],
+                       uint64_t clear_child_tid);
+/* exit(2): the thread ends; the process too, with `code`, if it was the last. */
+void emu_thread_exit(emu_thread *thread, int code);
+/* What others wait for on a thread's end: robust mutexes, clear_child_tid. */
+void emu_thread_release(emu_thread *thread);
+/* execve: ends all other threads.  -EINTR: somebody else was first, and ends this one. */
+int emu_thread_alone(emu_thread *thread);
+/* Makes every other thread look at where it stands: leave its host call, its guest code. */
+void emu_threads_nudge(emu_process *process, const emu_thread *except);
+/* True in the handler of a host signal that only is such a nudge. */
+bool emu_thread_nudged(int sig, const siginfo_t *info);
+/* Around fork: the process's locks; in the child only `thread` goes on. */
+void emu_thread_fork_begin(emu_thread *thread);
+void emu_thread_fork_end(emu_thread *thread, bool child);
+/* Runs `thread` and, on the host's leader, whatever becomes of the process; until that ends. */
+void emu_thread_run(emu_thread *thread);
+/* Its guest code and system calls, until it shall not go on.  (run.c) */
+void emu_thread_loop(emu_thread *thread);
+/* The calls of engines about changes, to all of the process. */
+void emu_threads_before_change(void *process, uint64_t addr, uint64_t size);
+void emu_threads_after_change(void *process, uint64_t addr, uint64_t size);
+/* What engines are given. */
+emu_user_memory emu_process_memory(emu_process *process, const emu_umem *umem);
+/* Closes the engines that no thread has. */
+void emu_threads_forget_idle(emu_process *process, const emu_engine_ops *ops);
+
+/* Turns (turn.c): where they are off, on parallel engines or with one thread, these do nothing. */
+void emu_turn_take(emu_thread *thread);
+void emu_turn_give(emu_thread *thread);
+/* Gives others a turn if some wait for one; true if so. */
+bool emu_turn_yield(emu_thread *thread);
+/* The thread, now alone, has the turn from now on; and: there is one thread again. */
+void emu_turn_begin(emu_thread *thread);
+void emu_turn_end(emu_process *process);
 
 /* The thread that runs on this host thread; NULL elsewhere.  For signal handlers. */
 extern _Thread_local emu_thread *emu_current;
@@ -309,6 +416,20 @@ int emu_signal_start(emu_process *process);
 void emu_signal_exec(emu_thread *thread);
 /* Before the host's own execve of a native program: the host's signal mask and actions become the guest's. */
 void emu_signal_native(emu_thread *thread);
+/* A new thread's signals, from its creator's; 0 or -ENOMEM.  On its own host thread: begin; at its end: end. */
+int emu_signal_thread(emu_thread *thread, const emu_thread *creator);
+void emu_signal_thread_begin(emu_thread *thread);
+void emu_signal_thread_open(emu_thread *thread); /* lets its signals in */
+/* hand_over: what it has taken for the process goes back to it, for another thread. */
+void emu_signal_thread_end(emu_thread *thread, bool hand_over);
+void emu_signal_thread_free(emu_thread *thread);
+/* The host thread takes no signal at all any more; it runs none of the runtime's copies either. */
+void emu_signal_park(void);
+/* The actions' lock, for fork. */
+void emu_signal_lock(emu_process *process);
+void emu_signal_unlock(emu_process *process);
+/* After the first pthread_create, which takes signals for the C library. */
+void emu_signal_threaded(emu_process *process);
 /* In the child of a fork, first thing: pending signals are the parent's. */
 void emu_signal_forked(emu_thread *thread);
 void emu_signal_free(emu_process *process);

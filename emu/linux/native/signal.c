@@ -45,6 +45,7 @@ typedef struct host_action {
 } host_action;
 
 struct emu_process_signals {
+    pthread_mutex_t lock; /* of actions, with the host's that mirror them */
     emu_action actions[SIGNALS + 1];
     host_action found[SIGNALS + 1]; /* the host's, at the start */
     uint64_t found_mask;
@@ -186,7 +187,7 @@ void emu_signal_host(int sig, siginfo_t *info, void *context)
 
 emu_process *signal_process;
 
-static int thread_begin(emu_thread *thread, uint64_t mask)
+static int thread_signals(emu_thread *thread, uint64_t mask)
 {
     struct emu_thread_signals *s = calloc(1, sizeof *s);
     if (s == NULL)
@@ -205,7 +206,8 @@ int emu_signal_start(emu_process *process)
     process->signals = p;
     HOST4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &mask, sizeof mask);
     p->found_mask = mask;
-    int status = thread_begin(process->main, mask);
+    pthread_mutex_init(&p->lock, NULL);
+    int status = thread_signals(process->main, mask);
     if (status)
         return status;
     signal_process = process;
@@ -233,14 +235,69 @@ void emu_signal_free(emu_process *process)
                 host_sigaction(sig, &p->found[sig], NULL);
         host_mask(p->found_mask);
     }
-    if (process->main) {
-        free(process->main->signals);
-        process->main->signals = NULL;
-    }
+    if (process->main)
+        emu_signal_thread_free(process->main);
     if (signal_process == process)
         signal_process = NULL;
     free(p);
     process->signals = NULL;
+}
+
+int emu_signal_thread(emu_thread *thread, const emu_thread *creator)
+{
+    return thread_signals(thread, creator->signals->mask);
+}
+
+void emu_signal_thread_begin(emu_thread *thread)
+{
+    host_mask(~RUNTIMES);
+}
+
+void emu_signal_thread_open(emu_thread *thread)
+{
+    open_mask(thread);
+}
+
+void emu_signal_thread_end(emu_thread *thread, bool hand_over)
+{
+    struct emu_thread_signals *s = thread->signals;
+    host_mask(~RUNTIMES);
+    /* Sent to this thread alone, as far as can be told: it ends with it. */
+    if (!hand_over || !s->captured || s->info.si_code == SI_TKILL)
+        return;
+    HOST3(SYS_rt_sigqueueinfo, getpid(), s->captured, &s->info);
+    s->captured = 0;
+}
+
+void emu_signal_thread_free(emu_thread *thread)
+{
+    free(thread->signals);
+    thread->signals = NULL;
+}
+
+void emu_signal_park(void)
+{
+    host_mask(~UINT64_C(0));
+}
+
+void emu_signal_threaded(emu_process *process)
+{
+    /* glibc: 33 is SIGSETXID, and 32 SIGCANCEL, for host threads that nobody cancels. */
+    for (int sig = 32; sig <= 33; sig++)
+        mirror(sig, &process->signals->actions[sig]);
+    host_mask(~RUNTIMES);
+}
+
+void emu_signal_lock(emu_process *process)
+{
+    if (process->signals)
+        pthread_mutex_lock(&process->signals->lock);
+}
+
+void emu_signal_unlock(emu_process *process)
+{
+    if (process->signals)
+        pthread_mutex_unlock(&process->signals->lock);
 }
 
 void emu_signal_exec(emu_thread *thread)
@@ -259,7 +316,6 @@ void emu_signal_exec(emu_thread *thread)
     thread->signals->fault = 0;
     timers_forget();
     attachments_forget();
-    robust_list_forget();
 }
 
 void emu_signal_native(emu_thread *thread)
@@ -421,7 +477,13 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
         int sig;
         thread->pending = 0;
         while ((sig = next(thread, &info, &fault)) != 0) {
+            pthread_mutex_lock(&p->lock);
             emu_action action = p->actions[sig];
+            if (action.flags & SA_RESETHAND && action.handler != HANDLER_IGN) {
+                p->actions[sig].handler = HANDLER_DFL;
+                mirror(sig, &p->actions[sig]);
+            }
+            pthread_mutex_unlock(&p->lock);
             if (fault && (action.handler == HANDLER_IGN || s->mask & BIT(sig))) {
                 /* An instruction cannot go on: neither ignoring nor blocking helps. */
                 emu_process_killed(thread->process, sig);
@@ -451,10 +513,6 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
                 }
                 emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);
                 continue;
-            }
-            if (action.flags & SA_RESETHAND) {
-                p->actions[sig].handler = HANDLER_DFL;
-                mirror(sig, &p->actions[sig]);
             }
             open_mask(thread);
         }
@@ -536,16 +594,20 @@ int signal_action(emu_thread *thread, int sig, const emu_action *set, emu_action
     struct emu_process_signals *p = thread->process->signals;
     if (sig < 1 || sig > SIGNALS || (set && BIT(sig) & UNBLOCKABLE))
         return -EINVAL;
+    int status = 0;
+    pthread_mutex_lock(&p->lock);
     if (old)
         *old = p->actions[sig];
-    if (set == NULL)
-        return 0;
-    emu_action action = *set;
-    uint64_t kept = FLAGS_KEPT | SIGNAL_RESTORER | (is_32(thread) ? 0x02000000 : 0);
-    action.flags &= kept;
-    action.mask &= ~UNBLOCKABLE;
-    p->actions[sig] = action;
-    return mirror(sig, &action);
+    if (set) {
+        emu_action action = *set;
+        uint64_t kept = FLAGS_KEPT | SIGNAL_RESTORER | (is_32(thread) ? 0x02000000 : 0);
+        action.flags &= kept;
+        action.mask &= ~UNBLOCKABLE;
+        p->actions[sig] = action;
+        status = mirror(sig, &action);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return status;
 }
 
 emu_altstack *signal_altstack(emu_thread *thread)

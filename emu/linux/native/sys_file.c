@@ -72,7 +72,9 @@ static int write_auxv(emu_thread *thread, int fd)
 static int write_maps(emu_thread *thread, int fd)
 {
     size_t length;
+    umem_hold(umem_of(thread));
     char *text = umem_maps(umem_of(thread), &length);
+    umem_release(umem_of(thread));
     if (text == NULL)
         return -ENOMEM;
     int status = write_all(fd, text, length);

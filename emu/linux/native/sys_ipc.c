@@ -81,7 +81,7 @@ static bool umem_any(emu_umem *umem, uint64_t addr, uint64_t size)
     return false;
 }
 
-int64_t emu_sys_shmat(emu_thread *thread, const uint64_t *args)
+static int64_t attach(emu_thread *thread, const uint64_t *args)
 {
     emu_umem *umem = umem_of(thread);
     struct shmid_ds ds;
@@ -119,7 +119,16 @@ int64_t emu_sys_shmat(emu_thread *thread, const uint64_t *args)
     return status ? status : (int64_t)place;
 }
 
-int64_t emu_sys_shmdt(emu_thread *thread, const uint64_t *args)
+/* umem's lock keeps the attachments too. */
+int64_t emu_sys_shmat(emu_thread *thread, const uint64_t *args)
+{
+    umem_lock(umem_of(thread));
+    int64_t result = attach(thread, args);
+    umem_unlock(umem_of(thread));
+    return result;
+}
+
+static int64_t detach(emu_thread *thread, const uint64_t *args)
 {
     for (size_t i = 0; i < attached; i++)
         if (attachments[i].addr == args[0]) {
@@ -128,6 +137,14 @@ int64_t emu_sys_shmdt(emu_thread *thread, const uint64_t *args)
             return umem_unmap(umem_of(thread), gone.addr, gone.size);
         }
     return -EINVAL;
+}
+
+int64_t emu_sys_shmdt(emu_thread *thread, const uint64_t *args)
+{
+    umem_lock(umem_of(thread));
+    int64_t result = detach(thread, args);
+    umem_unlock(umem_of(thread));
+    return result;
 }
 
 int64_t emu_sys_shmctl(emu_thread *thread, const uint64_t *args)

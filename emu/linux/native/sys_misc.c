@@ -187,6 +187,11 @@ int64_t emu_sys_getcpu(emu_thread *thread, const uint64_t *args)
     return 0;
 }
 
+int64_t emu_sys_sched_yield(emu_thread *thread, const uint64_t *args)
+{
+    return emu_turn_yield(thread) ? 0 : HOST2(SYS_sched_yield, 0, 0);
+}
+
 int64_t emu_sys_sched_setattr(emu_thread *thread, const uint64_t *args)
 {
     uint32_t size;
@@ -227,31 +232,31 @@ int64_t emu_sys_waitid(emu_thread *thread, const uint64_t *args)
     return 0;
 }
 
-static struct {
-    uint64_t head, size;
-} robust_list;
-
-void robust_list_forget(void)
-{
-    robust_list.head = 0;
-}
-
 int64_t emu_sys_set_robust_list(emu_thread *thread, const uint64_t *args)
 {
     if (args[1] != 3u * thread->process->abi->word)
         return -EINVAL;
-    robust_list.head = args[0];
-    robust_list.size = args[1];
+    thread->robust_list = args[0];
     return 0;
 }
 
 int64_t emu_sys_get_robust_list(emu_thread *thread, const uint64_t *args)
 {
-    if ((int)args[0] && (int)args[0] != thread->tid)
-        return -EPERM;
-    if (put_word(thread, args[2], 3u * thread->process->abi->word))
+    emu_process *process = thread->process;
+    uint64_t head = thread->robust_list;
+    bool found = (int)args[0] == 0;
+    pthread_mutex_lock(&process->lock);
+    for (const emu_thread *other = process->threads; other != NULL && !found; other = other->next)
+        if (other->tid == (int)args[0]) {
+            head = other->robust_list;
+            found = true;
+        }
+    pthread_mutex_unlock(&process->lock);
+    if (!found)
+        return HOST2(SYS_kill, args[0], 0) == -ESRCH ? -ESRCH : -EPERM;
+    if (put_word(thread, args[2], 3u * process->abi->word))
         return -EFAULT;
-    return put_word(thread, args[1], robust_list.head);
+    return put_word(thread, args[1], head);
 }
 
 /* Memory of this process only: another one's lies elsewhere in its host process. */
@@ -306,7 +311,8 @@ int64_t emu_sys_prctl(emu_thread *thread, const uint64_t *args)
         if (length == -EFAULT)
             return length;
         name[NAME - 1] = 0;
-        memcpy(thread->process->comm, name, sizeof name);
+        if (thread == thread->process->main)
+            memcpy(thread->process->comm, name, sizeof name);
         return HOST2(SYS_prctl, option, name);
     }
     case PR_GET_NAME: {

@@ -121,6 +121,14 @@ void emu_host_wait_leave(void *context)
         PROGRAM_COUNTER(uc) = (uintptr_t)emu_host_wait_early;
 }
 
+long emu_wait(emu_thread *thread, long nr, long a, long b, long c, long d, long e, long f)
+{
+    emu_turn_give(thread);
+    long result = emu_host_wait(&thread->pending, nr, a, b, c, d, e, f);
+    emu_turn_take(thread);
+    return result;
+}
+
 long emu_host(long nr, long a, long b, long c, long d, long e, long f)
 {
     static const volatile sig_atomic_t never;
@@ -262,7 +270,7 @@ static uint64_t span(emu_thread *thread, const emu_call *call, const emu_argumen
 static long begin(emu_thread *thread, const emu_call *call, const long *a)
 {
     if (call->flags & EMU_CALL_WAITS)
-        return emu_host_wait(&thread->pending, call->host, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return emu_wait(thread, call->host, a[0], a[1], a[2], a[3], a[4], a[5]);
     return emu_host(call->host, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
@@ -378,15 +386,21 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
             continue;
         if (!convert(thread, call, arg, args[i], args, &a[i]))
             return -EFAULT;
-        if (arg->kind == EMU_ARG_OUT && umem_rights(umem, args[i]) & EMU_RIGHT_X)
+        if (arg->kind != EMU_ARG_OUT)
+            continue;
+        umem_hold(umem);
+        if (umem_rights(umem, args[i]) & EMU_RIGHT_X)
             code = arg;
+        umem_release(umem);
     }
     long result = begin(thread, call, a);
     if (code != NULL && result > 0 && umem->before != NULL) {
         /* The kernel has written where the guest can execute: engines have not seen it. */
         uint64_t addr = args[code - call->argument], size = span(thread, call, code, args);
+        umem_lock(umem);
         umem->before(umem->opaque, addr, size);
         umem->after(umem->opaque, addr, size);
+        umem_unlock(umem);
     }
     return result;
 }

@@ -93,9 +93,12 @@ void emu_host_wait_leave(void *context);
 /* A call that does not sleep: the kernel's result. */
 long emu_host(long nr, long a, long b, long c, long d, long e, long f);
 
+/* emu_host_wait for a thread, without its turn. */
+long emu_wait(emu_thread *thread, long nr, long a, long b, long c, long d, long e, long f);
+
 /* A call that may sleep. */
 #define WAIT6(thread, nr, a, b, c, d, e, f)                                                                \
-    emu_host_wait(&(thread)->pending, (nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+    emu_wait((thread), (nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define WAIT5(thread, nr, a, b, c, d, e) WAIT6(thread, nr, a, b, c, d, e, 0)
 #define WAIT4(thread, nr, a, b, c, d) WAIT6(thread, nr, a, b, c, d, 0, 0)
 #define WAIT3(thread, nr, a, b, c) WAIT6(thread, nr, a, b, c, 0, 0, 0)
@@ -178,9 +181,8 @@ void siginfo_from_guest(const emu_abi *abi, const uint8_t in[128], siginfo_t *in
 /* Mask of what may never be blocked on the host: its faults serve the runtime. */
 uint64_t signal_host_mask(uint64_t guest);
 
-/* What execve ends: POSIX timers are deleted; shared memory has gone with the old image, as the robust list. */
+/* What execve ends: POSIX timers are deleted; shared memory has gone with the old image. */
 void timers_forget(void);
 void attachments_forget(void);
-void robust_list_forget(void);
 
 #endif

@@ -41,6 +41,7 @@ static int reserve(emu_umem *umem, uint64_t addr, uint64_t size)
 int umem_init(emu_umem *umem, unsigned bits)
 {
     memset(umem, 0, sizeof *umem);
+    pthread_rwlock_init(&umem->lock, NULL);
     umem->size = UINT64_C(1) << bits;
     umem->reserved = umem->size + GUARD;
     void *base = mmap(NULL, umem->reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -85,16 +86,31 @@ static size_t area_at(const emu_umem *umem, uint64_t addr)
 
 const emu_area *umem_find(emu_umem *umem, uint64_t addr)
 {
-    if (umem->last < umem->count) {
-        const emu_area *area = &umem->areas[umem->last];
+    size_t last = __atomic_load_n(&umem->last, __ATOMIC_RELAXED); /* several readers */
+    if (last < umem->count) {
+        const emu_area *area = &umem->areas[last];
         if (addr >= area->start && addr < area->end)
             return area;
     }
     size_t i = area_at(umem, addr);
     if (i == umem->count || umem->areas[i].start > addr)
         return NULL;
-    umem->last = i;
+    __atomic_store_n(&umem->last, i, __ATOMIC_RELAXED);
     return &umem->areas[i];
+}
+
+void umem_hold(void *opaque)
+{
+    emu_umem *umem = opaque;
+    if (umem->shared)
+        pthread_rwlock_rdlock(&umem->lock);
+}
+
+void umem_release(void *opaque)
+{
+    emu_umem *umem = opaque;
+    if (umem->shared)
+        pthread_rwlock_unlock(&umem->lock);
 }
 
 uint32_t umem_rights(void *opaque, uint64_t addr)
@@ -552,7 +568,9 @@ char *umem_maps(emu_umem *umem, size_t *length)
  */
 size_t umem_copy_raw(void *to, const void *from, size_t size);
 size_t umem_zero_raw(void *to, size_t size);
+int umem_exchange_raw(void *at, uint32_t *old, uint32_t value);
 extern const char umem_copy_fault[], umem_copy_resume[], umem_zero_fault[], umem_zero_resume[];
+extern const char umem_exchange_fault[], umem_exchange_resume[];
 
 __asm__(".pushsection .text\n"
         ".hidden umem_copy_raw, umem_zero_raw, umem_copy_fault, umem_copy_resume, umem_zero_fault, umem_zero_resume\n"
@@ -576,6 +594,21 @@ __asm__(".pushsection .text\n"
         "    mov %rcx, %rax\n"
         "    ret\n"
         ".size umem_zero_raw, .-umem_zero_raw\n"
+        ".hidden umem_exchange_raw, umem_exchange_fault, umem_exchange_resume\n"
+        ".globl umem_exchange_raw, umem_exchange_fault, umem_exchange_resume\n"
+        ".type umem_exchange_raw, @function\n"
+        "umem_exchange_raw:\n"
+        "    mov (%rsi), %eax\n"
+        "umem_exchange_fault:\n"
+        "    lock cmpxchg %edx, (%rdi)\n"
+        "    mov %eax, (%rsi)\n"
+        "    setne %al\n"
+        "    movzbl %al, %eax\n"
+        "    ret\n"
+        "umem_exchange_resume:\n"
+        "    mov $-14, %eax\n"
+        "    ret\n"
+        ".size umem_exchange_raw, .-umem_exchange_raw\n"
         ".popsection\n");
 
 bool umem_fixup(int sig, siginfo_t *info, void *context)
@@ -587,6 +620,8 @@ bool umem_fixup(int sig, siginfo_t *info, void *context)
         *rip = (greg_t)(uintptr_t)umem_copy_resume;
     else if (*rip == (greg_t)(uintptr_t)umem_zero_fault)
         *rip = (greg_t)(uintptr_t)umem_zero_resume;
+    else if (*rip == (greg_t)(uintptr_t)umem_exchange_fault)
+        *rip = (greg_t)(uintptr_t)umem_exchange_resume;
     else
         return false;
     return true;
@@ -611,6 +646,11 @@ int umem_zero(emu_umem *umem, uint64_t addr, size_t size)
     if (!umem_range(umem, addr, size))
         return -EFAULT;
     return umem_zero_raw(umem->base + addr, size) == 0 ? 0 : -EFAULT;
+}
+
+int umem_exchange(emu_umem *umem, uint64_t addr, uint32_t *old, uint32_t value)
+{
+    return umem_range(umem, addr, sizeof value) ? umem_exchange_raw(umem->base + addr, old, value) : -EFAULT;
 }
 
 int64_t umem_string(emu_umem *umem, uint64_t addr, char *out, size_t room)
