@@ -201,6 +201,9 @@ void emu_uc_code_replace(size_t which, const struct isa *isa)
 {
     static const char *const names[5] = {"tlb_protect_code", "tlb_unprotect_code", "tlb_set_dirty",
                                          "tb_invalidate_phys_page_fast", "tb_flush"};
+    static const size_t places[5] = {offsetof(struct target, protect), offsetof(struct target, unprotect),
+                                     offsetof(struct target, set_dirty), offsetof(struct target, invalidate),
+                                     offsetof(struct target, flush)};
     struct target *t = &targets[which];
     find(&t->protect, isa, names[0]);
     find(&t->unprotect, isa, names[1]);
@@ -218,8 +221,11 @@ void emu_uc_code_replace(size_t which, const struct isa *isa)
     for (int i = 0; i < 5; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s_%s", names[i], isa->suffix);
-        if (emu_uc_replace(uc_lib.handle, name, ours[which][i]) == NULL)
+        void *before = emu_uc_replace(uc_lib.handle, name, ours[which][i]);
+        if (before == NULL)
             t->ready = false; /* those that were replaced do what they did: no machine has EMU_UC_ALIASES */
+        else
+            memcpy((char *)t + places[i], &before, sizeof before);
     }
 }
 

@@ -677,21 +677,23 @@ static void replace(void)
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         char name[64];
         snprintf(name, sizeof name, "check_exit_request_%s", isas[i]->suffix);
+        /* its own first: ours may be called as soon as it is in place; then what stood there before */
         void *original = dlsym(uc_lib.handle, name);
-        if (original == NULL)
-            continue;
         memcpy(&original_check[i], &original, sizeof original);
         original = emu_uc_replace(uc_lib.handle, name, (void *)checks[i]);
         if (original == NULL)
             continue;
-        memcpy(&original_check[i], &original, sizeof original); /* the user-mode engine's, if it came first */
+        memcpy(&original_check[i], &original, sizeof original);
         snprintf(name, sizeof name, "tb_exec_lock_%s", isas[i]->suffix);
         doorbells[i] = emu_uc_replace(uc_lib.handle, name, (void *)before_code) != NULL;
         emu_uc_code_replace(i, isas[i]);
         snprintf(name, sizeof name, "tlb_flush_page_%s", isas[i]->suffix);
         original = dlsym(uc_lib.handle, name);
         memcpy(&original_flush[i], &original, sizeof original);
-        whole_space[i] = original != NULL && emu_uc_replace(uc_lib.handle, name, (void *)flushes[i]) != NULL;
+        original = emu_uc_replace(uc_lib.handle, name, (void *)flushes[i]);
+        whole_space[i] = original != NULL;
+        if (original != NULL)
+            memcpy(&original_flush[i], &original, sizeof original);
     }
 }
 

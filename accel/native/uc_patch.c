@@ -82,7 +82,7 @@ static void **slot_of(void *handle, const char *name)
 static struct {
     void **slot;
     void *with;
-} replaced[64];
+} replaced[128];
 static size_t replacements;
 
 /* What is called now, with patching held; NULL when there is no room to remember more. */
