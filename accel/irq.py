@@ -75,11 +75,12 @@ class InterruptController(Protocol):
         """Connects the controller's output to a vCPU."""
 
 
-@called_from_c
+def _keep(line: IrqLine, error: BaseException) -> None:
+    line._raised = error
+
+
+@called_from_c(_keep)
 def emu_py_irq(handle: Any, number: int, level: int) -> None:
     line: IrqLine = ffi.from_handle(handle)
-    try:
-        if line._sink is not None:
-            line._sink(level)
-    except BaseException as error:
-        line._raised = error
+    if line._sink is not None:
+        line._sink(level)

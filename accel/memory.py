@@ -538,25 +538,21 @@ def _width(width: int) -> int:
 # The two doors from C into Python.  An exception is kept in the space and stops the vCPU (EMU_RAISED).
 
 
-@called_from_c
+def _keep(region: Region, error: BaseException) -> None:
+    region.space.raised = error
+
+
+@called_from_c(_keep, 2)
 def emu_py_read(handle: Any, offset: int, width: int, value: Any) -> int:
     region: Region = ffi.from_handle(handle)
-    try:
-        assert region._read is not None
-        value[0] = region._read(offset, width) & 0xFFFF_FFFF_FFFF_FFFF
-    except BaseException as error:
-        region.space.raised = error
-        return 2
+    assert region._read is not None
+    value[0] = region._read(offset, width) & 0xFFFF_FFFF_FFFF_FFFF
     return 0
 
 
-@called_from_c
+@called_from_c(_keep, 2)
 def emu_py_write(handle: Any, offset: int, width: int, value: int) -> int:
     region: Region = ffi.from_handle(handle)
-    try:
-        assert region._write is not None
-        region._write(offset, width, value)
-    except BaseException as error:
-        region.space.raised = error
-        return 2
+    assert region._write is not None
+    region._write(offset, width, value)
     return 0

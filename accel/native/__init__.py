@@ -11,6 +11,7 @@ from accel.errors import NativeMissing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
     from typing import Any, TypeVar
 
     Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,7 +26,20 @@ ffi: Any = _core.ffi
 lib: Any = _core.lib
 
 
-def called_from_c(function: Function) -> Function:
-    """Makes a function what C calls by its name: build.py declares it `extern "Python"`."""
-    ffi.def_extern()(function)
-    return function
+def called_from_c(
+    keep: Callable[[Any, BaseException], None], answer: int | None = None
+) -> Callable[[Function], Function]:
+    """Makes a function what C calls by its name: build.py declares it `extern "Python"`.
+
+    Whatever it raises, a Ctrl-C between two of its instructions included, is given to keep(owner, exception),
+    and C gets `answer`.  Its first argument is called `handle`, and stands for the owner (ffi.new_handle).
+    """
+
+    def raised(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+        keep(ffi.from_handle(trace.tb_frame.f_locals["handle"]), error)
+
+    def register(function: Function) -> Function:
+        ffi.def_extern(error=answer, onerror=raised)(function)
+        return function
+
+    return register

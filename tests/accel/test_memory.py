@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -667,6 +668,36 @@ def test_a_hook_that_answers_nonsense_is_an_error_of_its_own(space):
     region.ops(lambda o, w: "zero", None)
     with pytest.raises(TypeError):
         space.read(0, 4)
+
+
+def test_an_interrupt_between_c_and_the_hook_is_not_lost(space, capfd):
+    """Ctrl-C may arrive before the hook has begun, or behind its end: any signal's exception comes out."""
+    calls = 0
+
+    def alarm(number, frame):
+        raise Mistake
+
+    def read_until_alarm(seconds):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        while True:
+            space.read(0, 4)
+
+    before = signal.signal(signal.SIGALRM, alarm)
+
+    def read(offset, width):
+        nonlocal calls
+        calls += 1
+        return 1
+
+    space.add_io("dev", 0, 0x10).ops(read, None)
+    try:
+        for turn in range(100):
+            with pytest.raises(Mistake):
+                read_until_alarm(0.0003 + turn * 0.00001)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert calls > 0
+    assert capfd.readouterr().err == ""
 
 
 def test_a_wide_access_stops_at_the_part_that_raised(space):
