@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "uc_library.h"
@@ -49,6 +51,74 @@ static void enter(uc_engine *uc, void *cpu)
         return fill_before_##arch(cpu, address, size, rw, mmu, probe, retaddr);                               \
     }
 
+/*
+ * Out of the translator, or a helper, back into the library's loop, as it does
+ * itself for exceptions; the loop then ends because it has been asked to stop.
+ */
+static void leave(void)
+{
+    uc_interposed *now = uc_interposed_now;
+    if (now == NULL || now->loop_exit == NULL || now->cpu == NULL || now->aborted)
+        return;
+    now->aborted = 1;
+    uc_emu_stop(now->uc);
+    now->loop_exit(now->cpu);
+}
+
+static void (*abort_before)(void);
+
+static void abort_instead(void)
+{
+    leave();
+    abort_before();
+}
+
+/*
+ * The library says on stdout and stderr, which are the guest's, what it thinks
+ * of an encoding.  A guest's SIGILL says the same.
+ */
+static int printf_instead(const char *format, ...)
+{
+    if (uc_interposed_now != NULL)
+        return 0;
+    va_list args;
+    va_start(args, format);
+    int length = vprintf(format, args);
+    va_end(args);
+    return length;
+}
+
+static int fprintf_instead(FILE *file, const char *format, ...)
+{
+    if (uc_interposed_now != NULL)
+        return 0;
+    va_list args;
+    va_start(args, format);
+    int length = vfprintf(file, format, args);
+    va_end(args);
+    return length;
+}
+
+static size_t fwrite_instead(const void *data, size_t size, size_t count, FILE *file)
+{
+    return uc_interposed_now != NULL ? count : fwrite(data, size, count, file);
+}
+
+static int fputs_instead(const char *text, FILE *file)
+{
+    return uc_interposed_now != NULL ? 0 : fputs(text, file);
+}
+
+static int puts_instead(const char *text)
+{
+    return uc_interposed_now != NULL ? 0 : puts(text);
+}
+
+static int putchar_instead(int character)
+{
+    return uc_interposed_now != NULL ? character : putchar(character);
+}
+
 REPLACE(aarch64)
 REPLACE(arm)
 REPLACE(riscv64)
@@ -57,7 +127,7 @@ REPLACE(x86_64)
 static const struct {
     const char *name;
     void *with;
-    void *before; /* address of the function pointer */
+    void *before; /* address of the function pointer; NULL: not asked for */
 } replacements[] = {
 #define ROW(arch)                                                                                             \
     {"cpu_exec_" #arch, (void *)cpu_exec_##arch, (void *)&cpu_exec_before_##arch},                            \
@@ -65,6 +135,13 @@ static const struct {
     {"unicorn_fill_tlb_" #arch, (void *)fill_##arch, (void *)&fill_before_##arch},
     ROW(aarch64) ROW(arm) ROW(riscv64) ROW(x86_64)
 #undef ROW
+    {"abort", (void *)abort_instead, (void *)&abort_before},
+    {"printf", (void *)printf_instead, NULL},
+    {"fprintf", (void *)fprintf_instead, NULL},
+    {"fwrite", (void *)fwrite_instead, NULL},
+    {"fputs", (void *)fputs_instead, NULL},
+    {"puts", (void *)puts_instead, NULL},
+    {"putchar", (void *)putchar_instead, NULL},
 };
 
 static int outcome = -1;
@@ -76,11 +153,13 @@ static void replace(void)
         void *own = dlsym(uc_lib.handle, replacements[i].name);
         if (own == NULL)
             return;
-        memcpy(replacements[i].before, &own, sizeof own);
+        if (replacements[i].before != NULL)
+            memcpy(replacements[i].before, &own, sizeof own);
         void *before = emu_uc_replace(uc_lib.handle, replacements[i].name, replacements[i].with);
         if (before == NULL)
             return;
-        memcpy(replacements[i].before, &before, sizeof before);
+        if (replacements[i].before != NULL)
+            memcpy(replacements[i].before, &before, sizeof before);
     }
     outcome = 0;
 }

@@ -1,10 +1,11 @@
 /*
- * Three of libunicorn's own functions, replaced for user-mode engines.
+ * Some of the functions that libunicorn calls, replaced for user-mode engines.
  *
  * They give what its public interface lacks: a stop that arrives between two
  * starts is not lost (cpu_exec), blocks are left only at their start, never
- * behind a half-done instruction (check_exit_request), and the exact address of
- * a fault (unicorn_fill_tlb).  Calls for other engines are passed on.
+ * behind a half-done instruction (check_exit_request), the exact address of a
+ * fault is known (unicorn_fill_tlb), and encodings that its translator takes for
+ * impossible do not end the process (abort).  Calls for other engines are passed on.
  */
 #ifndef EMU_UC_INTERPOSE_H
 #define EMU_UC_INTERPOSE_H
@@ -21,6 +22,8 @@ typedef struct uc_interposed {
     volatile sig_atomic_t entered; /* cpu_exec came by */
     uint64_t fault;                /* the address that the latest TLB fill was for */
     void *cpu;                     /* the library's CPUState */
+    volatile sig_atomic_t aborted; /* the library met code that it has no answer to, and wanted to abort() */
+    void (*loop_exit)(void *cpu);  /* its cpu_loop_exit */
 } uc_interposed;
 
 extern _Thread_local uc_interposed *uc_interposed_now __attribute__((tls_model("initial-exec")));

@@ -33,6 +33,7 @@ struct emu_engine {
     uint32_t isa;
     emu_user_memory memory;
     uc_interposed shared;
+    bool stepping;   /* blocks end behind one instruction */
     bool prepares;   /* only the page behind the guest's memory is there */
     bool interposed; /* else: a hook at every block does the stops */
     volatile sig_atomic_t kicked;
@@ -523,8 +524,11 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     prepare(engine);
     char name[64];
     snprintf(name, sizeof name, "tlb_flush_page_%s", layout->suffix);
-    void *flush = dlsym(uc_lib.handle, name);
-    memcpy(&engine->flush_page, &flush, sizeof flush);
+    void *function = dlsym(uc_lib.handle, name);
+    memcpy(&engine->flush_page, &function, sizeof function);
+    snprintf(name, sizeof name, "cpu_loop_exit_%s", layout->suffix);
+    function = dlsym(uc_lib.handle, name);
+    memcpy(&engine->shared.loop_exit, &function, sizeof function);
 
     /* One start that fails at once: are our functions in place? */
     engine->prepares = true;
@@ -686,6 +690,23 @@ static int32_t kind_of_riscv_illegal(emu_engine *engine)
     return EMU_STOP_ILLEGAL;
 }
 
+/*
+ * Ends blocks behind the instruction at pc, whatever its length, or no longer.
+ * A block that the library cannot translate is run instruction by instruction
+ * up to the one to blame.
+ */
+static void step_blocks(emu_engine *engine, bool on)
+{
+    uint64_t exits[15];
+    size_t count = 0;
+    if (on)
+        for (uint64_t length = 1; length <= 15; length++)
+            if (engine->isa == EMU_ISA_X86_64 || length == 2 || length == 4)
+                exits[count++] = engine->pc + length;
+    uc_ctl_set_exits(engine->uc, exits, count);
+    engine->stepping = on;
+}
+
 static int user_run(emu_engine *engine, emu_stop *stop)
 {
     for (;;) {
@@ -709,11 +730,21 @@ static int user_run(emu_engine *engine, emu_stop *stop)
         engine->pc = read_pc(engine);
 
         int32_t kind = engine->seen;
-        if (kind == 0) {
+        bool stepped = engine->stepping, aborted = engine->shared.aborted != 0;
+        engine->shared.aborted = 0;
+        if (stepped)
+            step_blocks(engine, false);
+        if (aborted && kind == 0) {
+            if (!stepped) {
+                step_blocks(engine, true);
+                continue;
+            }
+            kind = EMU_STOP_ILLEGAL;
+        } else if (kind == 0) {
             switch (err) {
             case UC_ERR_OK:
                 /* Our own stop, or an instruction that waits for an interrupt: no kernel lets it wait. */
-                if (engine->isa == EMU_ISA_X86_64 && !engine->kicked) {
+                if (engine->isa == EMU_ISA_X86_64 && !engine->kicked && !stepped) {
                     engine->fault_page = UINT64_MAX;
                     engine->fault_access = 0;
                     kind = EMU_STOP_FAULT; /* HLT, or a third fault: see below */

@@ -87,3 +87,9 @@ def test_a_program_starts_as_linux_starts_it(kind, isa, build):
     expected = native(there, "two words", "", "three", env=environ)
     assert done.stderr == ""
     assert done.stdout.replace(path, "SELF") == expected.stdout.replace(there, "SELF")
+
+
+def test_encodings_that_the_library_takes_for_impossible_are_illegal_instructions(build):
+    # some of these made libunicorn abort the process, and talk on the guest's stdout
+    done = emulate(build("random", "aarch64"), 1, 20000)
+    assert (done.stdout, done.stderr, done.returncode) == ("end\n", "", 0)
