@@ -546,6 +546,24 @@ static void jumps(void)
     printf("jumped: %d\n", count);
 }
 
+/* Programs that end while signals rain on them. */
+static void endings(void)
+{
+    int ended = 0, status;
+    for (int i = 0; i < 100; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct itimerval rain = {{0, 400}, {0, 400}};
+            install(SIGALRM, note, SA_RESTART, 0);
+            setitimer(ITIMER_REAL, &rain, NULL);
+            usleep(i * 10);
+            _exit(i);
+        }
+        ended += waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == i;
+    }
+    printf("ended: %d\n", ended);
+}
+
 static void inherited(const char *self)
 {
     sigset_t set;
@@ -597,6 +615,8 @@ int main(int argc, char **argv)
         flood();
     else if (!strcmp(what, "jumps"))
         jumps();
+    else if (!strcmp(what, "endings"))
+        endings();
     else if (!strcmp(what, "inherited"))
         inherited(argv[0]);
     else if (!strcmp(what, "after"))
