@@ -42,7 +42,7 @@ def unpacked(package: str, architecture: str, *, closure: bool = False) -> Path:
         said = [line for line in error.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg-deb:"))]
         reason = f"{error.cmd[0]} says {said[-1]}" if said else f"{error.cmd[0]} failed ({error.returncode})"
     except OSError as error:
-        tool = error.filename in ("apt-get", "dpkg-deb")
+        tool = error.filename in ("apt-get", "dpkg-deb", "tar")
         reason = f"{error.filename} is missing on this host" if tool else str(error)
     else:
         return folder
@@ -77,7 +77,12 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
         download = ["download"]
         if closure:
             (Path(made) / "partial").mkdir()
-            download = [f"-oDir::Cache::archives={made}", "-oDebug::NoLocking=1", "install", "--download-only"]
+            download = [
+                f"-oDir::Cache::archives={made}",
+                "-oDebug::NoLocking=1",
+                "install",
+                "--download-only",
+            ]
             download += ["-y", "--no-install-recommends"]
         # While a mirror is being renewed some lists fail; the others, or those of before, may be enough.
         stale = None
@@ -89,10 +94,17 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
             _run([*apt, *download, package], made, _DOWNLOAD)
         except subprocess.CalledProcessError as error:
             raise stale or error from None
+        files = Path(made) / "files"
+        files.mkdir()
+        if closure:
+            # As Debian's own roots are laid out: packages still name /bin, and programs look in /usr/bin.
+            for name in ("bin", "sbin", "lib"):
+                (files / "usr" / name).mkdir(parents=True)
+                (files / name).symlink_to(f"usr/{name}")
         for archive in sorted(Path(made).glob("*.deb")):
-            _run(["dpkg-deb", "-x", str(archive), "files"], made, _DOWNLOAD)
+            _unpack(archive, files)
         try:
-            (Path(made) / "files").rename(folder)
+            files.rename(folder)
         except OSError:
             # Somebody else was as fast; theirs is as good.
             if not folder.is_dir():
@@ -104,6 +116,20 @@ def _run(command: list[str], folder: str, seconds: int) -> None:
     subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=seconds
     )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """As dpkg does when it installs: links to directories stay links."""
+    with tempfile.TemporaryFile() as tar:
+        subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", str(archive)],
+            stdout=tar, stderr=subprocess.PIPE, check=True, text=True, timeout=_DOWNLOAD,
+        )  # fmt: skip
+        tar.seek(0)
+        subprocess.run(
+            ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(folder)],
+            stdin=tar, capture_output=True, check=True, text=True, timeout=_DOWNLOAD,
+        )  # fmt: skip
 
 
 def main() -> int:
