@@ -35,7 +35,7 @@ sh -c 'trap "echo term; exit 3" TERM; kill $$; sleep 1'; t trapped echo $?
 sh -c 'trap "echo exit" EXIT; exit 4'; t onexit echo $?
 (trap 'echo usr' USR1; kill -USR1 $(sh -c 'echo $PPID'); :); t usr echo $?
 sleep 5 & p=$!; kill $p; wait $p; t waited echo $?
-for n in 1 2 3; do (sleep 0.$n; echo bg$n >> bg) & done; wait; t jobs cat bg
+for n in 1 5 9; do (sleep 0.$n; echo bg$n >> bg) & done; wait; t jobs cat bg
 sh -c 'sleep 0.1 & wait' ; t w echo $?
 # files
 mkdir -p a/b/c; touch a/1 a/b/2 a/b/c/3; t find find a -type f; t ln ln -s ../doc a/link; t cat cat a/link
