@@ -364,7 +364,7 @@ enum {
     TCP = 6,
     TCP_ZEROCOPY = 35, /* TCP_ZEROCOPY_RECEIVE: its structure holds an address */
     IP_TABLES_FIRST = 64,
-    IP_TABLES_LAST = 67, /* tables of netfilter hold pointers */
+    IP_TABLES_LAST = 65, /* tables of netfilter hold pointers; 66 and 67 are IPv6's traffic class */
 };
 
 static bool holds_pointers(int level, int name)
