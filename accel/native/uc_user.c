@@ -169,6 +169,12 @@ static size_t code_at(const emu_engine *engine, uint64_t addr)
     return low;
 }
 
+static bool code_known(const emu_engine *engine, uint64_t page)
+{
+    size_t at = code_at(engine, page);
+    return at < engine->codes && engine->code[at] == page;
+}
+
 /* False: no memory to remember it, so it must not be executed. */
 static bool code_add(emu_engine *engine, uint64_t page)
 {
@@ -234,6 +240,9 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
     }
     if (engine->isa == EMU_ISA_ARM && want != EMU_RIGHT_X)
         clear_it(engine);
+    /* A page that was only read so far: its first fetch has to come here. */
+    if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !code_known(engine, page))
+        rights &= ~(uint32_t)EMU_RIGHT_X;
     result->paddr = page;
     result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
                     (rights & EMU_RIGHT_X ? UC_PROT_EXEC : 0);
@@ -342,8 +351,7 @@ static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg
     emu_engine *engine = opaque;
     if (cp_reg->op0 == 1 && cp_reg->op1 == 3 && cp_reg->crn == 7 && cp_reg->crm == 5 && cp_reg->op2 == 1) {
         uint64_t page = cp_reg->val & ~(PAGE - 1);
-        size_t at = code_at(engine, page);
-        if (at < engine->codes && engine->code[at] == page) {
+        if (code_known(engine, page)) {
             user_before_change(engine, page, PAGE);
             user_after_change(engine, page, PAGE);
         }
@@ -943,6 +951,7 @@ static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size)
     /* While the pages can still be executed: else the library finds nothing to forget. */
     if (end - first > MANY_PAGES) {
         uc_ctl_flush_tb(engine->uc);
+        uc_ctl_flush_tlb(engine->uc); /* fetches from pages that have not changed have to be seen again */
         engine->codes = 0;
         return;
     }

@@ -501,8 +501,7 @@ int64_t emu_sys_epoll_ctl(emu_thread *thread, const uint64_t *args)
     return HOST4(SYS_epoll_ctl, args[0], args[1], args[2], &event);
 }
 
-/* Fewer events than asked for is a right answer; so many are fetched at once. */
-enum { EVENTS_MAX = 256 };
+enum { SMALL_EVENTS = 64 };
 
 static int64_t put_events(emu_thread *thread, uint64_t addr, const struct epoll_event *events, int64_t count)
 {
@@ -517,29 +516,28 @@ static int64_t put_events(emu_thread *thread, uint64_t addr, const struct epoll_
     return count;
 }
 
-static int events_room(emu_thread *thread, const uint64_t *args)
+/* nr: SYS_epoll_pwait, with milliseconds as timeout, or SYS_epoll_pwait2, with a timespec. */
+static int64_t wait_events(emu_thread *thread, long nr, const uint64_t *args, long timeout, uint64_t *mask)
 {
+    struct epoll_event small[SMALL_EVENTS], *events = small;
     int32_t max = (int32_t)args[2];
-    if (max <= 0 || (uint64_t)max > INT32_MAX / sizeof(struct epoll_event))
+    if (max <= 0 || (uint64_t)max > INT32_MAX / sizeof *events)
         return -EINVAL;
     if (!inside(thread, args[1], (uint64_t)max * layout_of(thread->process->abi)->epoll_size))
         return -EFAULT;
-    return max < EVENTS_MAX ? max : EVENTS_MAX;
-}
-
-static int64_t wait_events(emu_thread *thread, const uint64_t *args, uint64_t *mask)
-{
-    struct epoll_event events[EVENTS_MAX];
-    int room = events_room(thread, args);
-    if (room < 0)
-        return room;
-    int64_t result = WAIT6(thread, SYS_epoll_pwait, args[0], events, room, args[3], mask, 8);
-    return put_events(thread, args[1], events, result);
+    /* Untouched pages of a large one cost nothing. */
+    if (max > SMALL_EVENTS && (events = malloc((size_t)max * sizeof *events)) == NULL)
+        return -ENOMEM;
+    int64_t result = WAIT6(thread, nr, args[0], events, max, timeout, mask, 8);
+    result = put_events(thread, args[1], events, result);
+    if (events != small)
+        free(events);
+    return result;
 }
 
 int64_t emu_sys_epoll_wait(emu_thread *thread, const uint64_t *args)
 {
-    return wait_events(thread, args, NULL);
+    return wait_events(thread, SYS_epoll_pwait, args, (long)args[3], NULL);
 }
 
 int64_t emu_sys_epoll_pwait(emu_thread *thread, const uint64_t *args)
@@ -548,25 +546,21 @@ int64_t emu_sys_epoll_pwait(emu_thread *thread, const uint64_t *args)
     int status = signal_mask_begin(thread, args[4], args[5], &space, &mask);
     if (status)
         return status;
-    int64_t result = wait_events(thread, args, mask);
+    int64_t result = wait_events(thread, SYS_epoll_pwait, args, (long)args[3], mask);
     signal_mask_end(thread, result);
     return result;
 }
 
 int64_t emu_sys_epoll_pwait2(emu_thread *thread, const uint64_t *args)
 {
-    struct epoll_event events[EVENTS_MAX];
     struct timespec timeout;
     uint64_t space, *mask;
-    int room = events_room(thread, args);
-    if (room < 0)
-        return room;
     if (args[3] && get_timespec(thread, args[3], &timeout, true))
         return -EFAULT;
     int status = signal_mask_begin(thread, args[4], args[5], &space, &mask);
     if (status)
         return status;
-    int64_t result = WAIT6(thread, SYS_epoll_pwait2, args[0], events, room, args[3] ? &timeout : NULL, mask, 8);
+    int64_t result = wait_events(thread, SYS_epoll_pwait2, args, args[3] ? (long)(uintptr_t)&timeout : 0, mask);
     signal_mask_end(thread, result);
-    return put_events(thread, args[1], events, result);
+    return result;
 }

@@ -54,6 +54,22 @@ int main(void)
     }
     printf("protection flipped: %lu\n", sum);
 
+    /* executed after it was only read, with nothing but a new mapping to say that it has changed */
+    sum = 0;
+    int file = memfd_create("code", 0);
+    uint8_t *text = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        uint8_t code[64] = {0};
+        pwrite(file, code, emit(code, i), 0);
+        mmap(text, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, file, 0);
+        if (text[63] != 0)
+            return 1;
+        sum += call(text);
+        mmap(text, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    }
+    close(file);
+    printf("read, then executed: %lu\n", sum);
+
     /* another mapping at the same address */
     sum = 0;
     uint8_t *place = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
