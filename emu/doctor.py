@@ -193,8 +193,8 @@ def _summary(found: dict[str, Any]) -> str:
     words = {
         "api": "API {}",
         "module": "{}",
-        "cpl0_ns": "{} ns an instruction at CPL 0",
-        "exit_us": "{} us an exit",
+        "cpl0_ns": "{:.0f} ns an instruction at CPL 0",
+        "exit_us": "{:.1f} us an exit",
         "syscall_cpl": "SYSCALL arrives at CPL {}",
         "max_vcpus": "{} vCPUs at most",
     }
