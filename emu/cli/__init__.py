@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = """\
-usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR] [-E VAR=VAL] [-0 ARGV0] PROGRAM [ARGS ...]
+usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR] [-E VAR=VAL] [-0 ARGV0] [--strace] [--stats] [-o FILE]
+           PROGRAM [ARGS ...]
        emu boot | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
@@ -26,6 +27,9 @@ options:
   -L, --sysroot DIR   look for the guest's files, its libraries above all, in DIR first
   -E VAR=VAL          set a variable in the guest's environment; -E VAR removes it
   -0 ARGV0            the program's argv[0], if it is not PROGRAM
+  --strace            print the system calls, signals and ends of PROGRAM and its children on stderr
+  --stats             print counts and times by system call when all of them have ended
+  -o FILE             print that into FILE
   --                  what follows is PROGRAM, even if it is called like a subcommand
   -h, --help          this text
   --version           the version
@@ -127,6 +131,7 @@ def program(words: list[str]) -> int:
     accel = "auto"
     sysroot: str | None = None
     argv0: str | None = None
+    seeing: dict[str, Any] = {}
     changes: list[str] = []
     at = 0
     while at < len(words):
@@ -145,12 +150,15 @@ def program(words: list[str]) -> int:
 
             sys.stdout.write(f"emu {__version__}\n")
             return 0
+        if word in ("--strace", "--stats"):
+            seeing[word[2:]] = True
+            continue
         # An option with a value: --name=value, --name value, -Xvalue, -X value.
         if word.startswith("--"):
             name, joined, value = word.partition("=")
         else:
             name, joined, value = word[:2], word[2:], word[2:]
-        if name not in ("--accel", "--sysroot", "-L", "-E", "-0"):
+        if name not in ("--accel", "--sysroot", "-L", "-E", "-0", "-o"):
             return misuse(f"there is no option {name}")
         if not joined:
             if at == len(words):
@@ -163,10 +171,14 @@ def program(words: list[str]) -> int:
             sysroot = value
         elif name == "-0":
             argv0 = value
+        elif name == "-o":
+            seeing["output"] = value
         else:
             changes.append(value)
     if at == len(words):
         return misuse("which program shall be run?")
+    if "output" in seeing and len(seeing) == 1:
+        return misuse("-o FILE is for what --strace or --stats print")
 
     environ = None
     if changes:
@@ -185,7 +197,7 @@ def program(words: list[str]) -> int:
     from emu.linux.run import run_program
 
     path = words[at]
-    return run_program(path, words[at:], sysroot=sysroot, accel=accel, environ=environ, argv0=argv0)
+    return run_program(path, words[at:], sysroot=sysroot, accel=accel, environ=environ, argv0=argv0, **seeing)
 
 
 def subcommand(name: str, words: list[str]) -> int:

@@ -17,8 +17,13 @@ from emu.native import ffi, lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from threading import Thread
     from types import TracebackType
-    from typing import NoReturn
+    from typing import IO, Any, NoReturn
+
+    from emu.linux.watch import Hook, Watch
+
+PIPE = -1  # as subprocess.PIPE
 
 
 class NoProgram(EmuError):
@@ -33,7 +38,18 @@ class Process:
     program: path as the guest names it: absolute ones are looked up in the sysroot first; a bare name that is
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
     sysroot: a directory whose files have precedence over the host's, None: the host's alone.  accel: as
-    --accel (accel.choice).  environ: None: ours.
+    --accel (accel.choice).  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the
+    last two PIPE: what is written there is in `stdout` and `stderr` when the program has ended; None: ours.
+
+    The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
+
+    >>> import errno
+    >>> def no_network(call):
+    ...     call.refuse(errno.EACCES)
+    >>> with Process(program, stdout=PIPE) as process:
+    ...     process.on_syscall("socket", no_network)
+    ...     process.run()
+    0
 
     Raises NoProgram (status 127), BadImage (126) for what cannot be executed, AccelError for an accelerator
     that cannot be had, EmuError for a sysroot that is no directory.
@@ -47,9 +63,18 @@ class Process:
         sysroot: str | os.PathLike[str] | None = None,
         accel: str = "auto",
         environ: Mapping[str, str] | None = None,
+        stdin: IO[Any] | int | None = None,
+        stdout: IO[Any] | int | None = None,
+        stderr: IO[Any] | int | None = None,
     ) -> None:
         self._process = None
+        self._watch: Watch | None = None
+        self._streams = (stdin, stdout, stderr)
+        self._pipes: list[Pipe] = []
+        self.pid: int | None = None
         self.status: int | None = None
+        self.stdout: bytes | None = None
+        self.stderr: bytes | None = None
         self.note = ""
         root = None if sysroot is None else os.fspath(sysroot)
         if root is not None and not os.path.isdir(root):
@@ -89,29 +114,101 @@ class Process:
             return "tcg", ""
         return choose(accel, arch or "foreign", "program")
 
-    def run(self) -> int:
-        """Runs the program to its end, in a child of this process, without Python's lock.
+    def on_syscall(self, name: str, before: Hook | None = None, after: Hook | None = None) -> None:
+        """Calls a function before or after each system call of a name ("openat"; "*": all), of any ISA.
 
-        Returns its exit status, or minus the number of the signal that killed it, as subprocess does;
-        `status` is then the wait status.  Raises EmuError where no child can be made.
+        It gets the Call (emu.linux.watch): its name, arguments, memory and registers.  Before the call it may
+        change call.args, answer the call itself by setting call.result, or call.refuse(errno.EPERM); after
+        it, call.result may be changed.  A call that a signal interrupts may have no result: it is told of
+        again when it is begun again.  exit, and execve that succeeds, return to nobody.
+
+            process.on_syscall("openat", lambda call: print(call.memory.string(call.args[1])))
+
+        Hooks run here, in the thread that is in run() or wait(), also for the threads and children of the
+        program, one at a time; what one raises kills the program and is raised from there.  When the program
+        itself has ended, children that it has left are no longer told of.  A native program that it executes
+        (on x86-64 hosts: any for x86-64) is the host kernel's, and not told of.  Other calls cost nothing.
         """
+        self.watch().hook(name, before, after)
+
+    def watch(self) -> Watch:
+        """Who is told of what the program does; made by the first call, which must be before the start."""
+        if self._watch is None:
+            from emu.linux.watch import Watch
+
+            self._watch = Watch()
+            lib.emu_process_watch(self._opened(), self._watch.pointer)
+        return self._watch
+
+    def _opened(self) -> object:
         if self._process is None:
             raise EmuError("the process is closed; make another Process to run the program again")
-        pid = int(lib.emu_process_spawn(self._process))
+        return self._process
+
+    def start(self) -> int:
+        """Starts the program in a child of this process; returns its pid.  wait() must follow.
+
+        Raises EmuError where no child can be made.
+        """
+        process = self._opened()
+        if self.pid is not None:
+            raise EmuError("the program runs already; wait() for its end")
+        if self._watch is not None:
+            self._watch.open()
+        streams = [-1, -1, -1]
+        for number, stream in enumerate(self._streams):
+            if stream == PIPE and number:
+                self._pipes.append(Pipe(number))
+                streams[number] = self._pipes[-1].end
+            elif stream is not None:
+                streams[number] = stream if isinstance(stream, int) else stream.fileno()
+        pid = int(lib.emu_process_spawn(process, ffi.new("int[3]", streams)))
+        for pipe in self._pipes:
+            pipe.start(pid > 0)
         if pid < 0:
+            self._pipes.clear()
             raise EmuError(f"no process can be made: {os.strerror(-pid)}; see ulimit -u")
-        self.status = os.waitpid(pid, 0)[1]
+        self.pid = pid
+        return pid
+
+    def wait(self) -> int:
+        """Waits for the program's end, without Python's lock, and calls the hooks meanwhile.
+
+        Returns its exit status, or minus the number of the signal that killed it, as subprocess does;
+        `status` is then the wait status.
+        """
+        if self.pid is None:
+            raise EmuError("the program does not run; start() it first")
+        pid = self.pid
+        try:
+            self.status = os.waitpid(pid, 0)[1] if self._watch is None else self._watch.follow(pid)
+        except KeyboardInterrupt:
+            if self._watch is None:
+                raise  # it can be waited for again
+            self.pid = None
+            raise
+        except BaseException:
+            self.pid = None
+            raise
+        self.pid = None
+        for pipe in self._pipes:
+            setattr(self, ("", "stdout", "stderr")[pipe.number], pipe.content())
+        self._pipes.clear()
         return os.waitstatus_to_exitcode(self.status)
+
+    def run(self) -> int:
+        """Runs the program to its end: start() and wait()."""
+        self.start()
+        return self.wait()
 
     def become(self) -> NoReturn:
         """Makes the calling process the program: it ends as that does, by exit or by the same signal.
 
         Nothing of Python's runs any more; what is buffered must have been flushed.
         """
-        if self._process is None:
-            raise EmuError("the process is closed; make another Process to run the program again")
+        process = self._opened()
         default_signals()
-        lib.emu_process_die(lib.emu_process_run(self._process))
+        lib.emu_process_die(lib.emu_process_run(process))
         raise AssertionError("a process that has died goes on")
 
     def close(self) -> None:
@@ -119,6 +216,9 @@ class Process:
         if self._process is not None:
             lib.emu_process_free(self._process)
             self._process = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def __enter__(self) -> Process:
         return self
@@ -127,6 +227,38 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Pipe:
+    """What a program writes to one of its streams, kept by a thread of ours."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._read, self.end = os.pipe()
+        self._pieces: list[bytes] = []
+        self._thread: Thread | None = None
+
+    def start(self, wanted: bool) -> None:
+        """Once the program has its end."""
+        os.close(self.end)
+        if not wanted:
+            os.close(self._read)
+            return
+        from threading import Thread
+
+        self._thread = Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        with open(self._read, "rb", buffering=0) as file:
+            while piece := file.read(65536):
+                self._pieces.append(piece)
+
+    def content(self) -> bytes:
+        """All of it, when the last process that could write has closed its end."""
+        assert self._thread is not None
+        self._thread.join()
+        return b"".join(self._pieces)
 
 
 def isa_of(path: str, sysroot: str | None = None) -> str:

@@ -1,7 +1,8 @@
-"""`emu PROGRAM`: this process becomes the guest's."""
+"""`emu PROGRAM`: this process becomes the guest's, or watches it."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from emu.linux.process import Process
@@ -20,11 +21,16 @@ def run_program(
     accel: str = "auto",
     environ: Mapping[str, str] | None = None,
     argv0: str | None = None,
+    strace: bool = False,
+    stats: bool = False,
+    output: str | None = None,
 ) -> NoReturn:
     """Runs a Linux program and ends with it: with its exit status, or by the signal that killed it.
 
     program: path, or a name to search in PATH; argv: its arguments, its own name first; argv0: another name
-    for it to see itself by.  The rest, and what is raised before the program runs: see Process.
+    for it to see itself by.  strace: system calls, signals and ends are printed; stats: a table of them at
+    the end; both to the file `output`, None: to stderr.  The rest, and what is raised before the program
+    runs: see Process.
     """
     words = list(argv)
     if argv0 is not None:
@@ -35,4 +41,9 @@ def run_program(
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None: the descriptor was closed, and is the program's to miss
             stream.flush()
+    if strace or stats:
+        from emu.linux.seen import watch
+
+        variables = len(environ) if environ is not None else len(os.environ)
+        watch(process, program, words, variables, strace=strace, stats=stats, output=output)
     process.become()

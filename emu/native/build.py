@@ -14,7 +14,12 @@ from cffi import FFI
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 FOLDERS = ("emu/native", "emu/linux/native")
-HEADERS = ("accel/native/engine.h", "emu/native/elf.h", "emu/linux/native/process.h")
+HEADERS = (
+    "accel/native/engine.h",
+    "emu/native/elf.h",
+    "emu/linux/native/process.h",
+    "emu/linux/native/watch.h",
+)
 
 
 def declarations(header: Path) -> str:

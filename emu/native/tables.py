@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:  # run by its path, from anywhere
     sys.path.insert(0, str(ROOT))
 
-from isa.syscalls import Argument, Syscall, load, structs  # noqa: E402
+from isa.syscalls import Argument, Syscall, load, places, structs  # noqa: E402
 
 POLICY = ROOT / "emu" / "linux" / "syscalls.tbl"
 ABIS = ("aarch64", "arm", "riscv64", "x86_64")
@@ -177,21 +177,18 @@ def _pointer(call: Syscall, argument: Argument, wide: bool, host: bool) -> tuple
 
 def _arguments(call: Syscall, wide: bool, aligned: bool, host: bool) -> list[str]:
     """C initializers of the arguments."""
-    register = 0
     lines = []
-    for argument in call.arguments:
+    where = places(call, wide, aligned)
+    for argument, registers in zip(call.arguments, where, strict=True):
         if argument.is_pointer:
             kind, count, size, convert = _pointer(call, argument, wide, host)
         else:
             kind, count, size, convert = _NUMBERS[argument.kind], _ONE, 0, "NONE"
-        if kind == "PAIR" and not wide:
-            register += register & 1 if aligned else 0
         if kind == "PAIR" and wide:
             kind = "LONG"
-        lines.append(f"{{ EMU_ARG_{kind}, {register}, {count}, EMU_COPY_{convert}, {size} }}")
-        register += 2 if kind == "PAIR" else 1
-    if register > 6:
-        raise PolicyError(f"{call.name} takes {register} registers")
+        lines.append(f"{{ EMU_ARG_{kind}, {registers[0]}, {count}, EMU_COPY_{convert}, {size} }}")
+    if where and where[-1][-1] > 5:
+        raise PolicyError(f"{call.name} takes {where[-1][-1] + 1} registers")
     return lines
 
 

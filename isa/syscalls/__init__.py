@@ -1,13 +1,15 @@
 """The system calls of Linux 6.1: numbers per ABI, argument lists shared by all, and the layout class of each
 structure.
 
-Three kinds of table stand beside this file, each explained at its head:
+Four kinds of table stand beside this file, each explained at its head:
 
     <arch>.tbl        number name
     signatures.tbl    name argument:type ... [-> type], where "name@arch" replaces "name" on one ABI
     structs.tbl       structure layout [pointers]
-`load("aarch64")` joins them. A table that breaks its own grammar raises `TableError`, which names file and
-line; the tables in the package are checked by the tests, so a caller meets it only with tables of its own.
+    flags.tbl         names of the numbers in arguments (isa.syscalls.flags)
+`load("aarch64")` joins the first three. A table that breaks its own grammar raises `TableError`, which names
+file and line; the tables in the package are checked by the tests, so a caller meets it only with tables of
+its own.
 """
 
 from __future__ import annotations
@@ -115,6 +117,38 @@ def load(arch_name: str, directory: str = _DIRECTORY) -> dict[int, Syscall]:
     return calls
 
 
+def places(call: Syscall, wide: bool, aligned: bool) -> list[tuple[int, ...]]:
+    """Which argument registers, counted from 0, hold each argument: one, or two, the low half first.
+
+    wide: the ABI has 64-bit registers; aligned: Abi.aligned_pairs.
+    """
+    register = 0
+    found: list[tuple[int, ...]] = []
+    for argument in call.arguments:
+        pair = argument.kind in ("off", "u64") and not wide
+        if pair and aligned:
+            register += register & 1
+        found.append((register, register + 1) if pair else (register,))
+        register += len(found[-1])
+    return found
+
+
+def number(argument: Argument, value: int, wide: bool) -> int:
+    """What the registers' content `value` means as an argument of this kind: cut to its width, and signed."""
+    kind = argument.kind
+    if kind in ("off", "u64"):
+        bits = 64
+    elif kind in ("uid16", "gid16"):
+        bits = 16
+    elif kind in ("int", "fd", "pid", "sig", "uint", "mode", "uid", "gid"):
+        bits = 32
+    else:
+        bits = 64 if wide else 32
+    value &= (1 << bits) - 1
+    signed = kind in ("int", "fd", "pid", "sig", "long", "off")
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
 def numbers(arch_name: str, directory: str = _DIRECTORY) -> dict[int, str]:
     """The names of an architecture's system calls by number, without their arguments. Errors as of `load`."""
     return {number: name for number, (name, _) in _numbers(directory, canonical(arch_name)).items()}
@@ -124,7 +158,7 @@ def structs(directory: str = _DIRECTORY) -> dict[str, Struct]:
     """The structures that argument lists may name, by name. Raise `TableError`, or OSError if the table
     cannot be read."""
     found: dict[str, Struct] = {}
-    for where, words in _lines(f"{directory}/structs.tbl"):
+    for where, words in lines(f"{directory}/structs.tbl"):
         if len(words) not in (2, 3) or words[1] not in LAYOUTS or words[2:] not in ([], ["pointers"]):
             raise TableError(f"{where}: expected `name same|width|abi [pointers]`, got {' '.join(words)!r}")
         if words[0] in found:
@@ -133,7 +167,7 @@ def structs(directory: str = _DIRECTORY) -> dict[str, Struct]:
     return found
 
 
-def _lines(path: str) -> list[tuple[str, list[str]]]:
+def lines(path: str) -> list[tuple[str, list[str]]]:
     """The words of each line that has any, comments aside, with its place as file:line."""
     with open(path, encoding="ascii") as file:
         rows = [line.partition("#")[0].split() for line in file]
@@ -144,7 +178,7 @@ def _numbers(directory: str, arch: str) -> dict[int, tuple[str, str]]:
     """Name and place by number."""
     found: dict[int, tuple[str, str]] = {}
     names: dict[str, int] = {}
-    for where, words in _lines(f"{directory}/{arch}.tbl"):
+    for where, words in lines(f"{directory}/{arch}.tbl"):
         try:
             text, name = words
             number = int(text, 0)
@@ -166,7 +200,7 @@ def _signatures(directory: str, arch: str) -> dict[str, tuple[tuple[Argument, ..
     common: dict[str, tuple[tuple[Argument, ...], str]] = {}
     special: dict[str, tuple[tuple[Argument, ...], str]] = {}
     seen = set()
-    for where, words in _lines(f"{directory}/signatures.tbl"):
+    for where, words in lines(f"{directory}/signatures.tbl"):
         key, *words = words
         if key in seen:
             raise TableError(f"{where}: {key} stands here twice")

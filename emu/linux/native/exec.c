@@ -382,6 +382,7 @@ static int run_native(emu_thread *thread, const struct program *program, char *c
 {
     emu_signal_native(thread);
     emu_vfork_release(thread->process);
+    emu_watch_native(thread);
     execve(program->host, program->argv, envp);
     return -errno;
 }

@@ -438,7 +438,21 @@ static void first_actions(void)
     }
 }
 
-int emu_process_spawn(emu_process *process)
+/* One that is among 0, 1, 2 itself must not be overwritten before it has moved. */
+static void set_streams(const int streams[3])
+{
+    int from[3];
+    for (int i = 0; i < 3; i++)
+        from[i] = streams[i] >= 0 && streams[i] < 3 ? fcntl(streams[i], F_DUPFD_CLOEXEC, 3) : streams[i];
+    for (int i = 0; i < 3; i++)
+        if (from[i] >= 0)
+            dup2(from[i], i);
+    for (int i = 0; i < 3; i++)
+        if (from[i] >= 0 && from[i] != streams[i])
+            close(from[i]);
+}
+
+int emu_process_spawn(emu_process *process, const int streams[3])
 {
     emu_thread *thread = process->main;
     sigset_t all, before;
@@ -451,6 +465,7 @@ int emu_process_spawn(emu_process *process)
     if (child == 0) {
         char text[160] = "";
         first_actions();
+        set_streams(streams);
         process->forked = true;
         if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
             fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);

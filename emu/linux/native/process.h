@@ -31,9 +31,10 @@ int emu_process_start(emu_process *process, const char *path, char *const *argv,
 int emu_process_run(emu_process *process);
 /*
  * Runs it in a child of this process, with the signal actions that a program
- * starts with.  Returns the child's pid, for waitpid, or -errno.
+ * starts with.  streams: host descriptors that become its 0, 1 and 2; -1: ours.
+ * Returns the child's pid, for waitpid, or -errno.
  */
-int emu_process_spawn(emu_process *process);
+int emu_process_spawn(emu_process *process, const int streams[3]);
 void emu_process_free(emu_process *process);
 
 /* Ends this host process the way the status says: by exit or by the same signal. */

@@ -155,6 +155,10 @@ void emu_thread_loop(emu_thread *thread)
         if (thread->pending && !process->ended)
             emu_signal_deliver(thread, NULL, 0);
     }
+    if (process->ended)
+        emu_watch_end(thread, process->status);
+    else if (thread->leaving)
+        emu_watch_end(thread, process->alone == NULL ? (int)(stop->args[0] & 0xff) << 8 : 0);
 }
 
 int emu_process_run(emu_process *process)

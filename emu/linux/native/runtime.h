@@ -16,6 +16,7 @@
  *     thread.c   threads: their host threads, their ends, and what is done to all of them
  *     turn.c     whose turn it is, on engines that run one thread at a time
  *     run.c      the loop
+ *     watch.c    who looks at all this from outside
  *     syscall.c, signal.c and others: emu_syscall and emu_signal_*
  *
  * Locks, in the order in which they may be taken: the turn (turn.c), the process's
@@ -275,11 +276,7 @@ struct emu_process {
     bool forked; /* a child of the process that the caller started: never returns to the caller */
     struct emu_process_signals *signals; /* signal.c's own: actions */
     struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
-    /*
-     * Told of every system call, before it (done false) and after it with its
-     * result, RESTART codes included; args are the guest's registers.  NULL: nobody asked.
-     */
-    void (*trace)(emu_thread *thread, uint64_t nr, const uint64_t args[6], int64_t result, bool done);
+    struct emu_watch *watch; /* who looks at system calls and signals (watch.c); NULL: nobody */
     /* Close-on-exec descriptors that were open before the guest: the host program's own. */
     int *host_fds;
     size_t host_fd_count;
@@ -374,6 +371,17 @@ int64_t emu_syscall(emu_thread *thread, emu_stop *stop);
  * back onto the instruction.  The result register has not been written yet.
  */
 void emu_syscall_again(emu_thread *thread, const emu_stop *stop);
+
+/*
+ * For a watch (watch.c): a call that is watched, by emu_syscall, which tells how it is answered; before a
+ * signal is delivered; where a thread ends, with a wait status; before the host's own execve.
+ */
+int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(emu_thread *, const emu_stop *));
+void emu_watch_signal(emu_thread *thread, const siginfo_t *info);
+void emu_watch_end(emu_thread *thread, int status);
+void emu_watch_native(emu_thread *thread);
+/* Signals that end the process by default shall come by emu_watch_signal first. */
+bool emu_watch_catches(const emu_process *process);
 
 /* Memory (mman.c).  args as the 64-bit ABIs have them: mmap's offset is in bytes. */
 int64_t emu_sys_brk(emu_thread *thread, const uint64_t *args);

@@ -119,7 +119,9 @@ static int mirror(int sig, const emu_action *action)
     if (BIT(sig) & RUNTIMES)
         return 0;
     memset(&host, 0, sizeof host);
-    if (action->handler == HANDLER_DFL || action->handler == HANDLER_IGN) {
+    bool seen = action->handler == HANDLER_DFL && !(BIT(sig) & (IGNORED_BY_DEFAULT | STOPPING)) &&
+                emu_watch_catches(signal_process);
+    if (!seen && (action->handler == HANDLER_DFL || action->handler == HANDLER_IGN)) {
         host.handler = action->handler == HANDLER_IGN ? (uintptr_t)SIG_IGN : (uintptr_t)SIG_DFL;
         host.flags = action->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
     } else {
@@ -484,6 +486,7 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
                 mirror(sig, &p->actions[sig]);
             }
             pthread_mutex_unlock(&p->lock);
+            emu_watch_signal(thread, &info);
             if (fault && (action.handler == HANDLER_IGN || s->mask & BIT(sig))) {
                 /* An instruction cannot go on: neither ignoring nor blocking helps. */
                 emu_process_killed(thread->process, sig);

@@ -448,14 +448,9 @@ static int64_t answer(emu_thread *thread, const emu_stop *stop)
 
 int64_t emu_syscall(emu_thread *thread, emu_stop *stop)
 {
-    emu_process *process = thread->process;
-    if (process->trace == NULL)
-        return answer(thread, stop);
-    process->trace(thread, stop->nr, stop->args, 0, false);
-    int64_t result = answer(thread, stop);
-    if (process->trace != NULL)
-        process->trace(thread, stop->nr, stop->args, result, true);
-    return result;
+    if (__builtin_expect(thread->process->watch != NULL, 0))
+        return emu_watch_syscall(thread, stop, answer);
+    return answer(thread, stop);
 }
 
 /* ---- what the files beside share ------------------------------------------------------------------------ */

@@ -1,0 +1,82 @@
+"""`emu --strace PROGRAM` and `emu --stats PROGRAM`: this process watches the guest and ends as it does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from accel.errors import EmuError
+from emu.linux.process import Process, default_signals
+from emu.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import NoReturn
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def watch(
+    process: Process,
+    program: str,
+    argv: Sequence[str],
+    variables: int,
+    *,
+    strace: bool,
+    stats: bool,
+    output: str | None,
+) -> NoReturn:
+    """Runs it; prints lines while it runs, and the table at its end.  The rest: see run_program.
+
+    As strace -f: ends when the last of the program's descendants has ended.  Signals from the terminal are
+    the program's, which gets them too; SIGTERM and SIGHUP are handed on to it.
+    """
+    watch = process.watch()
+    try:
+        file = os.dup(2) if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise EmuError(f"{output or 'stderr'}: {error.strerror}; nothing can be written there") from None
+    os.set_inheritable(file, False)
+    # Orphans of the program come to us, so that they are waited for.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    trace = None
+    if strace:
+        from emu.linux.strace import Trace
+
+        trace = Trace(lambda text: put(file, text), always=output is not None)
+        watch.listen(trace)
+    if stats:
+        watch.count()
+    default_signals()
+    pid = process.start()
+    if trace is not None:
+        trace.start(pid, program, argv, variables)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        os.kill(pid, number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, hand_on)
+    status = watch.follow(pid, descendants=True)
+    if stats:
+        from emu.linux.stats import table
+
+        put(file, table(watch.counts()))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    lib.emu_process_die(status)
+    raise AssertionError("a process that has died goes on")
+
+
+def put(file: int, text: str) -> None:
+    """Writes all of it."""
+    data = text.encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(file, data) :]
