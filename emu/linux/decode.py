@@ -102,7 +102,7 @@ def mode_text(mode: int) -> str:
 
 
 def octal(mode: int) -> str:
-    return f"0{mode:03o}" if mode else "000"
+    return f"0{mode:02o}"
 
 
 def status_text(status: int) -> str:
@@ -235,6 +235,8 @@ class Decoder:
         if name in ("getsockopt.optname", "setsockopt.optname"):
             group = self.names.groups.get(f"option_{args[1]}")
             return group.text(value) if group else str(value)
+        if name == "socket.protocol" and args[0] in (2, 10):
+            return self.group("protocol", value)
         if name == "prctl.arg2" and args[0] == 15:
             return quoted(*_cut(*memory.text(value, 15)))
         group = self.names.of(call.name, argument.name)
@@ -260,7 +262,9 @@ class Decoder:
         if command == 4:
             return self.group("open", value)
         return (
-            hex(value) if command in range(5, 8) or command in range(12, 17) or command >= 36 else str(value)
+            hex(value)
+            if command in range(5, 8) or command in range(12, 17) or command in range(36, 39)
+            else str(value)
         )
 
     def _futex(self, call: Syscall, name: str, args: Sequence[int], value: int, memory: Memory) -> str:
@@ -301,6 +305,8 @@ class Decoder:
         if element == "fd_set":
             return self._fd_set(args[0], value, memory)
         number = self._count(call, argument, args, memory)
+        if argument.name == "optval" and number == 4:
+            return self._one("int", value, memory, bracket=True)
         if not element:
             size = number if kind != "out" or call.result != "size" else min(number, result or 0)
             return quoted(memory.read(value, min(size, LONGEST)), size > LONGEST)
@@ -408,8 +414,8 @@ class Decoder:
                 text = signal_name(value) if value else "0"
             else:
                 text = self.group(group, value) if group else str(value)
-            words.append(f"{name}={text}")
-        return _nested(f"{{{', '.join(words)}}}")
+            words.append((name, text))
+        return _nested(words)
 
     def _stat(self, element: str, address: int, memory: Memory) -> str:
         mode_at, size_at, rdev_at, width = _STAT[element, self.isa]
@@ -463,14 +469,14 @@ class Decoder:
     def _sigaction(self, address: int, memory: Memory) -> str:
         if self.isa == "riscv64":
             handler, bits, mask = struct.unpack("<QQQ", memory.read(address, 24))
+            restorer = 0
         elif self.wide:
-            handler, bits, _, mask = struct.unpack("<QQQQ", memory.read(address, 32))
+            handler, bits, restorer, mask = struct.unpack("<QQQQ", memory.read(address, 32))
         else:
-            handler, bits, _, mask = struct.unpack("<IIIQ", memory.read(address, 20))
+            handler, bits, restorer, mask = struct.unpack("<IIIQ", memory.read(address, 20))
         shown = {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler, hex(handler))
-        return (
-            f"{{sa_handler={shown}, sa_mask={sigset_text(mask)}, sa_flags={self.group('sigaction', bits)}}}"
-        )
+        text = f"sa_handler={shown}, sa_mask={sigset_text(mask)}, sa_flags={self.group('sigaction', bits)}"
+        return f"{{{text}, sa_restorer={restorer:#x}}}" if bits & 0x4000000 else f"{{{text}}}"
 
     def _stack(self, address: int, memory: Memory) -> str:
         form = "<Qi4xQ" if self.wide else "<IiI"
@@ -498,18 +504,16 @@ class Decoder:
         return siginfo_text(memory.read(address, 128), self.names)
 
 
-def _nested(text: str) -> str:
-    """Structures in a structure: it_value_tv_sec=1, it_value_tv_nsec=0 are it_value={tv_sec=1, tv_nsec=0}."""
-    for outer in ("it_interval", "it_value"):
-        first = text.find(f"{outer}.")
-        if first < 0:
-            continue
-        end = min(
-            (at for at in (text.find(", it_value.", first), text.find("}", first)) if at > 0), default=-1
-        )
-        inner = text[first:end].replace(f"{outer}.", "")
-        text = f"{text[:first]}{outer}={{{inner}}}{text[end:]}"
-    return text
+def _nested(words: list[tuple[str, str]]) -> str:
+    """Fields with a dot in their names are those of structures inside: {it_value={tv_sec=1, ...}}."""
+    texts: dict[str, list[str]] = {}
+    for name, text in words:
+        outer, _, inner = name.partition(".")
+        texts.setdefault(outer, []).append(f"{inner}={text}" if inner else text)
+    whole = {
+        name: f"{{{', '.join(parts)}}}" if "=" in parts[0] else parts[0] for name, parts in texts.items()
+    }
+    return f"{{{', '.join(f'{name}={text}' for name, text in whole.items())}}}"
 
 
 # Elements that are numbers.

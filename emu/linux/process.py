@@ -166,7 +166,7 @@ class Process:
         for pipe in self._pipes:
             pipe.start(pid > 0)
         if pid < 0:
-            self._pipes.clear()
+            self._forget()
             raise EmuError(f"no process can be made: {os.strerror(-pid)}; see ulimit -u")
         self.pid = pid
         return pid
@@ -179,22 +179,28 @@ class Process:
         """
         if self.pid is None:
             raise EmuError("the program does not run; start() it first")
-        pid = self.pid
         try:
-            self.status = os.waitpid(pid, 0)[1] if self._watch is None else self._watch.follow(pid)
+            if self._watch is not None:
+                self.status = self._watch.follow(self.pid)
+            else:
+                self.status = os.waitpid(self.pid, 0)[1]
         except KeyboardInterrupt:
             if self._watch is None:
                 raise  # it can be waited for again
-            self.pid = None
+            self._forget()
             raise
         except BaseException:
-            self.pid = None
+            self._forget()
             raise
-        self.pid = None
         for pipe in self._pipes:
             setattr(self, ("", "stdout", "stderr")[pipe.number], pipe.content())
-        self._pipes.clear()
+        self._forget()
         return os.waitstatus_to_exitcode(self.status)
+
+    def _forget(self) -> None:
+        """The program has ended."""
+        self.pid = None
+        self._pipes.clear()
 
     def run(self) -> int:
         """Runs the program to its end: start() and wait()."""

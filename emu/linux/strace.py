@@ -127,13 +127,8 @@ class Trace:
             new = call.result
             if new not in self._threads:
                 self._threads[new] = new
-                self._line(f"emu: Process {new} attached")
-
-    def _line(self, text: str) -> None:
-        if self._open is not None:
-            self._put(" <unfinished ...>\n")
-            self._open = None
-        self._write(text + "\n")
+                if not self._always:
+                    self._write(f"emu: Process {new} attached\n")
 
     def signal(self, event: Event, info: bytes) -> None:
         self._meet(event.tid, event.pid)

@@ -234,7 +234,7 @@ size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS
     return thread->ops->descriptors(thread->engine, fds, EMU_ENGINE_FDS);
 }
 
-static void close_on_exec(const emu_process *process)
+void emu_process_close_on_exec(const emu_process *process)
 {
     DIR *dir = opendir("/proc/self/fd");
     if (dir == NULL)
@@ -444,7 +444,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     memcpy(process->comm, program->name, sizeof process->comm);
     if (running) {
         prctl(PR_SET_NAME, process->comm);
-        close_on_exec(process);
+        emu_process_close_on_exec(process);
         emu_signal_exec(thread);
     }
     emu_vfork_release(process);

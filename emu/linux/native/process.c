@@ -471,6 +471,8 @@ int emu_process_spawn(emu_process *process, const int streams[3])
             fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
             emu_process_die(SIGKILL);
         }
+        process->host_fd_count = 0; /* nobody needs them here */
+        emu_process_close_on_exec(process);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (child == 0)

@@ -340,6 +340,8 @@ bool emu_process_owns_fd(const emu_process *process, int fd);
 enum { EMU_ENGINE_FDS = 8 };
 size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS]);
 bool emu_process_engine_fd(const emu_process *process, int fd);
+/* Closes what execve closes: all with FD_CLOEXEC but host_fds and the engine's. */
+void emu_process_close_on_exec(const emu_process *process);
 
 /* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
 void emu_process_exit(emu_process *process, int code);

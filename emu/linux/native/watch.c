@@ -167,12 +167,20 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void count(emu_watch_count *counter, int64_t result, uint64_t ns)
+static int64_t counted(emu_thread *thread, const emu_stop *stop, emu_watch_count *counter,
+                       int64_t (*answer)(emu_thread *, const emu_stop *))
 {
+    pid_t tid = thread->tid;
+    uint64_t start = now();
+    /* Not afterwards: not every call comes back. */
     __atomic_add_fetch(&counter->calls, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&counter->ns, ns, __ATOMIC_RELAXED);
+    int64_t result = answer(thread, stop);
+    if (thread->tid != tid) /* fork comes back twice */
+        return result;
+    __atomic_add_fetch(&counter->ns, now() - start, __ATOMIC_RELAXED);
     if (result < 0 && result >= -4095 && result != EMU_KEEP_REGISTERS)
         __atomic_add_fetch(&counter->errors, 1, __ATOMIC_RELAXED);
+    return result;
 }
 
 int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(emu_thread *, const emu_stop *))
@@ -201,13 +209,8 @@ int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(
             return EMU_KEEP_REGISTERS;
         }
     }
-    if (!skip) {
-        uint64_t start = watch->counting ? now() : 0;
-        pid_t tid = thread->tid;
-        result = answer(thread, stop);
-        if (watch->counting && thread->tid == tid) /* fork returns twice */
-            count(&watch->counts[isa][row], result, now() - start);
-    }
+    if (!skip)
+        result = watch->counting ? counted(thread, stop, &watch->counts[isa][row], answer) : answer(thread, stop);
     if (wanted & EMU_WANT_RESULT && (slot = take(watch, thread, EMU_WATCH_RESULT)) != NULL) {
         slot->nr = stop->nr;
         slot->isa = isa;
