@@ -29,12 +29,23 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Adds doctor's own options to an argparse parser."""
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON object")
     parser.add_argument(
+        "--syscalls",
+        metavar="ISA",
+        nargs="?",
+        const="",
+        help="print instead what is done with each Linux system call of an ISA (default: of all)",
+    )
+    parser.add_argument(
         "--kvm-device", metavar="PATH", default="/dev/kvm", help="the device to examine (default: /dev/kvm)"
     )
 
 
 def main(args: Namespace) -> int:
-    """Prints what was found; 0 if emu can run programs on this host, 1 if not."""
+    """Prints what was found; 0 if emu can run programs on this host, 1 if not (--syscalls: always 0)."""
+    if args.syscalls is not None:
+        from emu.linux.capabilities import main as capabilities
+
+        return capabilities([args.syscalls] if args.syscalls else [])
     facts = examine(args.kvm_device)
     if args.json:
         import json

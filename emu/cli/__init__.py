@@ -67,7 +67,7 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
     "doctor": (
         "emu.doctor",
         "Says what this host can do: kvm usable or why not, engines and versions, the native core.",
-        ("emu doctor", "emu doctor --json"),
+        ("emu doctor", "emu doctor --json", "emu doctor --syscalls aarch64"),
     ),
 }
 

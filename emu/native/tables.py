@@ -140,6 +140,14 @@ def policy_of(call: Syscall, abi: str, table: dict[str, Policy]) -> Policy:
     return policy
 
 
+def conversion(call: Syscall, abi: str) -> bool:
+    """Whether a call that the host does needs a path translated or a structure copied."""
+    wide = abi != "arm"
+    if any(argument.kind == "path" for argument in call.arguments):
+        return True
+    return any("COPY_NONE" not in text for text in _arguments(call, wide, not wide, True))
+
+
 def _count(call: Syscall, argument: Argument) -> tuple[int, int]:
     """How the number of elements is found: the code of the C table, and a factor known beforehand."""
     if not argument.count:
