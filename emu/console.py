@@ -1,6 +1,6 @@
 """The host's terminal as a serial line: raw mode, the escape character, and the terminal as it was before.
 
-Every key goes to the guest, Ctrl-C too, but Ctrl-A, which begins a command:
+Every key goes to the guest, Ctrl-C too, but Ctrl-A, which begins a command, in a pipe as on a terminal:
 
     Ctrl-A X  ends the machine       Ctrl-A Ctrl-A  sends Ctrl-A
     Ctrl-A H  tells these            Ctrl-A C       is kept for the monitor
@@ -78,7 +78,8 @@ class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
     ended: called for Ctrl-A X, in the event loop's thread; lost: called when nobody reads the output any
-    more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest that hangs.
+    more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest that hangs.  From
+    a pipe or a file a command is obeyed when the guest has taken what comes before it.
     """
 
     TYPED_LIMIT = 1 << 16
@@ -116,15 +117,12 @@ class Console(DescriptorChardev):
 
     def accept(self) -> None:
         loop = self._loop
+        if loop is not None and self._typed:
+            loop.call(self._feed)
         if self._terminal is None:
             super().accept()
-        elif loop is not None and self._typed:
-            loop.call(self._feed)
 
     def input(self, data: bytes) -> None:
-        if self._terminal is None:
-            super().input(data)
-            return
         for key in data:
             if self._escaped:
                 self._escaped = False
@@ -137,7 +135,7 @@ class Console(DescriptorChardev):
         self._feed()
 
     def _room(self) -> int:
-        return super()._room() if self._terminal is None else 4096
+        return max(0, super()._room() - len(self._typed)) if self._terminal is None else 4096
 
     def _feed(self) -> None:
         if self.front is None:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from emu.backends.chardev import LIMIT, Chardev, ChardevError, DescriptorChardev, MemoryChardev, open_chardev
+from emu.console import Console
 from emu.loop import Loop
 
 
@@ -173,6 +174,29 @@ def test_input_is_fetched_only_as_far_as_there_is_room(loop):
     chardev.accept()
     turn(loop, lambda: front.got == b"abcdef")
     chardev.close()
+
+
+def test_a_pipe_s_escapes_are_obeyed_in_turn(loop, monkeypatch):
+    ours, theirs = os.pipe()
+    with open(ours) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        front = Front(3)
+        console = Console()
+        console.connect(front)
+        console.ended = lambda: ended.append(bytes(front.got))
+        console.open(loop)
+        ended = []
+        os.write(theirs, b"ab\x01\x01c\x01x")
+        turn(loop, lambda: front.got == b"ab\x01")
+        loop.step(0)
+        loop.step(0)
+        assert not ended
+        front.size = 2
+        console.accept()
+        turn(loop, lambda: ended)
+        assert ended == [b"ab\x01c"]
+        os.close(theirs)
+        console.close()
 
 
 def test_a_host_that_takes_nothing_holds_the_guest_until_it_reads(loop):
