@@ -52,12 +52,7 @@ def main(args: Namespace) -> int:
 
         print(json.dumps(facts, indent=2))
     else:
-        colour = (
-            sys.stdout.isatty()
-            and not os.environ.get("NO_COLOR")
-            and os.environ.get("TERM", "dumb") != "dumb"
-        )
-        print(text(facts, colour))
+        print(text(facts, colourful()))
     return 0 if facts["ok"] else 1
 
 
@@ -84,7 +79,11 @@ def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
 
     uname = os.uname()
     native = {"core": _native("accel.native"), "user": _native("emu.native")}
-    tcg = _tcg()
+    try:
+        tcg = _tcg()
+    except OSError as error:  # no folder for the sample, or no process to run it
+        reason = f"a sample program cannot be run: {error.strerror}; see df, ulimit -u and TMPDIR"
+        tcg = {"usable": False, "runs": {"programs": [], "machines": []}, "reason": reason}
     tcg["unicorn"] = package("unicorn")
     return {
         "emu": __version__,

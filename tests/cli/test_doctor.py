@@ -1,5 +1,6 @@
 """emu doctor, with and without a usable /dev/kvm."""
 
+import errno
 import json
 import os
 import subprocess
@@ -142,6 +143,17 @@ def test_a_host_that_runs_no_programs_is_a_failure(monkeypatch: pytest.MonkeyPat
     doctor.add_arguments(parser)
     assert doctor.main(parser.parse_args([])) == 1
     assert "why" in capsys.readouterr().out
+
+
+def test_a_host_without_a_folder_for_the_sample_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def none(**_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", none)
+    parser = ArgumentParser()
+    doctor.add_arguments(parser)
+    assert doctor.main(parser.parse_args([])) == 1
+    assert "No usable temporary directory found; see df" in capsys.readouterr().out
 
 
 def test_colours_are_for_terminals_of_people_who_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
