@@ -83,7 +83,7 @@ class Process:
         path = search(os.fspath(program), root, environ.get("PATH", ""))
         name, self.note = self._choose(accel, path, root)
         engines = _engines(name)
-        text = ffi.new("char[1024]")
+        text = ffi.new("char[]", len(os.fsencode(path)) + 1024)  # the path, and what is wrong with it
         where = ffi.NULL if root is None else ffi.new("char[]", os.fsencode(root))
         process = lib.emu_process_new(engines[0], where, text, len(text))
         if process == ffi.NULL:

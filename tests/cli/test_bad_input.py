@@ -187,3 +187,9 @@ def test_firmware_that_is_larger_than_its_flash_is_told(folder: Path) -> None:
     status, line = told(folder, "boot", "--firmware", "large")
     assert status in (2, 126)
     assert "large" in line
+
+
+def test_of_a_name_that_is_too_long_the_end_is_told_with_the_cause(folder: Path) -> None:
+    done = emu(folder, "/" + "a" * 5000)
+    assert (done.returncode, done.stderr.count("\n")) == (126, 1)
+    assert "aaa: too long" in done.stderr
