@@ -248,7 +248,10 @@ class Machine:
             self._changed.notify_all()
         for cpu in self.cpus:
             if cpu.thread.ident is None:
-                cpu.thread.start()
+                try:
+                    cpu.thread.start()
+                except RuntimeError:
+                    raise AccelError("the host gives no thread for a vCPU; see ulimit -u") from None
 
     resume = start
 
@@ -385,7 +388,7 @@ class Machine:
         if kind in (ExitKind.KICKED, ExitKind.BUDGET):
             return
         if kind == ExitKind.SHUTDOWN:
-            self.guest_shutdown()
+            self.end(Result("guest-shutdown", text=exit.text))
         elif kind == ExitKind.RESET:
             self.guest_reset()
         else:

@@ -380,3 +380,13 @@ def test_aarch64_sleeps_until_its_generic_timer_interrupts_through_the_gic():
     with Machine("virt", accel="tcg", kernel=kernel, devices=[(SifiveTest(), EXIT)]) as machine:
         result = machine.run(timeout=20)
     assert (result.reason, result.code) == ("guest-shutdown", 27)
+
+
+def test_a_host_without_threads_is_told_in_one_line(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Machine("virt", accel="tcg", kernel=bytes.fromhex("00000014")) as machine:
+        monkeypatch.setattr("threading.Thread.start", refuse)
+        with pytest.raises(AccelError, match="the host gives no thread for a vCPU; see ulimit -u"):
+            machine.run(timeout=5)
