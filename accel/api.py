@@ -35,7 +35,7 @@ class Exit:
     """Why a vCPU stopped.
 
     pc: guest address; address: of the access that failed, for FAULT; code: the engine's own number; data:
-    the instruction's bytes where known; text: one line for people, for FAULT.
+    the instruction's bytes where known; text: one line for people, for FAULT and a triple fault's SHUTDOWN.
     """
 
     __slots__ = ("address", "code", "data", "kind", "pc", "text")

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " tcp:127.0.0.1:PORT[,server]; again for the next line (default: stdio)",
     )
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
-    add("--timeout", type=float, metavar="SECONDS", help="end after that time, with status 124")
+    add("--timeout", type=seconds, metavar="SECONDS", help="end after that time, with status 124")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -109,6 +109,8 @@ def _run(machine: Machine, options: Any) -> int:
         result: Result = machine.run(timeout=options.timeout)
         if result.reason == "timeout":
             return 124
+        if result.text:
+            print(f"emu: the guest ended: {result.text}", file=sys.stderr)
         if result.reason != "guest-reset" or options.no_reboot:
             return result.code & 0xFF
         machine.reset()
@@ -118,9 +120,17 @@ def size(words: str) -> int:
     """A size in bytes: a number of MiB, or with a suffix k, M, G or T.  Raises DeviceError."""
     digits = words.rstrip("kKmMgGtTiIbB")
     unit = words[len(digits) :].lower().removesuffix("ib").removesuffix("b")
-    if not digits.isascii() or not digits.isdigit() or unit not in UNITS:
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 20 or unit not in UNITS:
         raise DeviceError(f"{words!r} is no size of memory; use 256, 256M or 1G")
     return int(digits) * UNITS[unit]
+
+
+def seconds(words: str) -> float:
+    """A time to wait, not negative.  Raises ValueError, which argparse tells."""
+    time = float(words)
+    if not time >= 0:  # neither is what is not a number
+        raise ValueError(words)
+    return time
 
 
 class _signals:

@@ -371,7 +371,7 @@ static int explain_system(const struct kvm_run *run, emu_exit *out)
     out->code = run->system_event.type;
     switch (run->system_event.type) {
     case KVM_SYSTEM_EVENT_SHUTDOWN:
-        return say(out, EMU_EXIT_SHUTDOWN, "the guest powered off");
+        return say(out, EMU_EXIT_SHUTDOWN, "");
     case KVM_SYSTEM_EVENT_RESET:
         return say(out, EMU_EXIT_RESET, "the guest asked for a reset");
     case KVM_SYSTEM_EVENT_CRASH:

@@ -21,7 +21,9 @@ def open_file(path: str) -> Chardev:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise ChardevError(f"file {path} for a serial line cannot be written: {error.strerror}") from None
+        raise ChardevError(
+            f"file {path} for a serial line cannot be written: {error.strerror}; choose another"
+        ) from None
     return DescriptorChardev(-1, fd)
 
 

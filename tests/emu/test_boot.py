@@ -73,6 +73,22 @@ PRINT_A = b"".join(
 )
 
 
+@pytest.mark.parametrize("words", ["nan", "-1", "soon"])
+def test_what_is_no_time_is_refused(words):
+    done = boot("--kernel", "/nonexistent", f"--timeout={words}")
+    assert done.returncode == 2
+    assert "argument --timeout: invalid seconds value" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_triple_fault_is_told(tmp_path):
+    # lidt [zeros]; int3
+    (tmp_path / "kernel").write_bytes(b"\x0f\x01\x1d\x00\x00\x00\x00\xcc")
+    done = boot("-M", "microvm", "--accel", "tcg", "--kernel", str(tmp_path / "kernel"))
+    assert done.returncode == 0
+    assert done.stderr.endswith("emu: the guest ended: triple fault\n")
+
+
 def test_a_serial_line_may_end_in_a_file(tmp_path):
     (tmp_path / "kernel").write_bytes(PRINT_A)
     done = boot("--kernel", str(tmp_path / "kernel"), "--serial", f"file:{tmp_path / 'out'}")
@@ -101,7 +117,7 @@ def test_sizes_are_mib_unless_they_say_otherwise(words, bytes_):
     assert size(words) == bytes_
 
 
-@pytest.mark.parametrize("words", ["", "M", "-1", "1.5G", "1Q", "0x10", "1MM"])
+@pytest.mark.parametrize("words", ["", "M", "-1", "1.5G", "1Q", "0x10", "1MM", "9" * 5000])
 def test_what_is_no_size_is_refused(words):
     with pytest.raises(DeviceError, match="is no size of memory"):
         size(words)
