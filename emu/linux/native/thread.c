@@ -500,7 +500,6 @@ static void inherit(emu_thread *thread)
 void emu_thread_run(emu_thread *thread)
 {
     emu_process *process = thread->process;
-    bool leader = thread == process->main;
     for (;;) {
         emu_signal_thread_open(thread);
         emu_turn_take(thread);
@@ -509,6 +508,7 @@ void emu_thread_run(emu_thread *thread)
             bequeath(thread);
             return;
         }
+        bool leader = thread == process->main; /* it may have become so by fork */
         thread_end(thread);
         if (!leader) {
             emu_current = NULL;
@@ -517,6 +517,8 @@ void emu_thread_run(emu_thread *thread)
             return;
         }
         thread = await(process);
+        if (thread == NULL && process->forked)
+            emu_process_die(process->status);
         if (thread == NULL)
             return;
         inherit(thread);
