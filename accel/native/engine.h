@@ -30,8 +30,12 @@ typedef struct emu_user_memory {
     /* Around rights() and what the engine makes of its answers: nothing is changed meanwhile. */
     void (*hold)(void *opaque);
     void (*release)(void *opaque);
-    /* The guest says that its code in a range is new, for all its threads. */
-    void (*new_code)(void *opaque, uint64_t addr, uint64_t size);
+    /*
+     * Whether the guest has several threads; and to the engines of all: code in a range is new (`changed`), or
+     * about to be run, so that who can write there without being noticed shall no longer.
+     */
+    int (*several)(void *opaque);
+    void (*code)(void *opaque, uint64_t addr, uint64_t size, int changed);
     /* Interrupts what the host thread `tid` does in the kernel, from any thread. */
     void (*interrupt)(void *opaque, int32_t tid);
 } emu_user_memory;

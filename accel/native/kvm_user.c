@@ -22,6 +22,10 @@
  * changes a right to read or write, which makes KVM drop its own mapping of the
  * page.  The right to execute is known to our tables only: losing it flushes.
  *
+ * Threads of a guest are vCPUs of one VM, which share the tables.  Filling and
+ * clearing entries goes on while others run.  What takes the pool's slot away,
+ * flushing and starting the tables anew, waits until none does.
+ *
  * Source: Intel SDM volume 3, chapters 4 to 6; Documentation/virt/kvm/api.rst.
  */
 #include "kvm_user.h"
@@ -40,6 +44,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -51,13 +56,15 @@
 #define WINDOW_BITS 26
 #define WINDOW (UINT64_C(1) << WINDOW_BITS)
 #define MAX_WINDOWS 4096
+#define MAX_VCPUS 1024
 #define FAULT_AROUND 64 /* pages filled by one fault, aligned */
 #define CAREFUL_FILLS 64
+#define MOST_REFUSALS 16 /* of one instruction: other threads may fill what it meets, less carefully */
 #define MANY_WINDOWS 16 /* a forked child makes anew only so many */
 
 /* Where descriptors of the engine go: there or, if that is lower, where the process's limit ends. */
 #define FAR_DESCRIPTOR 4096
-#define NEAR_DESCRIPTORS 64
+#define NEAR_DESCRIPTORS (MAX_VCPUS + 64)
 
 /* The engine's own pages appear at the top of the address space. */
 #define KERNEL_BASE UINT64_C(0xffffffffff000000)
@@ -67,17 +74,16 @@
 enum {
     POOL_GDT,
     POOL_IDT,
-    POOL_TSS,
     POOL_STUBS,
-    POOL_STACK,
     POOL_PROBE,
     POOL_NOWHERE,
-    POOL_MAPPED, /* the pages before this one are mapped at KERNEL_BASE */
+    POOL_VCPU,                            /* one for each vCPU: its TSS from below, its stack from above */
+    POOL_MAPPED = POOL_VCPU + MAX_VCPUS, /* the pages before this one are mapped at KERNEL_BASE */
     POOL_ROOT = POOL_MAPPED,
     POOL_KERNEL_PDPT,
     POOL_KERNEL_PD,
     POOL_KERNEL_PT,
-    POOL_TABLES,
+    POOL_TABLES = POOL_KERNEL_PT + (POOL_MAPPED + 511) / 512,
 };
 
 /* Linux's own selectors: programs can read CS and SS. */
@@ -133,31 +139,48 @@ enum position {
     AT_ENTRY,     /* on the way to one of these */
 };
 
-struct emu_engine {
+/* What the threads of a guest share. */
+struct vm {
     emu_user_memory memory;
-    pthread_mutex_t lock; /* page tables and windows: before_change comes from any thread */
-    int vm, vcpu;
-    struct kvm_run *run;
-    size_t run_size;
+    pthread_mutex_t lock; /* of all below: before_change comes from any thread */
+    pthread_cond_t changed;
+    int fd;
+    emu_engine *engines;   /* all of this VM */
+    uint32_t vcpus;        /* made so far: their numbers are not used again */
+    uint32_t max_vcpus;
+    atomic_bool paused;    /* no vCPU may run: the pool's slot goes for a moment */
     uint8_t *pool;
     uint64_t pool_used; /* bytes given out */
     /* Windows that have a slot, sorted: upper half the number of the window, lower half the slot's. */
     uint64_t windows[MAX_WINDOWS];
     uint32_t nwindows;
     uint32_t max_windows;
+    uint32_t careful;      /* fills that still look at the host first */
+    emu_engine *refused;   /* whose access they are for */
+    bool filled;           /* since the latest before_change */
+    bool lost_code;        /* that change took executable pages from the tables */
+    uint64_t fills, resets;
+};
+
+struct emu_engine {
+    struct vm *vm;
+    emu_engine *next; /* of vm->engines */
+    uint32_t number;
+    int vcpu;
+    struct kvm_run *run;
+    size_t run_size;
+    atomic_bool running; /* KVM_RUN is on, or about to be */
+    int32_t tid;         /* of the host thread that does */
     struct kvm_sregs user; /* at CPL3, as load made it */
     struct kvm_xsave xsave;
     bool xsave_known; /* xsave is the vCPU's */
     enum position at;
     volatile sig_atomic_t kicked;
-    uint32_t careful;              /* fills that still look at the host first */
     uint64_t refused_pc;           /* where KVM_RUN said EFAULT last */
     uint32_t refused;              /* how often in a row */
     uint32_t spurious;             /* faults in a row that the tables did not cause */
-    atomic_bool flush;             /* before the guest goes on */
-    bool filled;                   /* since the latest before_change */
-    bool lost_code;                /* that change took executable pages from the tables */
-    uint64_t exits, fills, resets;
+    bool flush;                    /* before the guest goes on */
+    uint64_t exits;
     emu_cpu_state kept; /* for the child of a fork; with xsave */
 };
 
@@ -188,12 +211,12 @@ static void registers_changed(emu_engine *engine)
 
 static struct frame *frame_of(emu_engine *engine)
 {
-    return (struct frame *)(engine->pool + (POOL_STACK + 1) * PAGE) - 1;
+    return (struct frame *)(engine->vm->pool + (POOL_VCPU + engine->number + 1) * PAGE) - 1;
 }
 
-static uint64_t *table_at(emu_engine *engine, uint64_t offset)
+static uint64_t *table_at(struct vm *vm, uint64_t offset)
 {
-    return (uint64_t *)(engine->pool + offset);
+    return (uint64_t *)(vm->pool + offset);
 }
 
 static void set_entry(uint64_t *entry, uint64_t value)
@@ -215,31 +238,31 @@ static uint64_t table_of(uint64_t entry)
 }
 
 /* The lowest table for addr; NULL where there is none (and, if make, no room for one). */
-static uint64_t *leaf_table(emu_engine *engine, uint64_t addr, bool make)
+static uint64_t *leaf_table(struct vm *vm, uint64_t addr, bool make)
 {
     uint64_t at = POOL_ROOT * PAGE;
     for (unsigned level = 4; level > 1; level--) {
-        uint64_t *entry = &table_at(engine, at)[index_of(addr, level)];
+        uint64_t *entry = &table_at(vm, at)[index_of(addr, level)];
         if ((*entry & PTE_P) == 0) {
-            if (!make || engine->pool_used + PAGE > POOL_SIZE)
+            if (!make || vm->pool_used + PAGE > POOL_SIZE)
                 return NULL;
-            uint64_t value = engine->pool_used | PTE_P | PTE_W | PTE_U | PTE_AD;
-            engine->pool_used += PAGE; /* fresh pages are zero */
+            uint64_t value = vm->pool_used | PTE_P | PTE_W | PTE_U | PTE_AD;
+            vm->pool_used += PAGE; /* fresh pages are zero */
             set_entry(entry, value);
         }
         at = table_of(*entry);
     }
-    return table_at(engine, at);
+    return table_at(vm, at);
 }
 
 /*
  * Empties the lowest-level entries for addresses from .. last of the table at
  * offset `at`, which begins at address `base`.  True when one was executable.
  */
-static bool clear_table(emu_engine *engine, uint64_t at, unsigned level, uint64_t base, uint64_t from,
+static bool clear_table(struct vm *vm, uint64_t at, unsigned level, uint64_t base, uint64_t from,
                         uint64_t last)
 {
-    uint64_t *table = table_at(engine, at);
+    uint64_t *table = table_at(vm, at);
     unsigned shift = 12 + 9 * (level - 1);
     unsigned first = from <= base ? 0 : (unsigned)((from - base) >> shift);
     uint64_t end = (last - base) >> shift;
@@ -252,22 +275,22 @@ static bool clear_table(emu_engine *engine, uint64_t at, unsigned level, uint64_
             set_entry(&table[i], 0);
         } else {
             uint64_t start = base + ((uint64_t)i << shift);
-            code |= clear_table(engine, table_of(table[i]), level - 1, start, from, last);
+            code |= clear_table(vm, table_of(table[i]), level - 1, start, from, last);
         }
     }
     return code;
 }
 
 /* Of the guest's half only. */
-static bool clear_range(emu_engine *engine, uint64_t addr, uint64_t size)
+static bool clear_range(struct vm *vm, uint64_t addr, uint64_t size)
 {
-    if (addr >= engine->memory.size || size == 0)
+    if (addr >= vm->memory.size || size == 0)
         return false;
-    uint64_t last = size > engine->memory.size - addr ? engine->memory.size - 1 : addr + size - 1;
-    return clear_table(engine, POOL_ROOT * PAGE, 4, 0, addr, last);
+    uint64_t last = size > vm->memory.size - addr ? vm->memory.size - 1 : addr + size - 1;
+    return clear_table(vm, POOL_ROOT * PAGE, 4, 0, addr, last);
 }
 
-static int set_slot(emu_engine *engine, uint32_t slot, uint64_t base, uint64_t size, void *host)
+static int set_slot(struct vm *vm, uint32_t slot, uint64_t base, uint64_t size, void *host)
 {
     struct kvm_userspace_memory_region region = {
         .slot = slot,
@@ -275,67 +298,151 @@ static int set_slot(emu_engine *engine, uint32_t slot, uint64_t base, uint64_t s
         .memory_size = size,
         .userspace_addr = (uint64_t)(uintptr_t)host,
     };
-    return ioctl(engine->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
 }
 
 /* Slot 0 is the pool, slot n + 1 the n-th window that was made. */
-static int set_window(emu_engine *engine, uint32_t number, uint32_t n, bool there)
+static int set_window(struct vm *vm, uint32_t number, uint32_t n, bool there)
 {
     uint64_t addr = (uint64_t)number << WINDOW_BITS;
-    uint64_t size = engine->memory.size - addr < WINDOW ? engine->memory.size - addr : WINDOW;
-    return set_slot(engine, n + 1, POOL_SIZE + n * WINDOW, there ? size : 0, engine->memory.base + addr);
+    uint64_t size = vm->memory.size - addr < WINDOW ? vm->memory.size - addr : WINDOW;
+    return set_slot(vm, n + 1, POOL_SIZE + n * WINDOW, there ? size : 0, vm->memory.base + addr);
 }
 
-/* Empty tables and no windows.  KVM forgets what it had of them with the slots. */
-static int reset(emu_engine *engine)
+/* Empty tables and no windows.  KVM forgets what it had of them with the slots.  No vCPU runs. */
+static int reset(struct vm *vm)
 {
     int err = 0;
-    for (uint32_t i = 0; i < engine->nwindows && err == 0; i++)
-        err = set_window(engine, (uint32_t)(engine->windows[i] >> 32), (uint32_t)engine->windows[i], false);
-    engine->nwindows = 0;
+    for (uint32_t i = 0; i < vm->nwindows && err == 0; i++)
+        err = set_window(vm, (uint32_t)(vm->windows[i] >> 32), (uint32_t)vm->windows[i], false);
+    vm->nwindows = 0;
     if (err == 0)
-        err = set_slot(engine, 0, 0, 0, engine->pool);
-    memset(table_at(engine, POOL_ROOT * PAGE), 0, PAGE / 2);
-    if (madvise(engine->pool + POOL_TABLES * PAGE, POOL_SIZE - POOL_TABLES * PAGE, MADV_DONTNEED) != 0 && err == 0)
+        err = set_slot(vm, 0, 0, 0, vm->pool);
+    memset(table_at(vm, POOL_ROOT * PAGE), 0, PAGE / 2);
+    if (madvise(vm->pool + POOL_TABLES * PAGE, POOL_SIZE - POOL_TABLES * PAGE, MADV_DONTNEED) != 0 && err == 0)
         err = -errno;
-    engine->pool_used = POOL_TABLES * PAGE;
+    vm->pool_used = POOL_TABLES * PAGE;
     if (err == 0)
-        err = set_slot(engine, 0, 0, POOL_SIZE, engine->pool);
-    engine->flush = false;
-    engine->resets++;
+        err = set_slot(vm, 0, 0, POOL_SIZE, vm->pool);
+    vm->resets++;
     return err;
 }
 
+/*
+ * Makes KVM forget all it has derived from our tables, by taking the slot away
+ * that they are in.  Writing CR3 would not do where KVM shadows them: it trusts
+ * its copy as long as the guest itself has not written to a table.  No vCPU runs.
+ */
+static int forget(struct vm *vm)
+{
+    int err = set_slot(vm, 0, 0, 0, vm->pool);
+    return err != 0 ? err : set_slot(vm, 0, 0, POOL_SIZE, vm->pool);
+}
+
+/* ---- one at a time -------------------------------------------------------------- */
+
+static bool others_run(const struct vm *vm, const emu_engine *self)
+{
+    for (const emu_engine *engine = vm->engines; engine != NULL; engine = engine->next)
+        if (engine != self && atomic_load(&engine->running))
+            return true;
+    return false;
+}
+
+/*
+ * With vm->lock, which it gives up meanwhile: no vCPU is in KVM_RUN until resume.
+ * False: another thread has done the like in between, and the caller looks again.
+ */
+static bool pause_vm(struct vm *vm, const emu_engine *self)
+{
+    if (atomic_load(&vm->paused)) {
+        while (atomic_load(&vm->paused))
+            pthread_cond_wait(&vm->changed, &vm->lock);
+        return false;
+    }
+    atomic_store(&vm->paused, true);
+    while (others_run(vm, self)) {
+        for (emu_engine *engine = vm->engines; engine != NULL; engine = engine->next)
+            if (engine != self && atomic_load(&engine->running)) {
+                engine->run->immediate_exit = 1;
+                vm->memory.interrupt(vm->memory.opaque, engine->tid);
+            }
+        /* A signal may come a moment too early. */
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 2000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&vm->changed, &vm->lock, &until);
+    }
+    return true;
+}
+
+static void resume_vm(struct vm *vm)
+{
+    atomic_store(&vm->paused, false);
+    pthread_cond_broadcast(&vm->changed);
+}
+
+/* Around KVM_RUN. */
+static void enter(emu_engine *engine)
+{
+    struct vm *vm = engine->vm;
+    atomic_store(&engine->running, true);
+    while (atomic_load(&vm->paused)) {
+        atomic_store(&engine->running, false);
+        pthread_mutex_lock(&vm->lock);
+        pthread_cond_broadcast(&vm->changed);
+        while (atomic_load(&vm->paused))
+            pthread_cond_wait(&vm->changed, &vm->lock);
+        pthread_mutex_unlock(&vm->lock);
+        atomic_store(&engine->running, true);
+    }
+}
+
+static void leave(emu_engine *engine)
+{
+    struct vm *vm = engine->vm;
+    atomic_store_explicit(&engine->running, false, memory_order_release);
+    if (atomic_load_explicit(&vm->paused, memory_order_relaxed)) {
+        pthread_mutex_lock(&vm->lock);
+        pthread_cond_broadcast(&vm->changed);
+        pthread_mutex_unlock(&vm->lock);
+    }
+}
+
+/* ---- filling ---------------------------------------------------------------------- */
+
 /* The guest-physical address of addr, whose window gets a slot if it has none.  -errno. */
-static int physical(emu_engine *engine, uint64_t addr, uint64_t *out)
+static int physical(struct vm *vm, uint64_t addr, uint64_t *out)
 {
     uint32_t number = (uint32_t)(addr >> WINDOW_BITS);
-    uint32_t low = 0, high = engine->nwindows;
+    uint32_t low = 0, high = vm->nwindows;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (engine->windows[middle] >> 32 < number)
+        if (vm->windows[middle] >> 32 < number)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == engine->nwindows || engine->windows[low] >> 32 != number) {
-        if (engine->nwindows == engine->max_windows)
+    if (low == vm->nwindows || vm->windows[low] >> 32 != number) {
+        if (vm->nwindows == vm->max_windows)
             return -ENOSPC;
-        int err = set_window(engine, number, engine->nwindows, true);
+        int err = set_window(vm, number, vm->nwindows, true);
         if (err != 0)
             return err;
-        memmove(engine->windows + low + 1, engine->windows + low,
-                (engine->nwindows - low) * sizeof *engine->windows);
-        engine->windows[low] = (uint64_t)number << 32 | engine->nwindows;
-        engine->nwindows++;
+        memmove(vm->windows + low + 1, vm->windows + low,
+                (vm->nwindows - low) * sizeof *vm->windows);
+        vm->windows[low] = (uint64_t)number << 32 | vm->nwindows;
+        vm->nwindows++;
     }
-    *out = POOL_SIZE + (engine->windows[low] & UINT32_MAX) * WINDOW + (addr & (WINDOW - 1));
+    *out = POOL_SIZE + (vm->windows[low] & UINT32_MAX) * WINDOW + (addr & (WINDOW - 1));
     return 0;
 }
 
-static uint32_t rights_at(emu_engine *engine, uint64_t addr)
+static uint32_t rights_at(struct vm *vm, uint64_t addr)
 {
-    return engine->memory.rights(engine->memory.opaque, addr);
+    return vm->memory.rights(vm->memory.opaque, addr);
 }
 
 static bool allows(uint64_t pte, uint32_t want)
@@ -346,9 +453,9 @@ static bool allows(uint64_t pte, uint32_t want)
 }
 
 /* True when the host lets the page be read, or written: a file's mapping can end before its area does. */
-static bool host_allows(emu_engine *engine, uint64_t page, uint32_t want)
+static bool host_allows(struct vm *vm, uint64_t page, uint32_t want)
 {
-    uint8_t *host = engine->memory.base + page;
+    uint8_t *host = vm->memory.base + page;
     if (madvise(host, PAGE, want == EMU_RIGHT_W ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0 || errno == EAGAIN)
         return true;
     if (errno != EINVAL)
@@ -365,23 +472,27 @@ static bool host_allows(emu_engine *engine, uint64_t page, uint32_t want)
  */
 static int fill(emu_engine *engine, uint64_t addr, uint32_t want)
 {
+    struct vm *vm = engine->vm;
     uint64_t page = addr & ~(PAGE - 1);
-    if (addr >= engine->memory.size)
+    if (addr >= vm->memory.size)
         return 0;
-    uint32_t rights = rights_at(engine, page);
+    uint32_t rights = rights_at(vm, page);
     if (want == EMU_RIGHT_R ? rights == 0 : (rights & want) == 0)
         return 0;
-    bool careful = engine->careful != 0;
-    if (careful && !host_allows(engine, page, want))
+    bool careful = vm->careful != 0;
+    if (careful && !host_allows(vm, page, want))
         return 0;
     uint64_t base;
-    int err = physical(engine, page, &base);
-    uint64_t *table = err == 0 ? leaf_table(engine, page, true) : NULL;
+    int err = physical(vm, page, &base);
+    uint64_t *table = err == 0 ? leaf_table(vm, page, true) : NULL;
     if (err == -ENOSPC || (err == 0 && table == NULL)) {
-        err = reset(engine);
+        if (!pause_vm(vm, engine))
+            return 1; /* it faults again, and finds room */
+        err = reset(vm);
         if (err == 0)
-            err = physical(engine, page, &base);
-        table = err == 0 ? leaf_table(engine, page, true) : NULL;
+            err = physical(vm, page, &base);
+        table = err == 0 ? leaf_table(vm, page, true) : NULL;
+        resume_vm(vm);
     }
     if (err != 0)
         return err;
@@ -396,13 +507,13 @@ static int fill(emu_engine *engine, uint64_t addr, uint32_t want)
         /* A table and so its neighbours lie within one window. */
         uint64_t neighbour = page + ((uint64_t)i - hit) * PAGE;
         if (i != hit) {
-            if ((table[i] & PTE_P) != 0 || neighbour >= engine->memory.size)
+            if ((table[i] & PTE_P) != 0 || neighbour >= vm->memory.size)
                 continue;
-            rights = rights_at(engine, neighbour);
+            rights = rights_at(vm, neighbour);
             if (rights == 0)
                 continue;
         } else {
-            rights = rights_at(engine, page);
+            rights = rights_at(vm, page);
         }
         uint64_t pte = (base + ((uint64_t)i - hit) * PAGE) | PTE_P | PTE_U | PTE_AD;
         /* A careful fill that was not for writing has not looked whether the host lets us write. */
@@ -412,23 +523,23 @@ static int fill(emu_engine *engine, uint64_t addr, uint32_t want)
             pte |= PTE_NX;
         set_entry(&table[i], pte);
     }
-    engine->filled = true;
-    engine->fills++;
+    vm->filled = true;
+    vm->fills++;
     return 1;
 }
 
 /* Whether user code may execute the page that the host does not back. */
-static void allow_nowhere(emu_engine *engine, bool allow)
+static void allow_nowhere(struct vm *vm, bool allow)
 {
     uint64_t pte = POOL_NOWHERE * PAGE | PTE_P | PTE_AD | (allow ? PTE_U : 0);
-    set_entry(&table_at(engine, POOL_KERNEL_PT * PAGE)[POOL_NOWHERE], pte);
+    set_entry(&table_at(vm, POOL_KERNEL_PT * PAGE)[POOL_NOWHERE], pte);
 }
 
-static void end_careful(emu_engine *engine)
+static void end_careful(struct vm *vm)
 {
-    engine->careful = 0;
+    vm->careful = 0;
     if (stays_user == 1)
-        allow_nowhere(engine, true);
+        allow_nowhere(vm, true);
 }
 
 /*
@@ -437,18 +548,20 @@ static void end_careful(emu_engine *engine)
  */
 static void begin_careful(emu_engine *engine)
 {
-    clear_range(engine, 0, engine->memory.size);
-    engine->careful = CAREFUL_FILLS;
+    struct vm *vm = engine->vm;
+    clear_range(vm, 0, vm->memory.size);
+    vm->careful = CAREFUL_FILLS;
+    vm->refused = engine;
     if (stays_user == 1)
-        allow_nowhere(engine, false);
+        allow_nowhere(vm, false);
 }
 
 /* ---- set-up ------------------------------------------------------------------------ */
 
-static void write_descriptors(emu_engine *engine)
+static void write_descriptors(struct vm *vm)
 {
-    uint64_t *gdt = table_at(engine, POOL_GDT * PAGE);
-    uint64_t tss = KERNEL_PAGE(POOL_TSS);
+    uint64_t *gdt = table_at(vm, POOL_GDT * PAGE);
+    uint64_t tss = KERNEL_PAGE(POOL_VCPU); /* never looked at: every vCPU's TR is set */
     /* Accessed already, so that the CPU need not write. */
     gdt[KERNEL_CS / 8] = UINT64_C(0x00af9b000000ffff);
     gdt[KERNEL_CS / 8 + 1] = UINT64_C(0x00cf93000000ffff);
@@ -457,15 +570,8 @@ static void write_descriptors(emu_engine *engine)
     gdt[TSS_SELECTOR / 8] = 0x67 | (tss & 0xffffff) << 16 | UINT64_C(0x8b) << 40 | (tss >> 24 & 0xff) << 56;
     gdt[TSS_SELECTOR / 8 + 1] = tss >> 32;
 
-    /* TSS: RSP0 at 4, IST1 at 36; the I/O map lies behind the limit, so no port is allowed. */
-    uint64_t stack = KERNEL_PAGE(POOL_STACK + 1);
-    uint16_t no_map = 0x68;
-    memcpy(engine->pool + POOL_TSS * PAGE + 4, &stack, sizeof stack);
-    memcpy(engine->pool + POOL_TSS * PAGE + 36, &stack, sizeof stack);
-    memcpy(engine->pool + POOL_TSS * PAGE + 102, &no_map, sizeof no_map);
-
     for (unsigned vector = 0; vector < VECTORS; vector++) {
-        uint64_t *gate = table_at(engine, POOL_IDT * PAGE) + vector * 2;
+        uint64_t *gate = table_at(vm, POOL_IDT * PAGE) + vector * 2;
         uint64_t to = KERNEL_PAGE(POOL_STUBS) + vector * STUB_SIZE;
         uint64_t dpl = vector == VECTOR_BP || vector == VECTOR_BP + 1 ? 3 : 0;
         /* an interrupt gate on IST1: always the same place on the stack page */
@@ -473,6 +579,17 @@ static void write_descriptors(emu_engine *engine)
                   (to >> 16 & 0xffff) << 48;
         gate[1] = to >> 32;
     }
+}
+
+static void write_tss(emu_engine *engine)
+{
+    uint8_t *page = engine->vm->pool + (POOL_VCPU + engine->number) * PAGE;
+    /* RSP0 at 4, IST1 at 36; the I/O map lies behind the limit, so no port is allowed. */
+    uint64_t stack = KERNEL_PAGE(POOL_VCPU + engine->number + 1);
+    uint16_t no_map = 0x68;
+    memcpy(page + 4, &stack, sizeof stack);
+    memcpy(page + 36, &stack, sizeof stack);
+    memcpy(page + 102, &no_map, sizeof no_map);
 }
 
 static bool has_error_code(unsigned vector)
@@ -487,7 +604,7 @@ static unsigned behind_hlt(unsigned vector)
     return has_error_code(vector) ? 6 : 8;
 }
 
-static void write_stubs(emu_engine *engine)
+static void write_stubs(struct vm *vm)
 {
     static const uint8_t no_code[] = {0x6a, 0x00}; /* push 0 */
     static const uint8_t body[] = {
@@ -502,7 +619,7 @@ static void write_stubs(emu_engine *engine)
     };
     static const uint8_t call[] = {0xf4, 0x48, 0x0f, 0x07};  /* hlt; sysretq */
     static const uint8_t probe[] = {0x0f, 0x05, 0x0f, 0x0b}; /* syscall; ud2 */
-    uint8_t *stubs = engine->pool + POOL_STUBS * PAGE;
+    uint8_t *stubs = vm->pool + POOL_STUBS * PAGE;
     for (unsigned vector = 0; vector < VECTORS; vector++) {
         uint8_t *stub = stubs + vector * STUB_SIZE;
         if (!has_error_code(vector)) {
@@ -512,20 +629,22 @@ static void write_stubs(emu_engine *engine)
         memcpy(stub, body, sizeof body);
     }
     memcpy(stubs + SYSCALL_STUB, call, sizeof call);
-    memcpy(engine->pool + POOL_PROBE * PAGE, probe, sizeof probe);
+    memcpy(vm->pool + POOL_PROBE * PAGE, probe, sizeof probe);
 }
 
-static void write_tables(emu_engine *engine)
+static void write_tables(struct vm *vm)
 {
     const uint64_t all = PTE_P | PTE_W | PTE_U | PTE_AD;
-    table_at(engine, POOL_ROOT * PAGE)[511] = POOL_KERNEL_PDPT * PAGE | all;
-    table_at(engine, POOL_KERNEL_PDPT * PAGE)[511] = POOL_KERNEL_PD * PAGE | all;
-    table_at(engine, POOL_KERNEL_PD * PAGE)[index_of(KERNEL_BASE, 2)] = POOL_KERNEL_PT * PAGE | all;
-    uint64_t *pages = table_at(engine, POOL_KERNEL_PT * PAGE);
-    for (uint64_t i = 0; i < POOL_NOWHERE; i++)
-        pages[i] = i * PAGE | PTE_P | PTE_AD | (i == POOL_STUBS || i == POOL_PROBE ? 0 : PTE_NX) |
-                   (i == POOL_STACK ? PTE_W : 0);
-    allow_nowhere(engine, stays_user == 1);
+    table_at(vm, POOL_ROOT * PAGE)[511] = POOL_KERNEL_PDPT * PAGE | all;
+    table_at(vm, POOL_KERNEL_PDPT * PAGE)[511] = POOL_KERNEL_PD * PAGE | all;
+    for (unsigned i = 0; i < POOL_TABLES - POOL_KERNEL_PT; i++)
+        table_at(vm, POOL_KERNEL_PD * PAGE)[index_of(KERNEL_BASE, 2) + i] = (POOL_KERNEL_PT + i) * PAGE | all;
+    uint64_t *pages = table_at(vm, POOL_KERNEL_PT * PAGE);
+    for (uint64_t i = 0; i < POOL_MAPPED; i++)
+        if (i != POOL_NOWHERE)
+            pages[i] = i * PAGE | PTE_P | PTE_AD | (i == POOL_STUBS || i == POOL_PROBE ? 0 : PTE_NX) |
+                       (i >= POOL_VCPU ? PTE_W : 0);
+    allow_nowhere(vm, stays_user == 1);
 }
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, bool code)
@@ -548,7 +667,7 @@ static void user_sregs(emu_engine *engine, struct kvm_sregs *sregs, bool xsave)
     sregs->ss = segment(USER_SS, 3, false);
     sregs->ds = sregs->es = sregs->fs = sregs->gs = segment(0, 3, false);
     sregs->tr = (struct kvm_segment){
-        .base = KERNEL_PAGE(POOL_TSS), .limit = 0x67, .selector = TSS_SELECTOR, .type = 11, .present = 1};
+        .base = KERNEL_PAGE(POOL_VCPU + engine->number), .limit = 0x67, .selector = TSS_SELECTOR, .type = 11, .present = 1};
     sregs->ldt = (struct kvm_segment){.unusable = 1};
     sregs->gdt = (struct kvm_dtable){.base = KERNEL_PAGE(POOL_GDT), .limit = GDT_BYTES - 1};
     sregs->idt = (struct kvm_dtable){.base = KERNEL_PAGE(POOL_IDT), .limit = VECTORS * 16 - 1};
@@ -624,7 +743,7 @@ static void set_tsc(emu_engine *engine)
 static int find_syscall(emu_engine *engine, const char **text)
 {
     const uint64_t stub = KERNEL_PAGE(POOL_STUBS);
-    set_entry(&table_at(engine, POOL_KERNEL_PT * PAGE)[POOL_PROBE], POOL_PROBE * PAGE | PTE_P | PTE_U | PTE_AD);
+    set_entry(&table_at(engine->vm, POOL_KERNEL_PT * PAGE)[POOL_PROBE], POOL_PROBE * PAGE | PTE_P | PTE_U | PTE_AD);
     struct kvm_regs *regs = registers(engine);
     *regs = (struct kvm_regs){.rip = KERNEL_PAGE(POOL_PROBE), .rflags = FLAGS_FIXED};
     registers_changed(engine);
@@ -632,7 +751,7 @@ static int find_syscall(emu_engine *engine, const char **text)
     do {
         err = ioctl(engine->vcpu, KVM_RUN, 0) < 0 ? -errno : 0;
     } while (err == -EINTR);
-    set_entry(&table_at(engine, POOL_KERNEL_PT * PAGE)[POOL_PROBE], POOL_PROBE * PAGE | PTE_P | PTE_AD | PTE_NX);
+    set_entry(&table_at(engine->vm, POOL_KERNEL_PT * PAGE)[POOL_PROBE], POOL_PROBE * PAGE | PTE_P | PTE_AD | PTE_NX);
     if (err == 0 && engine->run->exit_reason == KVM_EXIT_HLT) {
         if (regs->rip == stub + SYSCALL_STUB + 1) {
             stays_user = 0;
@@ -648,16 +767,14 @@ static int find_syscall(emu_engine *engine, const char **text)
     return err != 0 ? err : -EIO;
 }
 
-static void close_vm(emu_engine *engine)
+static void close_vcpu(emu_engine *engine)
 {
     if (engine->run != NULL)
         munmap(engine->run, engine->run_size);
     if (engine->vcpu >= 0)
         close(engine->vcpu);
-    if (engine->vm >= 0)
-        close(engine->vm);
     engine->run = NULL;
-    engine->vcpu = engine->vm = -1;
+    engine->vcpu = -1;
 }
 
 /*
@@ -706,39 +823,41 @@ static int settle(int fd, int old)
     return same;
 }
 
-/*
- * A VM with the pool in slot 0 and a vCPU at CPL3, in the place of those that
- * engine has, if any.  -errno, and *text for what failed.
- */
-static int open_vm(emu_engine *engine, const char **text)
+/* A VM with the pool in slot 0, in the place of the one that there is, if any.  -errno, and *text for what failed. */
+static int open_vm(struct vm *vm, const char **text)
 {
-    int vm = engine->vm, vcpu = engine->vcpu;
+    int before = vm->fd;
     *text = "cannot create a VM";
-    engine->vm = ioctl(device, KVM_CREATE_VM, 0);
-    if (engine->vm < 0)
+    vm->fd = ioctl(device, KVM_CREATE_VM, 0);
+    if (vm->fd < 0)
         return -errno;
-    engine->vm = settle(engine->vm, vm);
-    int slots = ioctl(engine->vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
+    vm->fd = settle(vm->fd, before);
+    int slots = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
     uint64_t room = ((UINT64_C(1) << (physical_bits > 46 ? 46 : physical_bits)) - POOL_SIZE) / WINDOW;
-    engine->max_windows = MAX_WINDOWS;
+    vm->max_windows = MAX_WINDOWS;
     if (slots < (int)MAX_WINDOWS + 1)
-        engine->max_windows = slots > 2 ? (uint32_t)slots - 1 : 31;
-    if (engine->max_windows > room)
-        engine->max_windows = (uint32_t)room;
+        vm->max_windows = slots > 2 ? (uint32_t)slots - 1 : 31;
+    if (vm->max_windows > room)
+        vm->max_windows = (uint32_t)room;
+    int vcpus = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+    vm->max_vcpus = vcpus < 1 ? 4 : vcpus < MAX_VCPUS ? (uint32_t)vcpus : MAX_VCPUS;
     *text = "this kernel's KVM cannot share registers (KVM_CAP_SYNC_REGS); Linux 4.17 can";
-    int sync = ioctl(engine->vm, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS);
+    int sync = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS);
     if (sync < 0 || (sync & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)) != (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS))
         return -EOPNOTSUPP;
     *text = "cannot give the VM memory";
-    int err = set_slot(engine, 0, 0, POOL_SIZE, engine->pool);
-    if (err != 0)
-        return err;
+    return set_slot(vm, 0, 0, POOL_SIZE, vm->pool);
+}
 
+/* A vCPU at CPL3, in the place of the one that the engine has, if any.  -errno, and *text. */
+static int open_vcpu(emu_engine *engine, const char **text)
+{
+    int before = engine->vcpu;
     *text = "cannot create a vCPU";
-    engine->vcpu = ioctl(engine->vm, KVM_CREATE_VCPU, 0);
+    engine->vcpu = ioctl(engine->vm->fd, KVM_CREATE_VCPU, engine->number);
     if (engine->vcpu < 0)
         return -errno;
-    engine->vcpu = settle(engine->vcpu, vcpu);
+    engine->vcpu = settle(engine->vcpu, before);
     int size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (size < (int)sizeof(struct kvm_run))
         return -EIO;
@@ -749,6 +868,7 @@ static int open_vm(emu_engine *engine, const char **text)
     if (run == MAP_FAILED)
         return -errno;
     engine->run = run;
+    write_tss(engine);
     *text = "cannot set the vCPU up";
     if (ioctl(engine->vcpu, KVM_SET_CPUID2, &cpuid.head) < 0)
         return -errno;
@@ -757,6 +877,9 @@ static int open_vm(emu_engine *engine, const char **text)
     user_sregs(engine, &engine->user, xcr0 != 0);
     if (ioctl(engine->vcpu, KVM_SET_SREGS, &engine->user) < 0)
         return -errno;
+    /* All but the first wait for a signal that starts them (SDM volume 3, 9.4.4); ours just run. */
+    struct kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
+    (void)ioctl(engine->vcpu, KVM_SET_MP_STATE, &runnable);
     if (xcr0 != 0) {
         struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs[0] = {.xcr = 0, .value = xcr0}};
         if (ioctl(engine->vcpu, KVM_SET_XCRS, &xcrs) < 0)
@@ -788,23 +911,33 @@ static int open_device(char *text, size_t size)
     return device = out_of_the_way(kvm);
 }
 
-static void put_back_facts(const emu_engine *engine)
-{
-    pthread_mutex_lock(&once_lock);
-    facts.exits += engine->exits;
-    facts.fills += engine->fills;
-    facts.resets += engine->resets;
-    pthread_mutex_unlock(&once_lock);
-}
-
 static void user_close(emu_engine *engine)
 {
-    put_back_facts(engine);
-    close_vm(engine);
-    if (engine->pool != NULL)
-        munmap(engine->pool, POOL_SIZE);
-    pthread_mutex_destroy(&engine->lock);
+    struct vm *vm = engine->vm;
+    close_vcpu(engine);
+    pthread_mutex_lock(&vm->lock);
+    for (emu_engine **at = &vm->engines; *at != NULL; at = &(*at)->next)
+        if (*at == engine) {
+            *at = engine->next;
+            break;
+        }
+    bool last = vm->engines == NULL;
+    pthread_mutex_unlock(&vm->lock);
+    pthread_mutex_lock(&once_lock);
+    facts.exits += engine->exits;
+    facts.fills += last ? vm->fills : 0;
+    facts.resets += last ? vm->resets : 0;
+    pthread_mutex_unlock(&once_lock);
     free(engine);
+    if (!last)
+        return;
+    if (vm->fd >= 0)
+        close(vm->fd);
+    if (vm->pool != NULL)
+        munmap(vm->pool, POOL_SIZE);
+    pthread_mutex_destroy(&vm->lock);
+    pthread_cond_destroy(&vm->changed);
+    free(vm);
 }
 
 /* Under once_lock: the VM, and what the first one finds out.  -errno. */
@@ -813,12 +946,14 @@ static int start(emu_engine *engine, const char **text)
     *text = "cannot ask for CPUID";
     int err = find_cpuid();
     if (err == 0)
-        err = open_vm(engine, text);
+        err = open_vm(engine->vm, text);
+    if (err == 0)
+        err = open_vcpu(engine, text);
     if (err == 0 && stays_user < 0) {
         err = find_syscall(engine, text);
         if (err != 0)
             return err;
-        allow_nowhere(engine, stays_user == 1);
+        allow_nowhere(engine->vm, stays_user == 1);
         set_msrs(engine);
         facts.stays_user = stays_user;
     }
@@ -840,32 +975,39 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
         return NULL;
     }
     emu_engine *engine = calloc(1, sizeof *engine);
-    if (engine == NULL) {
+    struct vm *vm = calloc(1, sizeof *vm);
+    if (engine == NULL || vm == NULL) {
+        free(engine);
+        free(vm);
         snprintf(text, size, "no memory");
         return NULL;
     }
-    engine->memory = *memory;
-    engine->vm = engine->vcpu = -1;
-    engine->pool_used = POOL_TABLES * PAGE;
-    pthread_mutex_init(&engine->lock, NULL);
+    engine->vm = vm;
+    engine->vcpu = vm->fd = -1;
+    vm->memory = *memory;
+    vm->engines = engine;
+    vm->vcpus = 1;
+    vm->pool_used = POOL_TABLES * PAGE;
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_cond_init(&vm->changed, NULL);
     const char *what = "no memory for page tables";
     int err = 0;
     void *pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pool == MAP_FAILED) {
         err = -errno;
     } else {
-        engine->pool = pool;
+        vm->pool = pool;
         (void)madvise(pool, POOL_SIZE, MADV_NOHUGEPAGE); /* sparse */
-        if (mprotect(engine->pool + POOL_NOWHERE * PAGE, PAGE, PROT_NONE) != 0)
+        if (mprotect(vm->pool + POOL_NOWHERE * PAGE, PAGE, PROT_NONE) != 0)
             err = -errno;
     }
     if (err == 0) {
-        write_descriptors(engine);
-        write_stubs(engine);
+        write_descriptors(vm);
+        write_stubs(vm);
         pthread_mutex_lock(&once_lock);
         bool usable = open_device(text, size) >= 0;
         if (usable) {
-            write_tables(engine);
+            write_tables(vm);
             err = start(engine, &what);
             facts.engines += err == 0;
         }
@@ -882,6 +1024,38 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     }
     user_load(engine, &first_state);
     return engine;
+}
+
+/* Called by one thread at a time: numbers are given in order. */
+static emu_engine *user_another(emu_engine *engine, char *text, size_t size)
+{
+    struct vm *vm = engine->vm;
+    emu_engine *other = calloc(1, sizeof *other);
+    if (other == NULL) {
+        snprintf(text, size, "no memory");
+        return NULL;
+    }
+    other->vm = vm;
+    other->vcpu = -1;
+    pthread_mutex_lock(&vm->lock);
+    bool room = vm->vcpus < vm->max_vcpus;
+    other->number = vm->vcpus;
+    vm->vcpus += room;
+    pthread_mutex_unlock(&vm->lock);
+    const char *what = "a VM has no more vCPUs";
+    int err = room ? open_vcpu(other, &what) : -EAGAIN;
+    if (err != 0) {
+        snprintf(text, size, "kvm: %s: %s", what, strerror(-err));
+        close_vcpu(other);
+        free(other);
+        return NULL;
+    }
+    pthread_mutex_lock(&vm->lock);
+    other->next = vm->engines;
+    vm->engines = other;
+    pthread_mutex_unlock(&vm->lock);
+    user_load(other, &first_state);
+    return other;
 }
 
 /* ---- registers ------------------------------------------------------------------------ */
@@ -1025,8 +1199,13 @@ static int syscall_stop(emu_engine *engine, emu_stop *stop, uint64_t rax)
     stop->args[3] = regs->r10;
     stop->args[4] = regs->r8;
     stop->args[5] = regs->r9;
-    if (engine->careful != 0)
-        end_careful(engine);
+    struct vm *vm = engine->vm;
+    if (vm->careful != 0) {
+        pthread_mutex_lock(&vm->lock);
+        if (vm->careful != 0 && vm->refused == engine)
+            end_careful(vm);
+        pthread_mutex_unlock(&vm->lock);
+    }
     engine->refused = 0;
     return stop->kind = EMU_STOP_SYSCALL;
 }
@@ -1045,15 +1224,20 @@ static int stayed_stop(emu_engine *engine, emu_stop *stop)
 static int page_fault(emu_engine *engine, const struct frame *frame, emu_stop *stop)
 {
     uint32_t want = frame->error & 16 ? EMU_RIGHT_X : frame->error & 2 ? EMU_RIGHT_W : EMU_RIGHT_R;
-    pthread_mutex_lock(&engine->lock);
+    struct vm *vm = engine->vm;
+    if (vm->memory.hold != NULL)
+        vm->memory.hold(vm->memory.opaque);
+    pthread_mutex_lock(&vm->lock);
     int done = fill(engine, frame->cr2, want);
-    pthread_mutex_unlock(&engine->lock);
+    if (done > 0 && vm->careful != 0 && --vm->careful == 0)
+        end_careful(vm);
+    pthread_mutex_unlock(&vm->lock);
+    if (vm->memory.release != NULL)
+        vm->memory.release(vm->memory.opaque);
     if (done == 0)
         return fault_stop(stop, frame->cr2, want);
     if (done < 0)
         return error_stop(stop, "kvm: no memory slot for %#llx: %s", (unsigned long long)frame->cr2, strerror(-done));
-    if (engine->careful != 0 && --engine->careful == 0)
-        end_careful(engine);
     return 0;
 }
 
@@ -1061,10 +1245,10 @@ static int page_fault(emu_engine *engine, const struct frame *frame, emu_stop *s
 static int first_byte(emu_engine *engine, uint64_t pc)
 {
     uint8_t byte;
-    if (pc >= engine->memory.size)
+    if (pc >= engine->vm->memory.size)
         return -1;
     /* not a plain load: another thread may unmap the page at this moment */
-    struct iovec to = {&byte, 1}, from = {engine->memory.base + pc, 1};
+    struct iovec to = {&byte, 1}, from = {engine->vm->memory.base + pc, 1};
     return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1 ? byte : -1;
 }
 
@@ -1131,12 +1315,12 @@ static int refused(emu_engine *engine, emu_stop *stop)
         engine->refused = 0;
         engine->refused_pc = rip;
     }
-    if (++engine->refused > 4)
+    if (++engine->refused > MOST_REFUSALS)
         return error_stop(stop, "kvm: the host refuses an access of the instruction at %#llx",
                           (unsigned long long)rip);
-    pthread_mutex_lock(&engine->lock);
+    pthread_mutex_lock(&engine->vm->lock);
     begin_careful(engine);
-    pthread_mutex_unlock(&engine->lock);
+    pthread_mutex_unlock(&engine->vm->lock);
     return 0;
 }
 
@@ -1155,18 +1339,6 @@ static int internal_error(emu_engine *engine, emu_stop *stop)
                       bytes[0] != 0 ? ":" : "", bytes);
 }
 
-/*
- * Makes KVM forget all it has derived from our tables, by taking the slot away
- * that they are in.  Writing CR3 would not do where KVM shadows them: it trusts
- * its copy as long as the guest itself has not written to a table.
- */
-static int forget(emu_engine *engine)
-{
-    engine->flush = false;
-    int err = set_slot(engine, 0, 0, 0, engine->pool);
-    return err != 0 ? err : set_slot(engine, 0, 0, POOL_SIZE, engine->pool);
-}
-
 /* True when the CPU has yet to enter the stub of an exception that has happened: other registers would take it over. */
 static bool exception_under_way(emu_engine *engine)
 {
@@ -1175,10 +1347,27 @@ static bool exception_under_way(emu_engine *engine)
            (events.exception.injected != 0 || events.exception.pending != 0);
 }
 
+static int flush(emu_engine *engine)
+{
+    struct vm *vm = engine->vm;
+    int err = 0;
+    engine->flush = false;
+    pthread_mutex_lock(&vm->lock);
+    if (pause_vm(vm, engine)) {
+        err = forget(vm);
+        resume_vm(vm);
+    } else {
+        engine->flush = true; /* that was for something else, perhaps */
+    }
+    pthread_mutex_unlock(&vm->lock);
+    return err;
+}
+
 static int user_run(emu_engine *engine, emu_stop *stop)
 {
     struct kvm_run *run = engine->run;
     memset(stop, 0, sizeof *stop);
+    engine->tid = (int32_t)gettid();
     int kind = 0;
     while (kind == 0) {
         if (engine->kicked && engine->at != AT_ENTRY) {
@@ -1190,21 +1379,28 @@ static int user_run(emu_engine *engine, emu_stop *stop)
             kind = stop->kind = EMU_STOP_KICK;
             break;
         }
-        if (engine->at == AT_USER && registers(engine)->rip >= engine->memory.size) {
+        if (engine->at == AT_USER && registers(engine)->rip >= engine->vm->memory.size) {
             stop->pc = registers(engine)->rip;
             kind = fault_stop(stop, stop->pc, EMU_RIGHT_X);
             break;
         }
-        int err = engine->flush ? forget(engine) : 0;
+        int err = engine->flush ? flush(engine) : 0;
         if (err != 0) {
             kind = error_stop(stop, "kvm: cannot flush: %s", strerror(-err));
             break;
         }
         engine->xsave_known = false;
+        enter(engine);
         err = ioctl(engine->vcpu, KVM_RUN, 0) < 0 ? errno : 0;
+        leave(engine);
         engine->exits++;
         engine->at = position(engine);
         if (err == EINTR || err == EAGAIN) {
+            /* Not a kick, but a pause that is over: what set this flag reads the other one first. */
+            run->immediate_exit = 0;
+            atomic_thread_fence(memory_order_seq_cst);
+            if (engine->kicked)
+                run->immediate_exit = 1;
             if (engine->at == AT_USER && exception_under_way(engine))
                 engine->at = AT_ENTRY;
             /* On the way into a stub there is no state between two instructions: its HLT comes soon. */
@@ -1256,24 +1452,33 @@ static void user_kick(emu_engine *engine)
 
 static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size)
 {
-    pthread_mutex_lock(&engine->lock);
-    engine->lost_code = clear_range(engine, addr, size);
-    engine->filled = false;
-    pthread_mutex_unlock(&engine->lock);
+    struct vm *vm = engine->vm;
+    pthread_mutex_lock(&vm->lock);
+    vm->lost_code = clear_range(vm, addr, size);
+    vm->filled = false;
+    pthread_mutex_unlock(&vm->lock);
 }
 
 static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size)
 {
-    pthread_mutex_lock(&engine->lock);
-    if (engine->filled) /* another thread's access in between, by the old rights */
-        engine->lost_code |= clear_range(engine, addr, size);
+    struct vm *vm = engine->vm;
+    pthread_mutex_lock(&vm->lock);
+    if (vm->filled) /* another thread's access in between, by the old rights */
+        vm->lost_code |= clear_range(vm, addr, size);
     /* The host's protection knows nothing of execution, so nobody else drops the old translation. */
-    if (engine->lost_code && addr < engine->memory.size) {
-        uint32_t rights = rights_at(engine, addr);
-        if (rights != 0 && (rights & EMU_RIGHT_X) == 0)
-            engine->flush = true;
+    uint32_t rights = vm->lost_code && addr < vm->memory.size ? rights_at(vm, addr) : 0;
+    if (rights != 0 && (rights & EMU_RIGHT_X) == 0) {
+        if (vm->engines->next == NULL) {
+            vm->engines->flush = true;
+        } else {
+            while (!pause_vm(vm, NULL))
+                ;
+            if (forget(vm) != 0)
+                vm->engines->flush = true; /* whose run then fails */
+            resume_vm(vm);
+        }
     }
-    pthread_mutex_unlock(&engine->lock);
+    pthread_mutex_unlock(&vm->lock);
 }
 
 static void user_hwcap(emu_engine *engine, uint64_t out[2])
@@ -1327,9 +1532,14 @@ static void user_xrstor(emu_engine *engine, const uint8_t *image, uint32_t size)
 
 static size_t user_descriptors(emu_engine *engine, int *fds, size_t room)
 {
-    const int all[] = {device, engine->vm, engine->vcpu};
-    size_t count = room < 3 ? room : 3;
-    memcpy(fds, all, count * sizeof *fds);
+    struct vm *vm = engine->vm;
+    const int shared[] = {device, vm->fd};
+    size_t count = room < 2 ? room : 2;
+    memcpy(fds, shared, count * sizeof *fds);
+    pthread_mutex_lock(&vm->lock);
+    for (const emu_engine *each = vm->engines; each != NULL && count < room; each = each->next)
+        fds[count++] = each->vcpu;
+    pthread_mutex_unlock(&vm->lock);
     return count;
 }
 
@@ -1341,18 +1551,36 @@ static void user_forking(emu_engine *engine)
 
 static int user_forked(emu_engine *engine, char *text, size_t size)
 {
+    struct vm *vm = engine->vm;
     const struct kvm_xsave xsave = engine->xsave;
     const char *what = "";
-    /* Another thread of the parent may have held them. */
-    pthread_mutex_init(&engine->lock, NULL);
+    /* Another thread of the parent may have held them, and may have been at the tables. */
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_cond_init(&vm->changed, NULL);
     pthread_mutex_init(&once_lock, NULL);
-    int err = open_vm(engine, &what);
-    if (err == 0 && engine->nwindows > MANY_WINDOWS) {
-        engine->nwindows = 0; /* none has a slot */
-        err = reset(engine);
+    atomic_store(&vm->paused, false);
+    bool alone = vm->engines == engine && engine->next == NULL;
+    for (emu_engine *each = vm->engines, *next; each != NULL; each = next) {
+        next = each->next;
+        if (each != engine) {
+            close_vcpu(each);
+            free(each);
+        }
     }
-    for (uint32_t i = 0; i < engine->nwindows && err == 0; i++)
-        err = set_window(engine, (uint32_t)(engine->windows[i] >> 32), (uint32_t)engine->windows[i], true);
+    vm->engines = engine;
+    engine->next = NULL;
+    int err = open_vm(vm, &what);
+    if (err == 0)
+        err = open_vcpu(engine, &what);
+    vm->vcpus = engine->number + 1;
+    if (err == 0 && (!alone || vm->nwindows > MANY_WINDOWS)) {
+        vm->nwindows = 0; /* none has a slot */
+        err = reset(vm);
+        if (vm->careful != 0)
+            end_careful(vm);
+    }
+    for (uint32_t i = 0; i < vm->nwindows && err == 0; i++)
+        err = set_window(vm, (uint32_t)(vm->windows[i] >> 32), (uint32_t)vm->windows[i], true);
     if (err != 0) {
         snprintf(text, size, "kvm: %s: %s", what, strerror(-err));
         return err;
@@ -1366,6 +1594,7 @@ static int user_forked(emu_engine *engine, char *text, size_t size)
 
 static const emu_engine_ops ops = {
     .name = "kvm",
+    .parallel = 1,
     .open = user_open,
     .close = user_close,
     .run = user_run,
@@ -1381,6 +1610,7 @@ static const emu_engine_ops ops = {
     .forked = user_forked,
     .xsave = user_xsave,
     .xrstor = user_xrstor,
+    .another = user_another,
 };
 
 #else

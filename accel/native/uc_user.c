@@ -243,6 +243,13 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
     /* A page that was only read so far: its first fetch has to come here. */
     if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !code_known(engine, page))
         rights &= ~(uint32_t)EMU_RIGHT_X;
+    if (engine->isa == EMU_ISA_X86_64 && (rights & EMU_RIGHT_W) != 0 && (rights & EMU_RIGHT_X) != 0 &&
+        engine->memory.several != NULL && engine->memory.several(engine->memory.opaque)) {
+        /* No instruction says when code is new: so a page is either written or executed, and going over tells. */
+        if (want != EMU_RIGHT_R)
+            engine->memory.code(engine->memory.opaque, page, PAGE, want == EMU_RIGHT_W);
+        rights = want == EMU_RIGHT_R ? EMU_RIGHT_R : EMU_RIGHT_R | want;
+    }
     result->paddr = page;
     result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
                     (rights & EMU_RIGHT_X ? UC_PROT_EXEC : 0);
@@ -355,6 +362,8 @@ static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg
             user_before_change(engine, page, PAGE);
             user_after_change(engine, page, PAGE);
         }
+        if (engine->memory.several != NULL && engine->memory.several(engine->memory.opaque))
+            engine->memory.code(engine->memory.opaque, page, PAGE, 1);
     }
     return 0;
 }

@@ -337,7 +337,7 @@ extern _Thread_local emu_thread *emu_current;
 /* One of host_fds or the engine's: a guest must not meet it. */
 bool emu_process_owns_fd(const emu_process *process, int fd);
 /* The engine's: a guest must not even take its number. */
-enum { EMU_ENGINE_FDS = 8 };
+enum { EMU_ENGINE_FDS = 1040 }; /* at most */
 size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS]);
 bool emu_process_engine_fd(const emu_process *process, int fd);
 /* Closes what execve closes: all with FD_CLOEXEC but host_fds and the engine's. */

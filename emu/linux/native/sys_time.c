@@ -49,7 +49,7 @@ int64_t emu_sys_timer_create(emu_thread *thread, const uint64_t *args)
         return -EFAULT;
     }
     if (id >= 0 && id < TIMERS)
-        timers[id / 64] |= UINT64_C(1) << (id % 64);
+        __atomic_fetch_or(&timers[id / 64], UINT64_C(1) << (id % 64), __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -58,7 +58,7 @@ int64_t emu_sys_timer_delete(emu_thread *thread, const uint64_t *args)
     int32_t id = (int32_t)args[0];
     long result = HOST2(SYS_timer_delete, id, 0);
     if (result == 0 && id >= 0 && id < TIMERS)
-        timers[id / 64] &= ~(UINT64_C(1) << (id % 64));
+        __atomic_fetch_and(&timers[id / 64], ~(UINT64_C(1) << (id % 64)), __ATOMIC_RELAXED);
     return result;
 }
 
@@ -78,6 +78,7 @@ static int64_t futex(emu_thread *thread, const uint64_t *args, bool wide)
     uint32_t command = (uint32_t)args[1] & FUTEX_CMD_MASK;
     uintptr_t fourth = (uint32_t)args[3];
     void *second = NULL;
+    bool waits = true;
     switch (command) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
@@ -89,6 +90,7 @@ static int64_t futex(emu_thread *thread, const uint64_t *args, bool wide)
         fourth = args[3] ? (uintptr_t)&timeout : 0;
         break;
     default:
+        waits = false;
         break;
     }
     switch (command) {
@@ -102,7 +104,9 @@ static int64_t futex(emu_thread *thread, const uint64_t *args, bool wide)
     default:
         break;
     }
-    return WAIT6(thread, SYS_futex, umem_address(umem_of(thread), args[0]), args[1], args[2], fourth, second, args[5]);
+    void *first = umem_address(umem_of(thread), args[0]);
+    return waits ? WAIT6(thread, SYS_futex, first, args[1], args[2], fourth, second, args[5])
+                 : HOST6(SYS_futex, first, args[1], args[2], fourth, second, args[5]);
 }
 
 int64_t emu_sys_futex(emu_thread *thread, const uint64_t *args)

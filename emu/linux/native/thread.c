@@ -102,15 +102,16 @@ static emu_engine *engine_new(emu_thread *creator, char *text, size_t size)
     emu_process *process = creator->process;
     emu_engine *engine = NULL;
     pthread_mutex_lock(&process->lock);
-    if (process->idle_count > 0)
+    if (process->idle_count > 0) {
         engine = process->idle[--process->idle_count];
+    } else if (creator->ops->another != NULL) {
+        engine = creator->ops->another(creator->engine, text, size);
+    } else {
+        emu_user_memory memory = emu_process_memory(process, &process->umem);
+        engine = creator->ops->open(process->abi->isa, &memory, text, size);
+    }
     pthread_mutex_unlock(&process->lock);
-    if (engine != NULL)
-        return engine;
-    if (creator->ops->another != NULL)
-        return creator->ops->another(creator->engine, text, size);
-    emu_user_memory memory = emu_process_memory(process, &process->umem);
-    return creator->ops->open(process->abi->isa, &memory, text, size);
+    return engine;
 }
 
 /* Under process->lock. */
@@ -173,11 +174,19 @@ void emu_threads_after_change(void *process, uint64_t addr, uint64_t size)
     tell(process, true, addr, size);
 }
 
-static void new_code(void *opaque, uint64_t addr, uint64_t size)
+static void code(void *opaque, uint64_t addr, uint64_t size, int changed)
 {
     emu_umem *umem = opaque;
-    emu_threads_before_change(umem->opaque, addr, size);
+    if (changed)
+        emu_threads_before_change(umem->opaque, addr, size);
     emu_threads_after_change(umem->opaque, addr, size);
+}
+
+static int several(void *opaque)
+{
+    const emu_umem *umem = opaque;
+    const emu_process *process = umem->opaque;
+    return process->turns.on || umem->shared;
 }
 
 emu_user_memory emu_process_memory(emu_process *process, const emu_umem *umem)
@@ -188,7 +197,8 @@ emu_user_memory emu_process_memory(emu_process *process, const emu_umem *umem)
                              .opaque = &process->umem,
                              .hold = umem_hold,
                              .release = umem_release,
-                             .new_code = new_code,
+                             .several = several,
+                             .code = code,
                              .interrupt = engine_interrupt};
 }
 
@@ -271,6 +281,8 @@ int64_t emu_thread_new(emu_thread *creator, const emu_cpu_state *state, uint64_t
     bool first = !process->turns.on && !process->umem.shared;
     emu_turn_begin(creator);
     process->umem.shared = creator->ops->parallel != 0;
+    if (first) /* what it knows of pages it knows of a single thread */
+        creator->ops->after_change(creator->engine, 0, process->umem.size);
     int error = emu_signal_thread(thread, creator);
     if (error == 0) {
         thread->engine = engine_new(creator, text, sizeof text);

@@ -73,6 +73,8 @@ static void take(emu_thread *thread, emu_turns *turns, bool front)
         bool first = turns->first == thread;
         uint64_t begin = first ? now() : 0, limit = front ? MOMENT : SLICE;
         uint32_t seen = atomic_load(&thread->turn.word);
+        if (!first && seen == FIRST) /* another has been put before it */
+            atomic_store(&thread->turn.word, seen = WAITING);
         pthread_mutex_unlock(&turns->lock);
         if (seen != GRANTED)
             sleep_on(&thread->turn.word, seen, first ? limit : 0);
