@@ -240,9 +240,6 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
     }
     if (engine->isa == EMU_ISA_ARM && want != EMU_RIGHT_X)
         clear_it(engine);
-    /* A page that was only read so far: its first fetch has to come here. */
-    if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !code_known(engine, page))
-        rights &= ~(uint32_t)EMU_RIGHT_X;
     if (engine->isa == EMU_ISA_X86_64 && (rights & EMU_RIGHT_W) != 0 && (rights & EMU_RIGHT_X) != 0 &&
         engine->memory.several != NULL && engine->memory.several(engine->memory.opaque)) {
         /* No instruction says when code is new: so a page is either written or executed, and going over tells. */
@@ -250,6 +247,9 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
             engine->memory.code(engine->memory.opaque, page, PAGE, want == EMU_RIGHT_W);
         rights = want == EMU_RIGHT_R ? EMU_RIGHT_R : EMU_RIGHT_R | want;
     }
+    /* A page that was only read so far: its first fetch has to come here. */
+    if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !code_known(engine, page))
+        rights &= ~(uint32_t)EMU_RIGHT_X;
     result->paddr = page;
     result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
                     (rights & EMU_RIGHT_X ? UC_PROT_EXEC : 0);
