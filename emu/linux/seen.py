@@ -37,9 +37,11 @@ def watch(
     """
     watch = process.watch()
     try:
+        if output is None:
+            os.fstat(2)
         file = 2 if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
-        raise EmuError(f"{output}: {error.strerror}; nothing can be written there") from None
+        raise EmuError(f"{output or 'stderr'}: {error.strerror}; nothing can be written there") from None
     # Orphans of the program come to us, so that they are waited for.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     trace = None

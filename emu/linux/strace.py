@@ -20,6 +20,7 @@ from emu.linux.decode import (
     siginfo_text,
     signal_name,
 )
+from emu.linux.watch import BadAddress
 from isa.syscalls import load
 
 TYPE_CHECKING = False
@@ -109,6 +110,8 @@ class Trace:
         if first is None or call.result is None:
             return  # a fork's, in the child
         decoder, _ = self._decoder(call.isa)
+        if call.name in ("wait4", "waitid", "waitpid") and call.result >= 0:
+            self._reaped(call, decoder)
         last = shown(call.syscall, call.args) if call.syscall else 6
         if self._open != call.tid:
             self._begin(call.tid)
@@ -125,6 +128,7 @@ class Trace:
         self._finish(text + ready_text(decoder, call.syscall, call.args, call.memory, call.result))
         if call.name in ("clone", "clone3", "fork", "vfork") and call.result > 0:
             new = call.result
+            self._told.discard(new)
             if new not in self._threads:
                 self._threads[new] = new
                 if not self._always:
@@ -145,6 +149,24 @@ class Trace:
         if self._open == event.tid:
             self._finish("? <goes on as a native program, which is not traced>")
         self._begun.pop(event.tid, None)
+
+    def _reaped(self, call: Call, decoder: Decoder) -> None:
+        """A child that was killed could not tell its end itself: its parent has heard of it."""
+        try:
+            if call.name != "waitid":
+                pid = call.result or 0
+                status = int.from_bytes(call.memory.read(call.args[1], 4), "little") if call.args[1] else 9
+            else:
+                info = call.memory.read(call.args[2], 28) if call.args[2] else bytes(28)
+                code = int.from_bytes(info[8:12], "little")
+                at = 16 if decoder.wide else 12
+                pid = int.from_bytes(info[at : at + 4], "little") if code in (2, 3) else 0
+                status = int.from_bytes(info[at + 8 : at + 12], "little")
+        except BadAddress:
+            return
+        if pid in self._threads and pid not in self._told and os.WIFSIGNALED(status):
+            self.gone(pid, status)
+            self._told.discard(pid)
 
     def gone(self, pid: int, status: int) -> None:
         """A process was reaped; if it was killed it could not tell its end itself."""

@@ -185,6 +185,47 @@ def test_children_of_the_program_are_told_of_here(make):
     assert os.getpid() not in pids
 
 
+def test_threads_of_many_processes_are_told_of_one_at_a_time(make):
+    """Every call is told of once, and none is lost; hooks need no lock of their own."""
+    tids: dict[int, int] = {}
+    inside = []
+
+    def count(call: Call) -> None:
+        inside.append(1)
+        assert len(inside) == 1
+        tids[call.tid] = tids.get(call.tid, 0) + 1
+        inside.pop()
+
+    process = make("crowd", 50)
+    process.on_syscall("getppid", count)
+    assert process.run() == 0
+    assert process.stdout == b"800\n"
+    assert len(tids) == 16
+    assert set(tids.values()) == {50}
+
+
+def test_a_call_that_a_signal_interrupts_is_told_of_again(make):
+    """The watcher's kick does not come between: the program sees the EINTR and the handlers that it shall see."""
+    results = []
+    process = make("see")
+    process.on_syscall("*", after=lambda call: results.append((call.name, call.result)))
+    assert process.run() == -signal.SIGTERM
+    assert all(result is not None and not -600 <= result <= -512 for _, result in results)
+
+
+def test_children_that_outlive_the_program_go_on_unwatched(make, tmp_path):
+    calls = []
+    process = make("outlive", tmp_path / "file", stdout=None)
+    process.on_syscall("getppid", lambda call: calls.append(call.pid))
+    assert process.run() == 0
+    for _ in range(200):
+        if (tmp_path / "file").exists():
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the child stands still")
+
+
 def test_registers_can_be_read_and_written(make):
     values = []
 

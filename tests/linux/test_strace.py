@@ -227,10 +227,33 @@ def test_kvm_programs_are_traced_too(build) -> None:
     assert '"a \\"line\\"\\n\\1\\0012\\377 and then some more"..., 48) = 48' in done.stderr
 
 
+def test_lines_of_threads_and_processes_are_whole(isa, build, tmp_path) -> None:
+    done = emulate("--strace", "--stats", "-o", tmp_path / "out", build("crowd", isa), 20)
+    assert (done.returncode, done.stdout) == (0, "320\n")
+    lines, _, table = (tmp_path / "out").read_text().partition("% time")
+    whole = re.findall(r"^\d+ +getppid\(\) += \d+$", lines, re.MULTILINE)
+    begun = re.findall(r"^\d+ +getppid\(\) <unfinished \.\.\.>$", lines, re.MULTILINE)
+    ended = re.findall(r"^\d+ +<\.\.\. getppid resumed>\) += \d+$", lines, re.MULTILINE)
+    assert len(begun) == len(ended)
+    assert len(whole) + len(ended) == 320
+    assert re.search(r" 320 +getppid$", table, re.MULTILINE)
+    # One for each thread.
+    assert len(re.findall(r"^\d+ +\+\+\+ exited with 0 \+\+\+$", lines, re.MULTILINE)) == 1 + 4 * 5
+
+
 def test_a_killed_program_s_end_is_told(build) -> None:
     done = emulate("--strace", build("die", "aarch64"), 9)
     assert done.returncode == -9
     assert done.stderr.endswith("+++ killed by SIGKILL +++\n")
+
+
+def test_children_that_are_killed_in_a_call_leave_nothing_behind(build, tmp_path) -> None:
+    """More of them than there are slots to tell something in."""
+    done = emulate("--strace", "-o", tmp_path / "out", build("killer", "aarch64"))
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    lines = (tmp_path / "out").read_text()
+    assert len(re.findall(r"^\d+ +\+\+\+ killed by SIGKILL \+\+\+$", lines, re.MULTILINE)) == 100
+    assert lines.splitlines()[-1].endswith("+++ exited with 0 +++")
 
 
 def test_a_file_that_cannot_be_written_is_a_wrong_use(build, tmp_path) -> None:
