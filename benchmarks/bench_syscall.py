@@ -4,9 +4,9 @@
 
 arm64 by tcg beside qemu-aarch64, also with --stats (counting) and with a hook in Python; x86-64 under kvm
 beside native, and beside a KVM exit in a plain C loop (kvm_exit_twin.c).  All take turns, a round each; the
-program measures its own thread's CPU time, so that start-up and other work on the host are not in it.  Medians
-of the rounds with the spread; a ratio is the median of the rounds' ratios.  Asserts nothing.  Ctrl-C keeps
-what is done.
+program measures its own thread's CPU time, so that start-up and other work on the host are not in it.
+Medians of the rounds with the spread; a ratio is the median of the rounds' ratios.  Asserts nothing.  Ctrl-C
+keeps what is done.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def test_threads_of_many_processes_are_told_of_one_at_a_time(make):
 
 
 def test_a_call_that_a_signal_interrupts_is_told_of_again(make):
-    """The watcher's kick does not come between: the program sees the EINTR and the handlers that it shall see."""
+    """Hooks see results that are results: no ERESTART, which the program does not see either."""
     results = []
     process = make("see")
     process.on_syscall("*", after=lambda call: results.append((call.name, call.result)))

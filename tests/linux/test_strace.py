@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import struct
@@ -9,11 +10,23 @@ import subprocess
 
 import pytest
 
-from emu.linux.decode import Decoder, arguments_text, octal, quoted, result_text, sigset_text, status_text
+from emu.linux.decode import (
+    Decoder,
+    arguments_text,
+    known,
+    octal,
+    quoted,
+    ready_text,
+    result_text,
+    siginfo_text,
+    sigset_text,
+    sockaddr_text,
+    status_text,
+)
 from emu.linux.strace import Trace
 from emu.linux.watch import BadAddress
 from isa.arch import UnknownArch
-from isa.syscalls import TableError, flags, load
+from isa.syscalls import TableError, flags, load, number
 from tests.linux.conftest import emulate
 from tests.linux.programs import ROOT
 
@@ -65,7 +78,7 @@ def test_what_cannot_be_read_is_an_address() -> None:
 
 
 def test_64_bit_words_of_32_bit_guests_are_one_argument() -> None:
-    from isa.syscalls import number, places
+    from isa.syscalls import places
 
     pread = call("arm", "pread64")
     assert places(pread, False, True) == [(0,), (1,), (2,), (4, 5)]
@@ -121,6 +134,51 @@ def test_every_use_of_names_is_an_argument_of_a_call(isa) -> None:
         assert use in everywhere or any(
             use[1:] == name[name.index(".") :] for name in known if use[0] == "*"
         ), use
+
+
+@pytest.mark.parametrize("isa", ["aarch64", "arm", "riscv64", "x86_64"])
+def test_no_arguments_and_no_memory_are_too_odd_to_be_shown(isa) -> None:
+    rng = random.Random(2026)
+    decoder, bits = Decoder(isa), 32 if isa == "arm" else 64
+    odd = [
+        0,
+        1,
+        3,
+        8,
+        40,
+        4096,
+        4100,
+        4096 + 4000,
+        8192,
+        1 << 31,
+        (1 << 32) - 1,
+        (1 << bits) - 1,
+        1 << bits - 1,
+    ]
+    for each in load(isa).values():
+        for _ in range(60):
+            memory = Bytes(rng.choice((bytes(4096), b"\xff" * 4096, rng.randbytes(4096), b"a\0" * 2048)))
+            args = [
+                number(argument, rng.choice((*odd, rng.getrandbits(bits))), bits == 64)
+                for argument in each.arguments
+            ]
+            result = rng.choice((0, 1, -22, -512, -600, 4096, (1 << 63) - 1))
+            first = known(each, args)
+            line = arguments_text(decoder, each, args, memory, 0, first)
+            line += arguments_text(decoder, each, args, memory, first, None, result)
+            line += result_text(decoder, each, args, result) + ready_text(decoder, each, args, memory, result)
+            assert line.isprintable()
+            assert len(line) < 40000  # two paths of 4095 bytes, all escaped
+
+
+def test_no_siginfo_is_too_odd_to_be_shown() -> None:
+    rng = random.Random(2026)
+    names = flags.load("aarch64")
+    for signo in (*range(66), -1):
+        for code in (0, 1, 2, 6, 100, 0x80, *range(-7, 0), -1 << 31):
+            info = struct.pack("<iii", signo, 0, code) + rng.randbytes(116)
+            assert siginfo_text(info, names).isprintable()
+            assert sockaddr_text(rng.randbytes(rng.randrange(40))).isprintable()
 
 
 class Told:
