@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = """\
-usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR] [-E VAR=VAL] [-0 ARGV0] [--strace] [--stats] [-o FILE]
-           PROGRAM [ARGS ...]
+usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR | --root DIR] [-E VAR=VAL] [-0 ARGV0]
+           [--strace] [--stats] [-o FILE] PROGRAM [ARGS ...]
        emu boot | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
@@ -25,6 +25,7 @@ options:
   --accel SPEC        what executes the guest: kvm, tcg (translation), kvm:tcg (the first that can),
                       auto (the default: kvm where guest and host agree and it works, else tcg)
   -L, --sysroot DIR   look for the guest's files, its libraries above all, in DIR first
+  --root DIR          let the guest see DIR as /, and no file outside it
   -E VAR=VAL          set a variable in the guest's environment; -E VAR removes it
   -0 ARGV0            the program's argv[0], if it is not PROGRAM
   --strace            print the system calls, signals and ends of PROGRAM and its children on stderr
@@ -130,6 +131,7 @@ def program(words: list[str]) -> int:
     """`emu [OPTIONS] PROGRAM [ARGS]`."""
     accel = "auto"
     sysroot: str | None = None
+    root: str | None = None
     argv0: str | None = None
     seeing: dict[str, Any] = {}
     changes: list[str] = []
@@ -158,7 +160,7 @@ def program(words: list[str]) -> int:
             name, joined, value = word.partition("=")
         else:
             name, joined, value = word[:2], word[2:], word[2:]
-        if name not in ("--accel", "--sysroot", "-L", "-E", "-0", "-o"):
+        if name not in ("--accel", "--sysroot", "-L", "--root", "-E", "-0", "-o"):
             return misuse(f"there is no option {name}")
         if not joined:
             if at == len(words):
@@ -169,6 +171,8 @@ def program(words: list[str]) -> int:
             accel = value
         elif name in ("-L", "--sysroot"):
             sysroot = value
+        elif name == "--root":
+            root = value
         elif name == "-0":
             argv0 = value
         elif name == "-o":
@@ -197,7 +201,8 @@ def program(words: list[str]) -> int:
     from emu.linux.run import run_program
 
     path = words[at]
-    return run_program(path, words[at:], sysroot=sysroot, accel=accel, environ=environ, argv0=argv0, **seeing)
+    options: dict[str, Any] = {"accel": accel, "environ": environ, "argv0": argv0, **seeing}
+    return run_program(path, words[at:], sysroot=sysroot, root=root, **options)
 
 
 def subcommand(name: str, words: list[str]) -> int:

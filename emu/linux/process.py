@@ -37,9 +37,11 @@ class Process:
 
     program: path as the guest names it: absolute ones are looked up in the sysroot first; a bare name that is
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
-    sysroot: a directory whose files have precedence over the host's, None: the host's alone.  accel: as
-    --accel (accel.choice).  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the
-    last two PIPE: what is written there is in `stdout` and `stderr` when the program has ended; None: ours.
+    sysroot: a directory whose files have precedence over the host's, None: the host's alone.  root: a
+    directory that the program and its children see as "/", and nothing outside it; not together with
+    sysroot.  accel: as --accel (accel.choice).  environ: None: ours.  stdin, stdout, stderr: a file or a
+    descriptor, or for the last two PIPE: what is written there is in `stdout` and `stderr` when the program
+    has ended; None: ours.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
 
@@ -52,7 +54,7 @@ class Process:
     0
 
     Raises NoProgram (status 127), BadImage (126) for what cannot be executed, AccelError for an accelerator
-    that cannot be had, EmuError for a sysroot that is no directory.
+    that cannot be had, EmuError for a sysroot or root that is no directory.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Process:
         argv: Sequence[str] | None = None,
         *,
         sysroot: str | os.PathLike[str] | None = None,
+        root: str | os.PathLike[str] | None = None,
         accel: str = "auto",
         environ: Mapping[str, str] | None = None,
         stdin: IO[Any] | int | None = None,
@@ -76,17 +79,17 @@ class Process:
         self.stdout: bytes | None = None
         self.stderr: bytes | None = None
         self.note = ""
-        root = None if sysroot is None else os.fspath(sysroot)
-        if root is not None and not os.path.isdir(root):
-            raise EmuError(f"sysroot {root} is no directory; give the root of the guest's files with -L")
+        files = Files(sysroot, root)
         environ = own_environ() if environ is None else environ
-        path = search(os.fspath(program), root, environ.get("PATH", ""))
-        name, self.note = self._choose(accel, path, root)
+        path = search(os.fspath(program), files, environ.get("PATH", ""))
+        name, self.note = self._choose(accel, path, files)
         engines = _engines(name)
         text = ffi.new("char[]", len(os.fsencode(path)) + 1024)  # the path, and what is wrong with it
-        where = ffi.NULL if root is None else ffi.new("char[]", os.fsencode(root))
-        process = lib.emu_process_new(engines[0], where, text, len(text))
+        process = lib.emu_process_new(engines[0], files.sysroot, text, len(text))
         if process == ffi.NULL:
+            raise EmuError(_line(text))
+        if files.root != ffi.NULL and lib.emu_process_confine(process, files.root, text, len(text)):
+            lib.emu_process_free(process)
             raise EmuError(_line(text))
         for ops in engines[1:]:
             lib.emu_process_engine(process, ops)
@@ -97,19 +100,20 @@ class Process:
         del keep_args, keep_variables
         if error:
             lib.emu_process_free(process)
-            if -error in (errno.ENOENT, errno.ENOTDIR) and not _exists(path, root):
-                raise NoProgram(f"{_line(text)}; check the path, or give the root of its system with -L")
+            if -error in (errno.ENOENT, errno.ENOTDIR) and not files.has(path):
+                remedy = "or give the root of its system with -L" if root is None else "it begins in the root"
+                raise NoProgram(f"{_line(text)}; check the path, {remedy}")
             raise BadImage(_line(text))
         self._process = process
 
     @staticmethod
-    def _choose(accel: str, path: str, sysroot: str | None) -> tuple[str, str]:
+    def _choose(accel: str, path: str, files: Files) -> tuple[str, str]:
         """Lets accel.choice decide where something is to be decided: the name, and its line for the user."""
         if accel == "tcg":
             return "tcg", ""
         from accel.choice import choose, host
 
-        arch = isa_of(path, sysroot)
+        arch = isa_of(path, files)
         if accel == "auto" and arch != host():
             return "tcg", ""
         return choose(accel, arch or "foreign", "program")
@@ -267,22 +271,63 @@ class Pipe:
         return b"".join(self._pieces)
 
 
-def isa_of(path: str, sysroot: str | None = None) -> str:
+class Files:
+    """Where guest paths are looked up: the host's files, under a sysroot, or in a root alone."""
+
+    def __init__(
+        self, sysroot: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] | None = None
+    ) -> None:
+        if sysroot is not None and root is not None:
+            raise EmuError("-L and --root exclude each other: --root DIR shows the files of DIR alone")
+        for path, kind, option in ((sysroot, "sysroot", "-L"), (root, "root", "--root")):
+            if path is not None and not os.path.isdir(path):
+                text = f"{kind} {os.fspath(path)} is no directory"
+                raise EmuError(f"{text}; give the root of the guest's files with {option}")
+        self.sysroot = ffi.NULL if sysroot is None else ffi.new("char[]", os.fsencode(sysroot))
+        self.root = ffi.NULL if root is None else ffi.new("char[]", os.fsencode(root))
+
+    def peek(self, path: str) -> int:
+        """A descriptor, for reading, of a regular file of the guest's; negative: there is none."""
+        if "\0" in path:
+            return -errno.ENOENT
+        return int(lib.emu_process_peek(self.sysroot, self.root, os.fsencode(path)))
+
+    def has(self, path: str) -> bool:
+        """Whether the guest has a regular file of that name."""
+        fd = self.peek(path)
+        if fd >= 0:
+            os.close(fd)
+        return fd >= 0 or -fd not in (errno.ENOENT, errno.ENOTDIR)
+
+    def executable(self, path: str) -> bool:
+        """Whether it is a regular file that may be executed."""
+        fd = self.peek(path)
+        if fd < 0:
+            return False
+        try:
+            return os.access(f"/proc/self/fd/{fd}", os.X_OK)
+        finally:
+            os.close(fd)
+
+
+def isa_of(path: str, files: Files | None = None) -> str:
     """The isa's name of the program at a guest path, by its ELF header; "" for anything else.
 
     A script's is that of its interpreter.
     """
     from isa.arch import UnknownArch, name_by_elf
 
+    files = files or Files()
     for _ in range(5):
-        found = _find(path, sysroot)
-        if not os.path.isfile(found):  # opening a FIFO would wait for its other end
+        fd = files.peek(path)
+        if fd < 0:
             return ""
         try:
-            with open(found, "rb") as file:
-                head = file.read(256)
+            head = os.pread(fd, 256, 0)
         except OSError:
             return ""
+        finally:
+            os.close(fd)
         if head[:4] == b"\x7fELF" and len(head) >= 20:
             machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
             try:
@@ -296,26 +341,15 @@ def isa_of(path: str, sysroot: str | None = None) -> str:
     return ""
 
 
-def search(program: str, sysroot: str | None, path: str) -> str:
+def search(program: str, files: Files, path: str) -> str:
     """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
-    if not program or "/" in program or os.path.exists(program):
+    if not program or "/" in program or files.has(program):
         return program
     for folder in path.split(":"):
         candidate = f"{folder}/{program}"
-        found = _find(candidate, sysroot)
-        if folder.startswith("/") and os.path.isfile(found) and os.access(found, os.X_OK):
+        if folder.startswith("/") and files.executable(candidate):
             return candidate
     return program
-
-
-def _find(path: str, sysroot: str | None) -> str:
-    """A guest path on the host; links in the sysroot are the C side's to follow."""
-    inside = f"{sysroot}{path}"
-    return inside if sysroot is not None and path.startswith("/") and os.path.exists(inside) else path
-
-
-def _exists(path: str, sysroot: str | None) -> bool:
-    return os.path.exists(_find(path, sysroot))
 
 
 def _engines(name: str) -> list[object]:

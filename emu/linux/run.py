@@ -18,6 +18,7 @@ def run_program(
     argv: Sequence[str],
     *,
     sysroot: str | None = None,
+    root: str | None = None,
     accel: str = "auto",
     environ: Mapping[str, str] | None = None,
     argv0: str | None = None,
@@ -35,7 +36,7 @@ def run_program(
     words = list(argv)
     if argv0 is not None:
         words[:1] = [argv0]
-    process = Process(program, words, sysroot=sysroot, accel=accel, environ=environ)
+    process = Process(program, words, sysroot=sysroot, root=root, accel=accel, environ=environ)
     if process.note and sys.stderr is not None:
         print(f"emu: {process.note}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):

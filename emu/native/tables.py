@@ -64,16 +64,26 @@ CONVERTED = frozenset(
 PADDED = frozenset(("itimerspec64", "timespec64"))
 # Calls whose path is itself meant where it is a symbolic link.
 NOFOLLOW = frozenset(
+    ("lchown", "lchown32", "lgetxattr", "llistxattr", "lremovexattr", "lsetxattr"),
+)
+# Calls whose path means the entry of a directory, which need not exist.
+NAMES = frozenset(
     (
-        *("lchown", "lchown32", "lgetxattr", "link", "llistxattr", "lremovexattr", "lsetxattr", "mkdir"),
-        *("mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2", "rmdir", "symlink", "symlinkat"),
-        *("unlink", "unlinkat"),
+        *("link", "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2", "rmdir"),
+        *("symlink", "symlinkat", "unlink", "unlinkat"),
+    )
+)
+# Calls that only look at what their path names.
+LOOKS = frozenset(
+    (
+        *("access", "faccessat", "getxattr", "lgetxattr", "listxattr", "llistxattr"),
+        *("readlink", "readlinkat", "statfs", "statfs64"),
     )
 )
 _NUMBERS = {
     "addr": "ULONG",
     "any": "ULONG",
-    "fd": "INT",
+    "fd": "FD",
     "flags": "ULONG",
     "gid": "UINT",
     "gid16": "ID16",
@@ -161,7 +171,8 @@ def _count(call: Syscall, argument: Argument) -> tuple[int, int]:
 def _pointer(call: Syscall, argument: Argument, wide: bool, host: bool) -> tuple[str, int, int, str]:
     """Kind, count, bytes of an element and conversion of a pointer argument."""
     if argument.kind == "path":
-        return ("LINK" if call.name in NOFOLLOW else "PATH"), _ONE, 0, "NONE"
+        kind = "LINK" if call.name in NOFOLLOW else "NAME" if call.name in NAMES else "PATH"
+        return kind, _ONE, 0, "NONE"
     if not host or argument.kind == "str":
         return "POINTER", _ONE, 0, "NONE"
     if argument.kind not in ("in", "out", "inout"):
@@ -192,6 +203,8 @@ def _arguments(call: Syscall, wide: bool, aligned: bool, host: bool) -> list[str
             kind, count, size, convert = _pointer(call, argument, wide, host)
         else:
             kind, count, size, convert = _NUMBERS[argument.kind], _ONE, 0, "NONE"
+            if argument.name == "newfd":  # a number that is to be taken
+                kind = "INT"
         if kind == "PAIR" and wide:
             kind = "LONG"
         lines.append(f"{{ EMU_ARG_{kind}, {registers[0]}, {count}, EMU_COPY_{convert}, {size} }}")
@@ -211,6 +224,7 @@ def _entry(call: Syscall, abi: str, policy: Policy) -> str:
         *(["EMU_CALL_WAITS"] if policy.waits else []),
         *(["EMU_CALL_PATH"] if any(argument.kind == "path" for argument in call.arguments) else []),
         *(["EMU_CALL_COPIES"] if any("COPY_NONE" not in text for text in arguments) else []),
+        *(["EMU_CALL_LOOKS"] if call.name in LOOKS else []),
         *(["EMU_CALL_ID16"] if call.result in ("uid16", "gid16") else []),
     ]
     return (

@@ -55,7 +55,7 @@ def test_every_subcommand_s_help_has_an_example(name: str) -> None:
 
 def test_everything_after_the_program_belongs_to_it(runs: list[tuple[Any, ...]]) -> None:
     assert cli.main(["--accel", "tcg", "prog", "--accel", "kvm", "-L", "--", "--help"]) == 7
-    plain = {"sysroot": None, "accel": "tcg", "environ": None, "argv0": None}
+    plain = {"sysroot": None, "root": None, "accel": "tcg", "environ": None, "argv0": None}
     assert runs == [("prog", ["prog", "--accel", "kvm", "-L", "--", "--help"], plain)]
 
 
@@ -70,7 +70,8 @@ def test_everything_after_the_program_belongs_to_it(runs: list[tuple[Any, ...]])
 )
 def test_an_option_s_value_is_joined_or_the_next_word(runs: list[tuple[Any, ...]], words: list[str]) -> None:
     assert cli.main(words) == 7
-    assert runs == [("p", ["p"], {"sysroot": "/s", "accel": "kvm:tcg", "environ": None, "argv0": "name"})]
+    named = {"sysroot": "/s", "root": None, "accel": "kvm:tcg", "environ": None, "argv0": "name"}
+    assert runs == [("p", ["p"], named)]
 
 
 def test_variables_are_set_and_removed_in_the_guest_alone(

@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #include "load.h"
-#include "runtime.h"
+#include "own.h"
+#include "path.h"
 
 enum {
     SCRIPT_DEPTH = 5,  /* scripts whose interpreter is a script */
@@ -51,17 +52,11 @@ __attribute__((format(printf, 4, 5))) static int fail(char *text, size_t size, i
     return error;
 }
 
-/* Opens an executable file.  0, the descriptor in image, or -errno. */
-static int open_image(emu_process *process, const char *path, char host[PATH_MAX], emu_image *image, char *text,
-                      size_t size)
+static int open_found(const char *path, const char *host, emu_image *image, char *text, size_t size)
 {
-    int error = emu_path_host(process, path, host, 0);
     struct stat status;
-    image->fd = -1;
-    if (error == 0 && stat(host, &status) != 0)
-        error = -errno;
-    if (error != 0)
-        return fail(text, size, error, "%s: %s", path, strerror(-error));
+    if (stat(host, &status) != 0)
+        return fail(text, size, -errno, "%s: %s", path, strerror(errno));
     if (S_ISDIR(status.st_mode))
         return fail(text, size, -EACCES, "%s: is a directory", path);
     if (!S_ISREG(status.st_mode))
@@ -75,6 +70,23 @@ static int open_image(emu_process *process, const char *path, char host[PATH_MAX
         return fail(text, size, -errno, "%s: %s", path, strerror(errno));
     image->size = (uint64_t)status.st_size;
     return 0;
+}
+
+/* Opens an executable file.  0, the descriptor in image, or -errno. */
+static int open_image(emu_process *process, const char *path, char host[PATH_MAX], emu_image *image, char *text,
+                      size_t size)
+{
+    emu_path found;
+    image->fd = -1;
+    int error = emu_path_find(process, AT_FDCWD, path, 0, &found);
+    if (error == 0 && found.own >= EMU_OWN_TEXT)
+        error = -EACCES;
+    if (error != 0)
+        return fail(text, size, error, "%s: %s", path, strerror(-error));
+    memcpy(host, found.host, PATH_MAX);
+    error = open_found(path, host, image, text, size);
+    emu_path_done(&found);
+    return error;
 }
 
 static size_t count_strings(char *const *strings)
@@ -229,9 +241,12 @@ bool emu_process_engine_fd(const emu_process *process, int fd)
 size_t emu_process_engine_fds(const emu_process *process, int fds[EMU_ENGINE_FDS])
 {
     const emu_thread *thread = process->threads != NULL ? process->threads : process->main;
-    if (thread->engine == NULL || thread->ops->descriptors == NULL)
-        return 0;
-    return thread->ops->descriptors(thread->engine, fds, EMU_ENGINE_FDS);
+    size_t count = 0;
+    if (emu_root_fd(process) >= 0)
+        fds[count++] = emu_root_fd(process);
+    if (thread->engine != NULL && thread->ops->descriptors != NULL)
+        count += thread->ops->descriptors(thread->engine, fds + count, EMU_ENGINE_FDS - count);
+    return count;
 }
 
 void emu_process_close_on_exec(const emu_process *process)
@@ -395,10 +410,12 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     if (error != 0)
         return error;
     bool running = process->abi != NULL;
+    /* A program that the host runs by itself would see the host's files. */
+    bool native = running && process->root == NULL;
     error = check_program(process, program, &abi, text, size);
-    if (running && program->foreign_machine)
+    if (native && program->foreign_machine)
         return run_native(thread, program, envp);
-    if (running && program->image.elf.machine == HOST_MACHINE && process->abi->elf_machine != HOST_MACHINE)
+    if (native && program->image.elf.machine == HOST_MACHINE && process->abi->elf_machine != HOST_MACHINE)
         return run_native(thread, program, envp);
     if (error != 0)
         return error;
@@ -574,7 +591,13 @@ int64_t emu_sys_execveat(emu_thread *thread, const uint64_t *args)
     if (strlen(full) >= PATH_MAX)
         return -ENAMETOOLONG;
     struct stat status;
-    if ((flags & AT_SYMLINK_NOFOLLOW) && length > 0 && lstat(full, &status) == 0 && S_ISLNK(status.st_mode))
-        return -ELOOP;
+    emu_path found;
+    if ((flags & AT_SYMLINK_NOFOLLOW) && length > 0 &&
+        emu_path_find(thread->process, AT_FDCWD, full, EMU_PATH_NOFOLLOW, &found) == 0) {
+        bool link = fstatat(found.dir, found.host, &status, found.at_flags) == 0 && S_ISLNK(status.st_mode);
+        emu_path_done(&found);
+        if (link)
+            return -ELOOP;
+    }
     return do_execve(thread, full, args[2], args[3]);
 }

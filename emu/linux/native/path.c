@@ -1,41 +1,625 @@
-/* Guest paths and host paths: the sysroot, and /proc/self/exe. */
+/*
+ * Guest paths: from a name that the guest gives to a file that the host's calls
+ * work on.  Two ways of seeing files, one lookup (emu_path_find) for every call
+ * that takes a path.
+ *
+ * Overlay: the guest sees the host's files, and those of a sysroot (-L) before
+ * them.  A lookup turns one name into another; relative names, and directories
+ * given by descriptor, are the host's as they stand.
+ *
+ * Confined: the guest sees a directory (--root, or chroot(2) by itself) and
+ * nothing outside.  Here names are never trusted.  A lookup makes the name
+ * absolute, in the guest's terms, and has the kernel resolve it in one step with
+ * openat2(RESOLVE_IN_ROOT) from a descriptor of that directory: "..", symlinks
+ * and files that are renamed meanwhile cannot lead out of it.  What comes back is
+ * a descriptor, and the call is made on that:
+ *
+ *     an object   ... /proc/thread-self/fd/N, followed: also for symlinks, whose
+ *                     descriptor is of the link itself
+ *     a name      ... /proc/thread-self/fd/N/last, where N is of the directory:
+ *                     mkdir, unlink, rename and their kin, which do not follow
+ *                     `last` and refuse "." and ".."
+ *
+ * The host's own name of a directory serves to tell where the guest stands (its
+ * working directory, the descriptor that openat is given), and is then looked up
+ * again from the root; so one that was moved out of the root, or came from
+ * outside, leads nowhere: ENOENT.
+ *
+ * While such a descriptor is in use its number is taken: another thread's close
+ * and dup2 on it fail, as they would on a number that an open has not finished.
+ *
+ * Nothing on a proc file system can be reached through the root, even if one is
+ * mounted there: the memory of the runtime is a file in it.  /proc is made of
+ * what own.c offers, as are the devices of /dev that the root does not have.
+ */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
-#include "runtime.h"
+#include "address.h"
+#include "own.h"
+#include "path.h"
+#include "syscall.h"
 
 enum { MAX_LINKS = 40 }; /* Linux's MAXSYMLINKS */
 
-bool emu_path_is_exe(const emu_process *process, const char *path)
+struct emu_root {
+    int fd;
+    char path[PATH_MAX]; /* the host's name of it, when it was last asked for; under `lock` */
+};
+
+/* ---- descriptors in use --------------------------------------------------------------------- */
+
+enum { HELD_MAX = 256 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int held[HELD_MAX];
+static unsigned held_count;
+
+void emu_path_fds_lock(const emu_process *process)
 {
-    if (strncmp(path, "/proc/", 6) != 0)
-        return false;
-    path += 6;
-    if (strcmp(path, "self/exe") == 0 || strcmp(path, "thread-self/exe") == 0)
-        return true;
-    char *end;
-    long pid = strtol(path, &end, 10);
-    return end != path && pid == (long)getpid() && strcmp(end, "/exe") == 0;
+    if (process->root != NULL)
+        pthread_mutex_lock(&lock);
 }
 
-/* Cuts the last component off; the root stays. */
-static size_t parent(const char *path, size_t length, size_t root)
+void emu_path_fds_unlock(const emu_process *process)
 {
-    while (length > root && path[length - 1] != '/')
-        length--;
-    return length > root ? length - 1 : root;
+    if (process->root != NULL)
+        pthread_mutex_unlock(&lock);
 }
+
+bool emu_path_holds(int fd)
+{
+    for (unsigned i = 0; i < held_count; i++)
+        if (held[i] == fd)
+            return true;
+    return false;
+}
+
+uint64_t emu_path_held_from(uint64_t first)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (unsigned i = 0; i < held_count; i++)
+        if ((uint64_t)held[i] >= first && (uint64_t)held[i] < lowest)
+            lowest = (uint64_t)held[i];
+    return lowest;
+}
+
+static void let_go(int fd)
+{
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < held_count; i++)
+        if (held[i] == fd) {
+            held[i] = held[--held_count];
+            break;
+        }
+    close(fd);
+    pthread_mutex_unlock(&lock);
+}
+
+void emu_path_fork_begin(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void emu_path_fork_end(bool child)
+{
+    /* In the child there are no other threads, whose they were. */
+    while (child && held_count != 0)
+        close(held[--held_count]);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- the root ---------------------------------------------------------------------------------- */
+
+/* The host's name of what a descriptor is of.  0 or -errno. */
+static int host_name(int fd, char out[PATH_MAX])
+{
+    char link[48];
+    snprintf(link, sizeof link, "/proc/thread-self/fd/%d", fd);
+    ssize_t length = readlink(link, out, PATH_MAX - 1);
+    if (length < 0)
+        return errno == ENOENT ? -EBADF : -errno;
+    out[length] = 0;
+    return 0;
+}
+
+static bool on_proc(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+int emu_root_fd(const emu_process *process)
+{
+    return process->root != NULL ? process->root->fd : -1;
+}
+
+/* Makes `fd`, an O_PATH descriptor that is the root's from now on, the root.  0 or -errno. */
+static int set_root(emu_process *process, int fd)
+{
+    struct emu_root *root = calloc(1, sizeof *root);
+    struct rlimit limit;
+    int far = 4096, moved = -1;
+    if (root == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    /* Out of the way: programs take low numbers for theirs. */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)far + 64)
+        far = limit.rlim_cur > 128 ? (int)limit.rlim_cur - 64 : (int)limit.rlim_cur / 2;
+    while (moved < 0 && far > 0) {
+        moved = fcntl(fd, F_DUPFD_CLOEXEC, far);
+        far /= 2;
+    }
+    if (moved >= 0) {
+        close(fd);
+        fd = moved;
+    }
+    root->fd = fd;
+    int error = host_name(fd, root->path);
+    if (error == 0 && on_proc(fd))
+        error = -EPERM;
+    if (error != 0) {
+        close(fd);
+        free(root);
+        return error;
+    }
+    address_start();
+    if (process->root == NULL) {
+        process->root = root;
+    } else {
+        /* In place: another thread may be looking at it. */
+        pthread_mutex_lock(&lock);
+        dup3(root->fd, process->root->fd, O_CLOEXEC);
+        strcpy(process->root->path, root->path);
+        pthread_mutex_unlock(&lock);
+        close(root->fd);
+        free(root);
+    }
+    return 0;
+}
+
+int emu_root_open(emu_process *process, const char *directory)
+{
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    long probe = HOST4(SYS_openat2, fd, "/", &how, sizeof how);
+    if (probe < 0) {
+        close(fd);
+        return (int)probe;
+    }
+    close((int)probe);
+    return set_root(process, fd);
+}
+
+void emu_root_close(emu_process *process)
+{
+    if (process->root == NULL)
+        return;
+    close(process->root->fd);
+    free(process->root);
+    process->root = NULL;
+}
+
+int emu_root_enter(emu_process *process)
+{
+    char at[PATH_MAX];
+    if (process->root == NULL)
+        return 0;
+    process->inside = true;
+    return emu_path_position(process, AT_FDCWD, at) == 0 || fchdir(process->root->fd) == 0 ? 0 : -errno;
+}
+
+static bool strip(const char *root, const char *host, char out[PATH_MAX])
+{
+    size_t length = strcmp(root, "/") == 0 ? 0 : strlen(root);
+    if (strncmp(host, root, length) != 0 || (host[length] != '/' && host[length] != 0))
+        return false;
+    memmove(out, host[length] == 0 ? "/" : host + length, host[length] == 0 ? 2 : strlen(host + length) + 1);
+    return true;
+}
+
+/* A host path as one below the root.  False where it is not. */
+static bool below(struct emu_root *root, const char *host, char out[PATH_MAX])
+{
+    char now[PATH_MAX];
+    pthread_mutex_lock(&lock);
+    bool found = strip(root->path, host, out);
+    pthread_mutex_unlock(&lock);
+    if (found || host_name(root->fd, now) != 0)
+        return found;
+    pthread_mutex_lock(&lock);
+    strcpy(root->path, now); /* somebody has renamed it */
+    found = strip(root->path, host, out);
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+bool emu_path_outside(emu_process *process, int fd)
+{
+    char host[PATH_MAX], guest[PATH_MAX];
+    struct stat status;
+    if (process->root == NULL || host_name(fd, host) != 0 || host[0] != '/' || below(process->root, host, guest))
+        return false;
+    /* What never had a name, or lost it, is nobody else's. */
+    return fstat(fd, &status) != 0 || status.st_nlink != 0;
+}
+
+int emu_path_position(emu_process *process, int dir, char out[PATH_MAX])
+{
+    char host[PATH_MAX], own[32];
+    if (dir == AT_FDCWD) {
+        long length = HOST2(SYS_getcwd, host, sizeof host);
+        if (length < 0)
+            return (int)length;
+    } else {
+        int error = emu_process_owns_fd(process, dir) ? -EBADF : host_name(dir, host);
+        if (error != 0)
+            return error;
+        if (host[0] != '/')
+            return -ENOTDIR;
+    }
+    if (host[0] == '/' && below(process->root, host, out))
+        return 0;
+    /* A folder of /proc/self, which was opened by that name. */
+    int length = snprintf(own, sizeof own, "/proc/%d", (int)getpid());
+    if (dir != AT_FDCWD && strncmp(host, own, (size_t)length) == 0 && (host[length] == '/' || host[length] == 0)) {
+        strcpy(out, host);
+        return 0;
+    }
+    if (dir == AT_FDCWD && !process->inside) {
+        strcpy(out, "/");
+        return 0;
+    }
+    return -ENOENT;
+}
+
+void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX])
+{
+    if (process->root != NULL) {
+        if (host[0] != '/' || !below(process->root, host, out))
+            memmove(out, host, strlen(host) + 1);
+        return;
+    }
+    if (process->sysroot != NULL && process->sysroot[0] != 0 && strip(process->sysroot, host, out))
+        return;
+    memmove(out, host, strlen(host) + 1);
+}
+
+/* ---- confined lookups ------------------------------------------------------------------------------ */
+
+/* The path that `path` is from directory `dir`, absolute in the guest's terms.  0 or -errno. */
+static int absolute(emu_process *process, int dir, const char *path, char out[PATH_MAX])
+{
+    size_t length = 0, size = strlen(path) + 1;
+    if (path[0] != '/') {
+        int error = emu_path_position(process, dir, out);
+        if (error != 0)
+            return error;
+        length = strlen(out);
+        if (out[length - 1] != '/')
+            out[length++] = '/';
+    }
+    if (length + size > PATH_MAX)
+        return -ENAMETOOLONG;
+    memcpy(out + length, path, size);
+    return 0;
+}
+
+/*
+ * openat2 in the root (or in `from`, with the guest's own RESOLVE flags).  Most
+ * lookups stay on one file system; one that does not is made again, and refused
+ * where it ends on a proc file system.  thread: may sleep; NULL: may not.
+ */
+static long confined(emu_thread *thread, int from, const char *path, const struct open_how *asked)
+{
+    enum { TRIES = 10000 };
+    struct open_how how = *asked;
+    long fd = -EAGAIN;
+    how.resolve |= RESOLVE_NO_XDEV;
+    if (!(how.resolve & RESOLVE_BENEATH))
+        how.resolve |= RESOLVE_IN_ROOT;
+    /* EAGAIN: something was renamed somewhere while the lookup went through a "..". */
+    for (int i = 0; i < TRIES && fd == -EAGAIN; i++) {
+        if (i > 16)
+            sched_yield();
+        fd = thread != NULL ? WAIT4(thread, SYS_openat2, from, path, &how, sizeof how)
+                            : HOST4(SYS_openat2, from, path, &how, sizeof how);
+        if (fd == -EXDEV && how.resolve & RESOLVE_NO_XDEV & ~asked->resolve) {
+            how.resolve &= ~(uint64_t)RESOLVE_NO_XDEV;
+            fd = -EAGAIN;
+        } else if (fd == -EAGAIN && asked->resolve & RESOLVE_CACHED) {
+            break;
+        }
+    }
+    if (fd >= 0 && !(how.resolve & RESOLVE_NO_XDEV) && on_proc((int)fd)) {
+        close((int)fd);
+        return -EACCES;
+    }
+    return fd;
+}
+
+/* A descriptor for the time of one call. */
+static int hold(emu_process *process, const char *path, uint64_t flags)
+{
+    const struct open_how how = {.flags = flags | O_PATH | O_CLOEXEC};
+    pthread_mutex_lock(&lock);
+    long fd = held_count == HELD_MAX ? -ENFILE : confined(NULL, process->root->fd, path, &how);
+    if (fd >= 0)
+        held[held_count++] = (int)fd;
+    pthread_mutex_unlock(&lock);
+    return (int)fd;
+}
+
+/* Cuts the last component off. */
+static void cut(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        *slash = 0;
+}
+
+static bool within(const char *path, const char *folder)
+{
+    size_t length = strlen(folder);
+    return strncmp(path, folder, length) == 0 && (path[length] == 0 || path[length] == '/');
+}
+
+/* True where a path may lead to what own.c offers without any symlink. */
+static bool may_be_own(const char *path)
+{
+    path += strspn(path, "/");
+    return within(path, "proc") || within(path, "dev");
+}
+
+/* What a walk has come to. */
+enum { WALK_OWN = 1, WALK_ELSEWHERE = 2 };
+
+/* A walk's end at something of the root's: its path, in out->host, only where the kernel cannot find it as given. */
+static int elsewhere(bool through, const char *at, const char *rest, emu_path *out)
+{
+    if (!through || snprintf(out->host, sizeof out->host, "%s%s", at[0] == 0 ? "/" : at, rest) >= PATH_MAX)
+        return 0;
+    return WALK_ELSEWHERE;
+}
+
+/*
+ * Follows a path by hand to find out whether it leads to, or through, something
+ * of own.c's.  WALK_OWN: to it, and out tells what; WALK_ELSEWHERE: through it, to
+ * the path out->host of the root, if that exists; 0: it has nothing to do with it;
+ * or -errno.
+ */
+static int walk(emu_process *process, const char *path, unsigned flags, emu_path *out)
+{
+    char rest[PATH_MAX], at[PATH_MAX] = "", *next = rest;
+    bool through = false;
+    int links = 0;
+    strcpy(rest, path);
+    for (;;) {
+        next += strspn(next, "/");
+        if (*next == 0) { /* it ends in "/", "." or ".." */
+            out->own = (uint8_t)emu_own_find(process, at, out);
+            return out->own == EMU_OWN_FOLDER ? WALK_OWN : elsewhere(through, at, "", out);
+        }
+        char *end = strchrnul(next, '/'), *name = next;
+        size_t size = (size_t)(end - name), length = strlen(at);
+        next = end;
+        if (size == 1 && name[0] == '.')
+            continue;
+        if (size == 2 && name[0] == '.' && name[1] == '.') {
+            cut(at);
+            continue;
+        }
+        if (length + 1 + size >= PATH_MAX)
+            return -ENAMETOOLONG;
+        at[length] = '/';
+        memcpy(at + length + 1, name, size);
+        at[length + 1 + size] = 0;
+        bool last = end[strspn(end, "/")] == 0;
+        bool follow = !last || *end == '/' || !(flags & EMU_PATH_NOFOLLOW);
+
+        char target[PATH_MAX];
+        int kind = emu_own_find(process, at, out);
+        target[0] = 0;
+        bool ours = within(at, "/proc") || within(at, "/dev");
+        if (kind == EMU_OWN_NONE || within(at, "/dev")) {
+            /* The root's own files: what they have of /dev comes before ours. */
+            struct stat status;
+            const struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC};
+            long fd = confined(NULL, process->root->fd, at, &how);
+            if (fd < 0 && kind == EMU_OWN_NONE && (last || !ours))
+                return elsewhere(through, at, next, out);
+            if (fd >= 0) {
+                kind = EMU_OWN_NONE;
+                bool link = fstat((int)fd, &status) == 0 && S_ISLNK(status.st_mode);
+                ssize_t got = link ? readlinkat((int)fd, "", target, sizeof target - 1) : 0;
+                target[got > 0 ? got : 0] = 0;
+                close((int)fd);
+            }
+            if (kind == EMU_OWN_NONE && last && (target[0] == 0 || !follow))
+                return elsewhere(through, at, next, out);
+        }
+        if (kind == EMU_OWN_LINK && follow) {
+            int error = emu_own_link(process, out, target);
+            if (error != 0)
+                return error;
+        } else if (kind == EMU_OWN_FD && !last) {
+            int error = emu_path_position(process, (int)out->number, target);
+            if (error != 0)
+                return error;
+        } else if (kind != EMU_OWN_NONE && last) {
+            out->own = (uint8_t)kind;
+            return kind != EMU_OWN_FOLDER && *end == '/' && kind != EMU_OWN_FD ? -ENOTDIR : WALK_OWN;
+        } else if (kind != EMU_OWN_NONE && kind != EMU_OWN_FOLDER) {
+            return -ENOTDIR;
+        }
+        if (target[0] == 0 || !follow)
+            continue;
+        through |= kind != EMU_OWN_NONE;
+        /* What is left of the path goes on behind the link's target. */
+        char joined[PATH_MAX];
+        if (++links > MAX_LINKS)
+            return -ELOOP;
+        if (snprintf(joined, sizeof joined, "%s%s", target, next) >= (int)sizeof joined)
+            return -ENAMETOOLONG;
+        strcpy(rest, joined);
+        next = rest;
+        if (target[0] == '/')
+            at[0] = 0;
+        else
+            cut(at);
+    }
+}
+
+/* Something of own.c's as an argument of the host's calls. */
+static int offer(emu_process *process, emu_path *out, unsigned flags)
+{
+    out->dir = AT_FDCWD;
+    out->at_flags = flags & EMU_PATH_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+    if (flags & EMU_PATH_CHANGE && (out->own != EMU_OWN_FD || emu_path_outside(process, (int)out->number)))
+        return -EPERM;
+    return 0;
+}
+
+static int find_name(emu_process *process, char *path, emu_path *out)
+{
+    size_t length = strlen(path);
+    bool folder = false;
+    while (length > 1 && path[length - 1] == '/') {
+        path[--length] = 0;
+        folder = true;
+    }
+    char *last = strrchr(path, '/') + 1;
+    char name[NAME_MAX + 1];
+    if (strlen(last) > NAME_MAX)
+        return -ENAMETOOLONG;
+    strcpy(name, last);
+    *last = 0;
+    if (name[0] == 0) /* the root itself */
+        strcpy(name, ".");
+    int fd = hold(process, path, O_DIRECTORY);
+    if (fd < 0 && walk(process, path, 0, out) == WALK_ELSEWHERE)
+        fd = hold(process, out->host, O_DIRECTORY);
+    if (fd < 0)
+        return fd == -EXDEV ? -ENOENT : fd;
+    out->own = EMU_OWN_NONE;
+    out->held = fd;
+    out->dir = AT_FDCWD;
+    snprintf(out->host, sizeof out->host, "/proc/thread-self/fd/%d/%s%s", fd, name, folder ? "/" : "");
+    return 0;
+}
+
+static int find_confined(emu_process *process, int dir, const char *path, unsigned flags, emu_path *out)
+{
+    char guest[PATH_MAX];
+    int error = absolute(process, dir, path, guest);
+    if (error != 0)
+        return error;
+    if (flags & EMU_PATH_NAME)
+        return find_name(process, guest, out);
+    unsigned how = flags & EMU_PATH_NOFOLLOW ? O_NOFOLLOW : 0;
+    int own = may_be_own(guest) ? walk(process, guest, flags, out) : 0, fd = -ENOENT;
+    if (own == 0) {
+        fd = hold(process, guest, how);
+        if (fd < 0 && fd != -ENFILE && fd != -EMFILE)
+            own = walk(process, guest, flags, out);
+    }
+    if (own == WALK_ELSEWHERE)
+        fd = hold(process, out->host, how);
+    else if (own != 0)
+        return own < 0 && fd != -ENOENT ? fd : own < 0 ? own : offer(process, out, flags);
+    out->own = EMU_OWN_NONE;
+    if (fd < 0)
+        return fd == -EXDEV ? -ENOENT : fd;
+    out->held = fd;
+    out->dir = AT_FDCWD;
+    out->at_flags = 0;
+    snprintf(out->host, sizeof out->host, "/proc/thread-self/fd/%d", fd);
+    return 0;
+}
+
+int64_t emu_path_open(emu_thread *thread, int dir, const char *path, const struct open_how *how)
+{
+    emu_process *process = thread->process;
+    emu_path found;
+    if (process->root == NULL) {
+        /* O_CREAT | O_EXCL does not follow either. */
+        bool nofollow = how->flags & O_NOFOLLOW || (how->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+        /* A path that is to be resolved below the directory is not the sysroot's matter. */
+        if (how->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))
+            return WAIT4(thread, SYS_openat2, dir, path, how, sizeof *how);
+        int error = emu_path_find(process, dir, path, nofollow ? EMU_PATH_NOFOLLOW : 0, &found);
+        if (error != 0)
+            return error;
+        if (found.own != EMU_OWN_NONE)
+            return emu_own_open(thread, &found, how->flags);
+        return how->resolve ? WAIT4(thread, SYS_openat2, dir, found.host, how, sizeof *how)
+                            : WAIT4(thread, SYS_openat, dir, found.host, how->flags, how->mode);
+    }
+    char guest[PATH_MAX];
+    if (path[0] == 0)
+        return -ENOENT;
+    if (how->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) {
+        int error = emu_path_position(process, dir, guest);
+        return error != 0 ? error : confined(thread, dir, path, how);
+    }
+    int error = absolute(process, dir, path, guest);
+    if (error != 0)
+        return error;
+    unsigned flags = how->flags & O_NOFOLLOW ? EMU_PATH_NOFOLLOW : 0;
+    int own = may_be_own(guest) ? walk(process, guest, flags, &found) : 0;
+    if (own < 0)
+        return own;
+    long fd = -ENOENT;
+    if (own == 0) {
+        fd = confined(thread, process->root->fd, guest, how);
+        if (fd >= 0 || fd <= EMU_RESTARTSYS || fd == -EINTR || fd == -EMFILE || fd == -ENFILE)
+            return fd;
+        own = walk(process, guest, flags, &found);
+    }
+    if (own == WALK_OWN)
+        return emu_own_open(thread, &found, how->flags);
+    if (own == WALK_ELSEWHERE)
+        fd = confined(thread, process->root->fd, found.host, how);
+    return fd == -EXDEV && !(how->resolve & RESOLVE_NO_XDEV) ? -ENOENT : fd;
+}
+
+int emu_path_chroot(emu_process *process, const char *path)
+{
+    emu_path found;
+    int error = emu_path_find(process, AT_FDCWD, path, 0, &found);
+    if (error != 0)
+        return error;
+    int fd = found.own != EMU_OWN_NONE ? -1 : openat(found.dir, found.host, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    error = found.own != EMU_OWN_NONE ? -EPERM : fd < 0 ? -errno : 0;
+    emu_path_done(&found);
+    if (error == 0)
+        error = set_root(process, fd);
+    if (error == 0)
+        process->inside = true;
+    return error;
+}
+
+/* ---- overlays ------------------------------------------------------------------------------------------ */
 
 /*
  * Walks `path` (absolute) below the sysroot as if that were "/".  1: exists, out
  * is the host's path; 0: does not exist there; or -errno.
  */
-static int walk(const char *sysroot, const char *path, char out[PATH_MAX], bool follow)
+static int overlay(const char *sysroot, const char *path, char out[PATH_MAX], bool follow)
 {
     char rest[PATH_MAX], next[PATH_MAX];
     size_t root = strlen(sysroot), length = root;
@@ -57,7 +641,9 @@ static int walk(const char *sysroot, const char *path, char out[PATH_MAX], bool 
             continue;
         }
         if (size == 2 && at[0] == '.' && at[1] == '.') {
-            length = parent(out, length, root);
+            while (length > root && out[length - 1] != '/')
+                length--;
+            length = length > root ? length - 1 : root;
             out[length] = 0;
             at = end;
             continue;
@@ -111,43 +697,66 @@ static int walk(const char *sysroot, const char *path, char out[PATH_MAX], bool 
     return 1;
 }
 
-int emu_path_host(emu_process *process, const char *path, char out[PATH_MAX], unsigned flags)
+static int find_overlay(emu_process *process, const char *path, unsigned flags, emu_path *out)
 {
-    if (strlen(path) >= PATH_MAX)
-        return -ENAMETOOLONG;
-    if (path[0] == '/') {
-        if (!(flags & EMU_PATH_NOFOLLOW) && process->exe != NULL && emu_path_is_exe(process, path)) {
-            strcpy(out, process->exe);
+    bool nofollow = (flags & (EMU_PATH_NOFOLLOW | EMU_PATH_NAME)) != 0;
+    if (path[0] == '/' && !(flags & EMU_PATH_NAME)) {
+        int kind = emu_own_find(process, path, out);
+        bool link = kind == EMU_OWN_LINK && out->number == EMU_LINK_EXE;
+        if (link && !nofollow && process->exe != NULL) {
+            strcpy(out->host, process->exe);
             return 0;
         }
-        if (process->sysroot != NULL) {
-            int found = walk(process->sysroot, path, out, !(flags & EMU_PATH_NOFOLLOW));
-            if (found != 0)
-                return found < 0 ? found : 0;
+        /* The rest of /proc is the host's. */
+        if (link || kind >= EMU_OWN_TEXT || (kind == EMU_OWN_FD && emu_process_owns_fd(process, (int)out->number))) {
+            out->own = (uint8_t)kind;
+            return kind == EMU_OWN_FD ? -ENOENT : 0;
         }
     }
-    strcpy(out, path);
+    if (path[0] == '/' && process->sysroot != NULL) {
+        int found = overlay(process->sysroot, path, out->host, !nofollow);
+        if (found != 0)
+            return found < 0 ? found : 0;
+    }
+    strcpy(out->host, path);
     return 0;
 }
 
-int emu_path_read(emu_process *process, uint64_t addr, char out[PATH_MAX], unsigned flags)
+/* ---- for everybody -------------------------------------------------------------------------------------- */
+
+int emu_path_find(emu_process *process, int dir, const char *path, unsigned flags, emu_path *out)
 {
-    char path[PATH_MAX];
-    int64_t length = umem_string(&process->umem, addr, path, sizeof path);
-    return length < 0 ? (int)length : emu_path_host(process, path, out, flags);
+    out->dir = dir;
+    out->at_flags = flags & EMU_PATH_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+    out->held = -1;
+    out->own = EMU_OWN_NONE;
+    out->host[0] = 0;
+    if (strlen(path) >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (path[0] == 0 && (flags & EMU_PATH_EMPTY)) {
+        out->at_flags |= AT_EMPTY_PATH;
+        if (dir == AT_FDCWD)
+            return 0;
+        if (emu_process_owns_fd(process, dir))
+            return -EBADF;
+        return flags & EMU_PATH_CHANGE && emu_path_outside(process, dir) ? -EPERM : 0;
+    }
+    if (process->root == NULL)
+        return find_overlay(process, path, flags, out);
+    return path[0] == 0 ? -ENOENT : find_confined(process, dir, path, flags, out);
 }
 
-void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX])
+int emu_path_read(emu_process *process, int dir, uint64_t addr, unsigned flags, emu_path *out)
 {
-    const char *from = host;
-    if (process->sysroot != NULL) {
-        size_t root = strlen(process->sysroot);
-        if (root > 0 && strncmp(host, process->sysroot, root) == 0 && (host[root] == '/' || host[root] == 0))
-            from = host[root] == 0 ? "/" : host + root;
-    }
-    size_t length = strlen(from);
-    if (length >= PATH_MAX)
-        length = PATH_MAX - 1;
-    memmove(out, from, length);
-    out[length] = 0;
+    char path[PATH_MAX];
+    out->held = -1;
+    int64_t length = umem_string(&process->umem, addr, path, sizeof path);
+    return length < 0 ? (int)length : emu_path_find(process, dir, path, flags, out);
+}
+
+void emu_path_done(emu_path *path)
+{
+    if (path->held >= 0)
+        let_go(path->held);
+    path->held = -1;
 }

@@ -11,12 +11,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime.h"
+#include "path.h"
 
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND UINT64_C(0x100000000)
@@ -80,6 +81,45 @@ emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, cha
     return process;
 }
 
+int emu_process_confine(emu_process *process, const char *directory, char *text, size_t size)
+{
+    int error = emu_root_open(process, directory);
+    if (error == -ENOSYS)
+        snprintf(text, size, "--root needs Linux 5.6 (openat2), and this is older; use -L, which does not confine");
+    else if (error != 0)
+        snprintf(text, size, "root %s: %s; give the directory that the guest shall see as /", directory,
+                 strerror(-error));
+    return error;
+}
+
+int emu_process_peek(const char *sysroot, const char *root, const char *path)
+{
+    emu_process process;
+    emu_thread thread;
+    emu_path found;
+    struct stat status;
+    memset(&process, 0, sizeof process);
+    memset(&thread, 0, sizeof thread);
+    process.main = process.threads = &thread;
+    thread.process = &process;
+    int fd = -ENOENT, error = root != NULL ? emu_root_open(&process, root) : 0;
+    char *real = sysroot != NULL ? realpath(sysroot, NULL) : NULL;
+    process.sysroot = real;
+    if (error == 0)
+        error = emu_path_find(&process, AT_FDCWD, path, 0, &found);
+    if (error == 0) {
+        /* To open a FIFO would be to wait for its other end. */
+        if (fstatat(found.dir, found.host, &status, 0) == 0 && S_ISREG(status.st_mode))
+            fd = openat(found.dir, found.host, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd == -1)
+            fd = -errno;
+        emu_path_done(&found);
+    }
+    emu_root_close(&process);
+    free(real);
+    return error != 0 ? error : fd;
+}
+
 void emu_process_engine(emu_process *process, const emu_engine_ops *ops)
 {
     for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines; i++)
@@ -107,6 +147,7 @@ void emu_process_free(emu_process *process)
     process->umem.before = process->umem.after = NULL;
     umem_free(&process->umem);
     free(process->sysroot);
+    emu_root_close(process);
     free(process->exe);
     free(process->exe_guest);
     free(process->host_fds);
@@ -314,6 +355,9 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
     /* A child that shares memory is only known as vfork, where the parent stands still meanwhile. */
     if ((request->flags & CLONE_VM) && !(request->flags & CLONE_VFORK))
         return -EINVAL;
+    /* Which numbers the lookups of another process use is not known in ours. */
+    if ((request->flags & CLONE_FILES) && process->root != NULL)
+        return -EINVAL;
 
     struct emu_vfork *vfork = NULL;
     if (request->flags & CLONE_VFORK) {
@@ -328,11 +372,13 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
     if (thread->ops->forking != NULL)
         thread->ops->forking(thread->engine);
     emu_thread_fork_begin(thread);
+    emu_path_fork_begin();
     /* The C library's fork where it does: it settles the locks of malloc. */
     long child = host == 0 && request->exit_signal == SIGCHLD
                      ? fork()
                      : syscall(SYS_clone, host | (uint64_t)request->exit_signal, 0, &pidfd, NULL, 0);
     int error = child < 0 ? errno : 0;
+    emu_path_fork_end(child == 0);
     emu_thread_fork_end(thread, child == 0);
     if (child == 0) {
         if (process->vfork != NULL) /* of our own parent, not ours to end */

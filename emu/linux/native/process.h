@@ -16,6 +16,16 @@ typedef struct emu_process emu_process;
  * in text when it cannot be.
  */
 emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size);
+/*
+ * Before the program is loaded: nothing outside `directory` (host path) is seen
+ * or touched by it and its children.  0, or -errno with one line in text.
+ */
+int emu_process_confine(emu_process *process, const char *directory, char *text, size_t size);
+/*
+ * A descriptor, for reading, of the regular file that a guest path names under a
+ * sysroot or in a root (NULL: none), without a process; -errno.
+ */
+int emu_process_peek(const char *sysroot, const char *root, const char *path);
 /* Another engine, for programs that the ones before cannot run; at most 4 in all. */
 void emu_process_engine(emu_process *process, const emu_engine_ops *ops);
 /*

@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "syscall.h"
 
 void emu_syscall_again(emu_thread *thread, const emu_stop *stop)
@@ -173,6 +175,9 @@ int emu_process_run(emu_process *process)
     if (sigaction(SIGSEGV, &action, &segv) != 0 || sigaction(SIGBUS, &action, &bus) != 0 ||
         emu_signal_start(process) != 0)
         return 127 << 8;
+    if (emu_root_enter(process) != 0)
+        return 127 << 8;
+    prctl(PR_SET_NAME, process->comm);
     emu_current = thread;
     process->threads = thread;
     emu_thread_run(thread);

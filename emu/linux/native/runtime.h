@@ -9,7 +9,8 @@
  *
  *     umem.c     the guest's address space: areas, rights, copies that fault safely
  *     mman.c     mmap, munmap, mprotect, mremap, brk, madvise ...
- *     path.c     guest paths to host paths: the sysroot, /proc/self/exe
+ *     path.c     guest paths to host files: the sysroot, the root
+ *     own.c      /proc and /dev as the guest sees them
  *     load.c     ELF images, stack and auxiliary vector
  *     exec.c     execve, scripts, the program's start
  *     process.c  clone, fork, vfork, exit, thread pointers
@@ -255,6 +256,9 @@ struct emu_process {
     int main_status;        /* of the main thread, where it ended before others */
     emu_turns turns;
     char *sysroot; /* host path without a trailing slash and symlinks; NULL: none */
+    struct emu_root *root; /* path.c's own; NULL: the guest is not confined to a directory */
+    bool inside;           /* confined, and the working directory is settled */
+    bool mem_files;        /* a descriptor of /proc/self/mem may be open */
     char *exe;       /* host path of the program, absolute, symlinks resolved */
     char *exe_guest; /* the same as the guest names it: what /proc/self/exe shows */
     char comm[16];
@@ -464,27 +468,6 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
  * signal.c installs its own.
  */
 void emu_signal_host(int sig, siginfo_t *info, void *context);
-
-/* ---- paths (path.c) -------------------------------------------------------------------------- */
-
-enum emu_path_flag {
-    EMU_PATH_NOFOLLOW = 1, /* the last component may be a symlink that is meant itself */
-};
-
-/*
- * A guest path as a host path, in out.  Without a sysroot, and for relative
- * paths, it is the path itself.  An absolute path that exists in the sysroot
- * (symlinks are resolved inside it) gives the path there; else it is the host's,
- * which is what qemu's -L does.  /proc/self/exe, and the same by pid, gives the
- * guest program's file (with NOFOLLOW: itself).  0, -ENAMETOOLONG, -ELOOP or -ENOENT.
- */
-int emu_path_host(emu_process *process, const char *path, char out[PATH_MAX], unsigned flags);
-/* The same with the path read from guest memory; also -EFAULT. */
-int emu_path_read(emu_process *process, uint64_t addr, char out[PATH_MAX], unsigned flags);
-/* A host path as the guest names it: without the sysroot's prefix (getcwd, readlink of fds). */
-void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX]);
-/* True for /proc/self/exe, /proc/thread-self/exe and /proc/<own pid>/exe. */
-bool emu_path_is_exe(const emu_process *process, const char *path);
 
 /* ---- program start (exec.c, load.c) -------------------------------------------------------------- */
 

@@ -12,16 +12,17 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "path.h"
 #include "syscall.h"
 
 /* ---- numbers -------------------------------------------------------------------------------- */
 
-/* A descriptor of the program around us does not exist for the guest. */
 int64_t emu_sys_close(emu_thread *thread, const uint64_t *args)
 {
-    if (emu_process_owns_fd(thread->process, (int)args[0]))
-        return -EBADF;
-    return HOST2(SYS_close, args[0], 0);
+    emu_path_fds_lock(thread->process);
+    long result = emu_path_holds((int)args[0]) ? -EBADF : HOST2(SYS_close, args[0], 0);
+    emu_path_fds_unlock(thread->process);
+    return result;
 }
 
 int64_t emu_sys_close_range(emu_thread *thread, const uint64_t *args)
@@ -30,25 +31,27 @@ int64_t emu_sys_close_range(emu_thread *thread, const uint64_t *args)
     int engine[EMU_ENGINE_FDS];
     size_t engine_count = emu_process_engine_fds(process, engine);
     uint64_t first = args[0], last = args[1];
+    long result = 0;
     if (first > last)
         return -EINVAL;
-    while (first <= last) {
+    emu_path_fds_lock(process);
+    while (first <= last && result >= 0) {
         /* Up to the next descriptor that is not the guest's. */
-        uint64_t end = last + 1;
+        uint64_t end = emu_path_held_from(first);
+        if (end > last)
+            end = last + 1;
         for (size_t i = 0; i < process->host_fd_count + engine_count; i++) {
             int own = i < process->host_fd_count ? process->host_fds[i] : engine[i - process->host_fd_count];
             uint64_t fd = (uint64_t)own;
             if (own >= 0 && fd >= first && fd < end)
                 end = fd;
         }
-        if (end > first) {
-            long result = HOST3(SYS_close_range, first, end - 1, args[2]);
-            if (result < 0)
-                return result;
-        }
+        if (end > first)
+            result = HOST3(SYS_close_range, first, end - 1, args[2]);
         first = end + 1;
     }
-    return 0;
+    emu_path_fds_unlock(process);
+    return result;
 }
 
 /* A number that the guest chooses becomes its own; what the host program had there is closed. */
@@ -59,26 +62,27 @@ static void take_over(emu_process *process, int fd)
             process->host_fds[i] = -1;
 }
 
+static int64_t duplicate(emu_thread *thread, long call, uint64_t from, uint64_t to, uint64_t flags)
+{
+    if (emu_process_engine_fd(thread->process, (int)to))
+        return -EBADF;
+    emu_path_fds_lock(thread->process);
+    /* dup2(2) knows this error: an open that has taken the number is not finished. */
+    long result = emu_path_holds((int)to) ? -EBUSY : HOST3(call, from, to, flags);
+    emu_path_fds_unlock(thread->process);
+    if (result >= 0)
+        take_over(thread->process, (int)to);
+    return result;
+}
+
 int64_t emu_sys_dup2(emu_thread *thread, const uint64_t *args)
 {
-    if (emu_process_owns_fd(thread->process, (int)args[0]) ||
-        emu_process_engine_fd(thread->process, (int)args[1]))
-        return -EBADF;
-    long result = HOST2(SYS_dup2, args[0], args[1]);
-    if (result >= 0)
-        take_over(thread->process, (int)args[1]);
-    return result;
+    return duplicate(thread, SYS_dup2, args[0], args[1], 0);
 }
 
 int64_t emu_sys_dup3(emu_thread *thread, const uint64_t *args)
 {
-    if (emu_process_owns_fd(thread->process, (int)args[0]) ||
-        emu_process_engine_fd(thread->process, (int)args[1]))
-        return -EBADF;
-    long result = HOST3(SYS_dup3, args[0], args[1], args[2]);
-    if (result >= 0)
-        take_over(thread->process, (int)args[1]);
-    return result;
+    return duplicate(thread, SYS_dup3, args[0], args[1], args[2]);
 }
 
 /* ---- scattered data --------------------------------------------------------------------------- */
@@ -319,7 +323,7 @@ int64_t emu_sys_ioctl(emu_thread *thread, const uint64_t *args)
     uint32_t request = (uint32_t)args[1];
     uint64_t arg = args[2];
     if (request == CLONE_FILE)
-        return HOST3(SYS_ioctl, fd, request, (int)arg);
+        return emu_process_owns_fd(thread->process, (int)arg) ? -EBADF : HOST3(SYS_ioctl, fd, request, (int)arg);
     if (request == NET_CONF)
         return interface_list(thread, fd, arg);
     if (plain_ifreq(request))

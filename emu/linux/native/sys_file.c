@@ -5,127 +5,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #include "abi.h"
+#include "own.h"
+#include "path.h"
 #include "syscall.h"
 
-/* ---- files of /proc/self that speak of the guest ---------------------------------------------- */
-
-/* The part behind /proc/self/ (or the same by number, or thread-self); NULL for any other path. */
-static const char *own_proc(const char *path)
-{
-    char number[32];
-    int length = snprintf(number, sizeof number, "%d/", (int)getpid());
-    if (strncmp(path, "/proc/", 6) != 0)
-        return NULL;
-    path += 6;
-    if (!strncmp(path, "self/", 5))
-        return path + 5;
-    if (!strncmp(path, "thread-self/", 12))
-        return path + 12;
-    return strncmp(path, number, (size_t)length) == 0 ? path + length : NULL;
-}
-
-static int write_all(int fd, const void *data, size_t size)
-{
-    const uint8_t *at = data;
-    while (size) {
-        ssize_t written = write(fd, at, size);
-        if (written < 0)
-            return -errno;
-        at += written;
-        size -= (size_t)written;
-    }
-    return 0;
-}
-
-static int write_guest(emu_thread *thread, int fd, uint64_t start, uint64_t end)
-{
-    uint8_t buffer[4096];
-    while (start < end) {
-        size_t size = end - start < sizeof buffer ? end - start : sizeof buffer;
-        if (get(thread, buffer, start, size))
-            return 0; /* the guest has unmapped it: what came before is all there is */
-        int status = write_all(fd, buffer, size);
-        if (status)
-            return status;
-        start += size;
-    }
-    return 0;
-}
-
-static int write_auxv(emu_thread *thread, int fd)
-{
-    const emu_process *process = thread->process;
-    for (size_t i = 0; i < process->auxv_words; i++) {
-        int status = write_all(fd, &process->auxv[i], process->abi->word);
-        if (status)
-            return status;
-    }
-    return 0;
-}
-
-static int write_maps(emu_thread *thread, int fd)
-{
-    size_t length;
-    umem_hold(umem_of(thread));
-    char *text = umem_maps(umem_of(thread), &length);
-    umem_release(umem_of(thread));
-    if (text == NULL)
-        return -ENOMEM;
-    int status = write_all(fd, text, length);
-    free(text);
-    return status;
-}
-
-/* A descriptor of the guest's version of a file of /proc/self; -ENOENT: it has none of its own. */
-static int open_own(emu_thread *thread, const char *path, uint32_t flags)
-{
-    const emu_process *process = thread->process;
-    const char *name = own_proc(path);
-    if (name == NULL || (strcmp(name, "maps") && strcmp(name, "cmdline") && strcmp(name, "auxv") &&
-                         strcmp(name, "environ")))
-        return -ENOENT;
-    if ((flags & O_ACCMODE) != O_RDONLY)
-        return -EACCES;
-    int fd = memfd_create(name, flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
-    if (fd < 0)
-        return -errno;
-    int status = !strcmp(name, "maps")      ? write_maps(thread, fd)
-                 : !strcmp(name, "auxv")    ? write_auxv(thread, fd)
-                 : !strcmp(name, "cmdline") ? write_guest(thread, fd, process->arg_start, process->arg_end)
-                                            : write_guest(thread, fd, process->env_start, process->env_end);
-    if (status || lseek(fd, 0, SEEK_SET) != 0) {
-        close(fd);
-        return status ? status : -EIO;
-    }
-    return fd;
-}
+/* VALID_OPEN_FLAGS of fs/open.c. */
+enum {
+    OPEN_FLAGS = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_ASYNC |
+                 O_DIRECT | 0100000 /* O_LARGEFILE */ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
+                 O_TMPFILE
+};
 
 /* ---- open ------------------------------------------------------------------------------------------ */
 
 static int64_t open_path(emu_thread *thread, int dir, uint64_t addr, uint32_t guest_flags, uint32_t mode)
 {
-    char path[PATH_MAX], host[PATH_MAX];
-    uint32_t flags = abi_open_flags_to_host(thread->process->abi, guest_flags);
+    char path[PATH_MAX];
+    uint64_t flags = abi_open_flags_to_host(thread->process->abi, guest_flags);
     int64_t status = umem_string(umem_of(thread), addr, path, sizeof path);
     if (status < 0)
         return status;
-    if (path[0] == '/') {
-        status = open_own(thread, path, flags);
-        if (status != -ENOENT)
-            return status;
-    }
-    /* O_CREAT | O_EXCL does not follow either. */
-    bool nofollow = flags & O_NOFOLLOW || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
-    status = emu_path_host(thread->process, path, host, nofollow ? EMU_PATH_NOFOLLOW : 0);
-    if (status)
-        return status;
-    return WAIT4(thread, SYS_openat, dir, host, flags, mode);
+    /* openat ignores what openat2 refuses (fs/open.c, build_open_how). */
+    if (flags & O_PATH)
+        flags &= O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC;
+    const struct open_how how = {
+        .flags = flags & OPEN_FLAGS,
+        .mode = flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)) ? mode & 07777 : 0,
+    };
+    return emu_path_open(thread, dir, path, &how);
 }
 
 int64_t emu_sys_open(emu_thread *thread, const uint64_t *args)
@@ -147,7 +60,6 @@ int64_t emu_sys_openat2(emu_thread *thread, const uint64_t *args)
 {
     struct open_how how;
     char path[PATH_MAX];
-    int status;
     if (args[3] < sizeof how)
         return -EINVAL;
     if (args[3] > EMU_PAGE)
@@ -164,37 +76,35 @@ int64_t emu_sys_openat2(emu_thread *thread, const uint64_t *args)
     if (how.flags >> 32)
         return -EINVAL;
     how.flags = abi_open_flags_to_host(thread->process->abi, (uint32_t)how.flags);
-    /* A path that is to be resolved below the directory is not the sysroot's matter. */
-    if (how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) {
-        int64_t length = umem_string(umem_of(thread), args[1], path, sizeof path);
-        status = length < 0 ? (int)length : 0;
-    } else {
-        status = path_get(thread, args[1], path, (how.flags & O_NOFOLLOW) != 0);
-    }
-    if (status)
-        return status;
-    return WAIT4(thread, SYS_openat2, args[0], path, &how, sizeof how);
+    int64_t length = umem_string(umem_of(thread), args[1], path, sizeof path);
+    return length < 0 ? length : emu_path_open(thread, (int)args[0], path, &how);
 }
 
 enum { HANDLE_MAX = 128 }; /* MAX_HANDLE_SZ */
 
 int64_t emu_sys_name_to_handle_at(emu_thread *thread, const uint64_t *args)
 {
-    char path[PATH_MAX];
+    emu_path path;
     uint32_t bytes;
-    int status = path_get(thread, args[1], path, !(args[4] & AT_SYMLINK_FOLLOW));
+    unsigned flags = (args[4] & AT_SYMLINK_FOLLOW ? 0 : EMU_PATH_NOFOLLOW) | (args[4] & AT_EMPTY_PATH ? EMU_PATH_EMPTY : 0);
+    if (thread->process->root != NULL)
+        return -EOPNOTSUPP; /* a handle says nothing of directories */
+    int status = emu_path_read(thread->process, (int)args[0], args[1], flags, &path);
     if (status)
         return status;
     if (get(thread, &bytes, args[2], sizeof bytes))
         return -EFAULT;
     if (bytes <= HANDLE_MAX && !inside(thread, args[2], 8 + (uint64_t)bytes))
         return -EFAULT;
-    return HOST5(SYS_name_to_handle_at, args[0], path, pointer(thread, args[2]), pointer(thread, args[3]), args[4]);
+    return HOST5(SYS_name_to_handle_at, path.dir, path.host, pointer(thread, args[2]), pointer(thread, args[3]),
+                 args[4]);
 }
 
 int64_t emu_sys_open_by_handle_at(emu_thread *thread, const uint64_t *args)
 {
     uint32_t bytes;
+    if (thread->process->root != NULL)
+        return -EPERM;
     if (get(thread, &bytes, args[1], sizeof bytes))
         return -EFAULT;
     if (bytes <= HANDLE_MAX && !inside(thread, args[1], 8 + (uint64_t)bytes))
@@ -215,14 +125,26 @@ static int64_t put_stat(emu_thread *thread, uint64_t addr, const struct stat *st
     return put(thread, addr, raw, (size_t)size);
 }
 
+/* AT_ flags of a call, for the lookup, and for the host's call on what it found. */
+static unsigned path_flags(uint64_t flags)
+{
+    return (flags & AT_SYMLINK_NOFOLLOW ? EMU_PATH_NOFOLLOW : 0) | (flags & AT_EMPTY_PATH ? EMU_PATH_EMPTY : 0);
+}
+
+static uint64_t at_flags(uint64_t flags, const emu_path *path)
+{
+    return (flags & ~(uint64_t)(AT_SYMLINK_NOFOLLOW)) | (uint32_t)path->at_flags;
+}
+
 static int64_t stat_path(emu_thread *thread, int dir, uint64_t path_addr, uint64_t addr, uint32_t flags, bool wide)
 {
-    char path[PATH_MAX];
+    emu_path path;
     struct stat st;
-    int status = path_get(thread, path_addr, path, (flags & AT_SYMLINK_NOFOLLOW) != 0);
+    int status = emu_path_read(thread->process, dir, path_addr, path_flags(flags), &path);
     if (status)
         return status;
-    long result = HOST4(SYS_newfstatat, dir, path, &st, flags);
+    long result = HOST4(SYS_newfstatat, path.dir, path.host, &st, at_flags(flags, &path));
+    emu_path_done(&path);
     return result < 0 ? result : put_stat(thread, addr, &st, wide);
 }
 
@@ -269,24 +191,31 @@ int64_t emu_sys_fstat64(emu_thread *thread, const uint64_t *args)
     return stat_fd(thread, (int)args[0], args[1], true);
 }
 
-/* A path that may be NULL where AT_EMPTY_PATH or a NULL path means the descriptor. */
-static int optional_path(emu_thread *thread, uint64_t addr, char out[PATH_MAX], bool nofollow, const char **path)
+/* A path that may be NULL, which means the descriptor: the call gets NULL too. */
+static int optional_path(emu_thread *thread, int dir, uint64_t addr, unsigned flags, emu_path *path, const char **host)
 {
-    *path = addr ? out : NULL;
-    return addr ? path_get(thread, addr, out, nofollow) : 0;
+    path->dir = dir;
+    path->held = -1;
+    path->at_flags = flags & EMU_PATH_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+    *host = addr ? path->host : NULL;
+    if (addr == 0)
+        return flags & EMU_PATH_CHANGE && emu_path_outside(thread->process, dir) ? -EPERM : 0;
+    return emu_path_read(thread->process, dir, addr, flags, path);
 }
 
 int64_t emu_sys_statx(emu_thread *thread, const uint64_t *args)
 {
     enum { SIZE = 256 };
-    char buffer[PATH_MAX];
-    const char *path;
-    int status = optional_path(thread, args[1], buffer, (args[2] & AT_SYMLINK_NOFOLLOW) != 0, &path);
-    if (status)
-        return status;
+    emu_path path;
+    const char *host;
     if (!inside(thread, args[4], SIZE))
         return -EFAULT;
-    return HOST5(SYS_statx, args[0], path, args[2], args[3], pointer(thread, args[4]));
+    int status = optional_path(thread, (int)args[0], args[1], path_flags(args[2]), &path, &host);
+    if (status)
+        return status;
+    long result = HOST5(SYS_statx, path.dir, host, at_flags(args[2], &path), args[3], pointer(thread, args[4]));
+    emu_path_done(&path);
+    return result;
 }
 
 static uint32_t saturated(uint64_t value)
@@ -343,9 +272,13 @@ static int64_t put_statfs64(emu_thread *thread, uint64_t addr, uint64_t size, co
 
 static int64_t statfs_path(emu_thread *thread, uint64_t addr, struct statfs *fs)
 {
-    char path[PATH_MAX];
-    int status = path_get(thread, addr, path, false);
-    return status ? status : HOST2(SYS_statfs, path, fs);
+    emu_path path;
+    int status = emu_path_read(thread->process, AT_FDCWD, addr, 0, &path);
+    if (status)
+        return status;
+    long result = HOST2(SYS_statfs, path.host, fs);
+    emu_path_done(&path);
+    return result;
 }
 
 int64_t emu_sys_statfs(emu_thread *thread, const uint64_t *args)
@@ -378,31 +311,41 @@ int64_t emu_sys_fstatfs64(emu_thread *thread, const uint64_t *args)
 
 int64_t emu_sys_faccessat2(emu_thread *thread, const uint64_t *args)
 {
-    char path[PATH_MAX];
-    int status = path_get(thread, args[1], path, (args[3] & AT_SYMLINK_NOFOLLOW) != 0);
-    return status ? status : HOST4(SYS_faccessat2, args[0], path, args[2], args[3]);
+    emu_path path;
+    int status = emu_path_read(thread->process, (int)args[0], args[1], path_flags(args[3]), &path);
+    if (status)
+        return status;
+    long result = HOST4(SYS_faccessat2, path.dir, path.host, args[2], at_flags(args[3], &path));
+    emu_path_done(&path);
+    return result;
 }
 
 int64_t emu_sys_fchownat(emu_thread *thread, const uint64_t *args)
 {
-    char path[PATH_MAX];
-    int status = path_get(thread, args[1], path, (args[4] & AT_SYMLINK_NOFOLLOW) != 0);
-    return status ? status : HOST5(SYS_fchownat, args[0], path, args[2], args[3], args[4]);
+    emu_path path;
+    int status = emu_path_read(thread->process, (int)args[0], args[1], path_flags(args[4]) | EMU_PATH_CHANGE, &path);
+    if (status)
+        return status;
+    long result = HOST5(SYS_fchownat, path.dir, path.host, args[2], args[3], at_flags(args[4], &path));
+    emu_path_done(&path);
+    return result;
 }
 
 static int64_t set_times(emu_thread *thread, const uint64_t *args, bool wide)
 {
-    char buffer[PATH_MAX];
-    const char *path;
+    emu_path path;
+    const char *host;
     struct timespec times[2];
     uint64_t size = wide || !is_32(thread) ? 16 : 8;
-    int status = optional_path(thread, args[1], buffer, (args[3] & AT_SYMLINK_NOFOLLOW) != 0, &path);
-    if (status)
-        return status;
     if (args[2] && (get_timespec(thread, args[2], &times[0], wide) ||
                     get_timespec(thread, args[2] + size, &times[1], wide)))
         return -EFAULT;
-    return HOST4(SYS_utimensat, args[0], path, args[2] ? times : NULL, args[3]);
+    int status = optional_path(thread, (int)args[0], args[1], path_flags(args[3]) | EMU_PATH_CHANGE, &path, &host);
+    if (status)
+        return status;
+    long result = HOST4(SYS_utimensat, path.dir, host, args[2] ? times : NULL, at_flags(args[3], &path));
+    emu_path_done(&path);
+    return result;
 }
 
 int64_t emu_sys_utimensat(emu_thread *thread, const uint64_t *args)
@@ -420,41 +363,82 @@ int64_t emu_sys_utimensat_time64(emu_thread *thread, const uint64_t *args)
 int64_t emu_sys_getcwd(emu_thread *thread, const uint64_t *args)
 {
     char host[PATH_MAX], guest[PATH_MAX];
-    long result = HOST2(SYS_getcwd, host, sizeof host);
-    if (result < 0)
-        return result;
-    emu_path_guest(thread->process, host, guest);
+    if (thread->process->root != NULL) {
+        int status = emu_path_position(thread->process, AT_FDCWD, guest);
+        if (status)
+            return status;
+    } else {
+        long result = HOST2(SYS_getcwd, host, sizeof host);
+        if (result < 0)
+            return result;
+        emu_path_guest(thread->process, host, guest);
+    }
     size_t size = strlen(guest) + 1;
     if (size > args[1])
         return -ERANGE;
     return put(thread, args[0], guest, size) ? -EFAULT : (int64_t)size;
 }
 
+int64_t emu_sys_chdir(emu_thread *thread, const uint64_t *args)
+{
+    emu_path path;
+    int status = emu_path_read(thread->process, AT_FDCWD, args[0], 0, &path);
+    if (status)
+        return status;
+    /* Nothing could be found from there. */
+    bool own = thread->process->root != NULL && path.own != EMU_OWN_NONE &&
+               (path.own != EMU_OWN_FD || emu_path_outside(thread->process, (int)path.number));
+    long result = own ? -EACCES : HOST2(SYS_chdir, path.host, 0);
+    emu_path_done(&path);
+    return result;
+}
+
+int64_t emu_sys_chroot(emu_thread *thread, const uint64_t *args)
+{
+    char path[PATH_MAX];
+    int64_t length = umem_string(umem_of(thread), args[0], path, sizeof path);
+    return length < 0 ? length : emu_path_chroot(thread->process, path);
+}
+
+static bool in_proc(const char *path)
+{
+    return strncmp(path, "/proc/", 6) == 0;
+}
+
+static int64_t link_text(emu_process *process, const char *guest, emu_path *path, char target[PATH_MAX])
+{
+    char host[PATH_MAX];
+    if (path->own == EMU_OWN_LINK)
+        return emu_own_link(process, path, target);
+    long result = path->held >= 0 ? HOST4(SYS_readlinkat, path->held, "", target, PATH_MAX - 1)
+                                  : HOST4(SYS_readlinkat, path->dir, path->host, target, PATH_MAX - 1);
+    if (result < 0)
+        return path->held >= 0 && result == -ENOENT ? -EINVAL : result;
+    target[result] = 0;
+    /* What the kernel makes up for /proc is a host path; a link's own text stays as it is. */
+    if (target[0] == '/' && (path->own != EMU_OWN_NONE || (process->root == NULL && in_proc(guest)))) {
+        memcpy(host, target, (size_t)result + 1);
+        emu_path_guest(process, host, target);
+    }
+    return 0;
+}
+
 static int64_t read_link(emu_thread *thread, int dir, uint64_t addr, uint64_t to, int64_t room)
 {
-    char path[PATH_MAX], host[PATH_MAX], target[PATH_MAX];
-    int64_t length = umem_string(umem_of(thread), addr, path, sizeof path);
+    char guest[PATH_MAX], target[PATH_MAX];
+    emu_path path;
+    int64_t length = umem_string(umem_of(thread), addr, guest, sizeof guest);
     if (length < 0)
         return length;
     if (room <= 0)
         return -EINVAL;
-    if (path[0] == '/' && emu_path_is_exe(thread->process, path)) {
-        snprintf(target, sizeof target, "%s", thread->process->exe_guest);
-    } else {
-        int status = emu_path_host(thread->process, path, host, EMU_PATH_NOFOLLOW);
-        if (status)
-            return status;
-        long result = HOST4(SYS_readlinkat, dir, host, target, sizeof target - 1);
-        if (result < 0)
-            return result;
-        target[result] = 0;
-        /* What the kernel makes up for /proc is a host path; a link's own text stays as it is. */
-        const char *name = own_proc(path);
-        if (name && target[0] == '/') {
-            memcpy(host, target, (size_t)result + 1);
-            emu_path_guest(thread->process, host, target);
-        }
-    }
+    /* "" is a symlink's descriptor. */
+    int64_t status = emu_path_find(thread->process, dir, guest, EMU_PATH_NOFOLLOW | EMU_PATH_EMPTY, &path);
+    if (status == 0)
+        status = link_text(thread->process, guest, &path, target);
+    emu_path_done(&path);
+    if (status < 0)
+        return status;
     length = (int64_t)strlen(target);
     if (length > room)
         length = room;
@@ -473,27 +457,53 @@ int64_t emu_sys_readlinkat(emu_thread *thread, const uint64_t *args)
 
 int64_t emu_sys_linkat(emu_thread *thread, const uint64_t *args)
 {
-    char from[PATH_MAX], to[PATH_MAX];
-    int status = path_get(thread, args[1], from, !(args[4] & AT_SYMLINK_FOLLOW));
-    if (!status)
-        status = path_get(thread, args[3], to, true);
-    return status ? status : HOST5(SYS_linkat, args[0], from, args[2], to, args[4]);
+    emu_path from, to;
+    uint64_t flags = args[4];
+    unsigned how = (flags & AT_SYMLINK_FOLLOW ? 0 : EMU_PATH_NAME) | (flags & AT_EMPTY_PATH ? EMU_PATH_EMPTY : 0);
+    int status = emu_path_read(thread->process, (int)args[0], args[1], how | EMU_PATH_CHANGE, &from);
+    if (status)
+        return status;
+    status = emu_path_read(thread->process, (int)args[2], args[3], EMU_PATH_NAME, &to);
+    if (from.at_flags & AT_EMPTY_PATH)
+        from.dir = (int)args[0];
+    long result = status ? status : HOST5(SYS_linkat, from.dir, from.host, to.dir, to.host, flags);
+    emu_path_done(&from);
+    emu_path_done(&to);
+    return result;
 }
 
 int64_t emu_sys_mount(emu_thread *thread, const uint64_t *args)
 {
-    char source[PATH_MAX], target[PATH_MAX];
+    emu_path source, target;
     const char *from = pointer(thread, args[0]);
-    int status = path_get(thread, args[1], target, false);
+    if (thread->process->root != NULL)
+        return -EPERM;
+    int status = emu_path_read(thread->process, AT_FDCWD, args[1], 0, &target);
     if (status)
         return status;
     if (args[0] && args[3] & (MS_BIND | MS_MOVE)) {
-        status = path_get(thread, args[0], source, false);
+        status = emu_path_read(thread->process, AT_FDCWD, args[0], 0, &source);
         if (status)
             return status;
-        from = source;
+        from = source.host;
     }
-    return HOST5(SYS_mount, from, target, pointer(thread, args[2]), args[3], pointer(thread, args[4]));
+    return HOST5(SYS_mount, from, target.host, pointer(thread, args[2]), args[3], pointer(thread, args[4]));
+}
+
+int64_t emu_sys_inotify_add_watch(emu_thread *thread, const uint64_t *args)
+{
+    emu_path path;
+    uint32_t mask = (uint32_t)args[2];
+    int status = emu_path_read(thread->process, AT_FDCWD, args[1], mask & IN_DONT_FOLLOW ? EMU_PATH_NOFOLLOW : 0, &path);
+    if (status)
+        return status;
+    if (path.held >= 0)
+        mask &= ~(uint32_t)IN_DONT_FOLLOW;
+    long result = thread->process->root != NULL && path.own != EMU_OWN_NONE
+                      ? -EACCES
+                      : HOST3(SYS_inotify_add_watch, args[0], path.host, mask);
+    emu_path_done(&path);
+    return result;
 }
 
 /* ---- directories and positions of 32-bit guests ------------------------------------------------------------------ */

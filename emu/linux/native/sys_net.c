@@ -8,7 +8,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "syscall.h"
+#include "address.h"
 
 /* ---- message headers ----------------------------------------------------------------------------- */
 
@@ -18,7 +18,7 @@ typedef struct header {
     uint32_t namelen, flags;
 } header;
 
-enum { HEADER64 = 56, HEADER32 = 28, CONTROL_MAX = 65536, NAME_MAX_SIZE = 128 };
+enum { HEADER64 = 56, HEADER32 = 28, CONTROL_MAX = 65536, CONTROL_MAX64 = 1 << 20, NAME_MAX_SIZE = 128 };
 
 static size_t header_size(emu_thread *thread)
 {
@@ -169,24 +169,62 @@ static int begin_message(emu_thread *thread, const header *from, struct msghdr *
     return 0;
 }
 
+/* True where control messages hand over a descriptor that the guest does not have. */
+static bool hands_over_ours(const emu_process *process, const uint8_t *control, size_t size)
+{
+    size_t at = 0;
+    while (size - at >= CMSG64) {
+        uint64_t length;
+        int32_t kind[2];
+        memcpy(&length, control + at, 8);
+        memcpy(kind, control + at + 8, sizeof kind);
+        if (length < CMSG64 || length > size - at)
+            break; /* the kernel refuses it */
+        for (size_t i = CMSG64; kind[0] == SOL_SOCKET && kind[1] == SCM_RIGHTS && i + 4 <= length; i += 4) {
+            int32_t fd;
+            memcpy(&fd, control + at + i, sizeof fd);
+            if (emu_process_owns_fd(process, fd))
+                return true;
+        }
+        if (ALIGN8(length) >= size - at)
+            break;
+        at += ALIGN8(length);
+    }
+    return false;
+}
+
 static int64_t send_one(emu_thread *thread, int fd, uint64_t addr, uint32_t flags)
 {
     struct iovec small[SMALL_IOVECS];
     struct msghdr msg;
     header from;
+    address to;
     uint8_t *control = NULL;
     int64_t result = get_header(thread, addr, &from);
     if (result == 0)
         result = begin_message(thread, &from, &msg, small);
     if (result)
         return result;
-    if (from.controllen > INT32_MAX) {
+    to.path.held = -1;
+    if (from.name && thread->process->root != NULL) {
+        result = address_get(thread, from.name, msg.msg_namelen, false, &to);
+        msg.msg_name = to.bytes;
+        msg.msg_namelen = to.size;
+    }
+    if (result) {
+        /* below, with what is to be freed */
+    } else if (from.controllen > INT32_MAX) {
         result = -ENOBUFS;
-    } else if (!is_32(thread)) {
-        msg.msg_control = pointer(thread, from.control);
-        msg.msg_controllen = from.controllen;
-        if (from.control && !inside(thread, from.control, from.controllen))
+    } else if (!is_32(thread) && from.controllen) {
+        /* A copy, which nobody changes any more. */
+        if (from.controllen > CONTROL_MAX64)
+            result = -ENOBUFS;
+        else if ((control = malloc(from.controllen)) == NULL)
+            result = -ENOMEM;
+        else if (get(thread, control, from.control, from.controllen))
             result = -EFAULT;
+        msg.msg_control = control;
+        msg.msg_controllen = from.controllen;
     } else if (from.controllen) {
         if (from.controllen > CONTROL_MAX)
             result = -ENOBUFS;
@@ -201,8 +239,12 @@ static int64_t send_one(emu_thread *thread, int fd, uint64_t addr, uint32_t flag
             msg.msg_controllen = (size_t)result;
         }
     }
+    if (result >= 0 && msg.msg_control != NULL &&
+        hands_over_ours(thread->process, msg.msg_control, msg.msg_controllen))
+        result = -EBADF;
     if (result >= 0)
         result = WAIT3(thread, SYS_sendmsg, fd, &msg, flags);
+    emu_path_done(&to.path);
     free(control);
     iovecs_free(msg.msg_iov, small);
     return result;
@@ -213,13 +255,18 @@ static int64_t receive_one(emu_thread *thread, int fd, uint64_t addr, uint32_t f
     struct iovec small[SMALL_IOVECS];
     struct msghdr msg;
     header from;
-    uint8_t *control = NULL;
+    uint8_t *control = NULL, name[ADDRESS_MAX] = {0};
     size_t room = 0;
     int64_t result = get_header(thread, addr, &from);
     if (result == 0)
         result = begin_message(thread, &from, &msg, small);
     if (result)
         return result;
+    bool named = from.name && thread->process->root != NULL;
+    if (named) {
+        msg.msg_name = name;
+        msg.msg_namelen = sizeof name;
+    }
     if (!is_32(thread)) {
         msg.msg_control = pointer(thread, from.control);
         msg.msg_controllen = from.controllen;
@@ -245,7 +292,13 @@ static int64_t receive_one(emu_thread *thread, int fd, uint64_t addr, uint32_t f
             if (put(thread, from.control, out, length))
                 result = -EFAULT;
         }
-        if (put_header(thread, addr, msg.msg_namelen, length, out_flags))
+        uint32_t namelen = msg.msg_namelen;
+        if (named) {
+            namelen = namelen <= sizeof name ? address_guest(thread, name, namelen) : sizeof name;
+            if (put(thread, from.name, name, namelen < from.namelen ? namelen : from.namelen))
+                result = -EFAULT;
+        }
+        if (put_header(thread, addr, namelen, length, out_flags))
             result = -EFAULT;
     }
     free(control);

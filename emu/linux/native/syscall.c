@@ -3,6 +3,7 @@
  * by the table that emu/native/tables.py writes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,6 +11,8 @@
 #include <sys/time.h>
 #include <sys/times.h>
 
+#include "address.h"
+#include "own.h"
 #include "syscall.h"
 #include "syscall_calls.h"
 
@@ -284,23 +287,52 @@ static bool convert(emu_thread *thread, const emu_call *call, const emu_argument
     return inside(thread, value, arg->kind == EMU_ARG_POINTER ? 1 : span(thread, call, arg, args));
 }
 
-static __attribute__((noinline)) int64_t pass_path(emu_thread *thread, const emu_call *call, const uint64_t *args)
+/* The call that follows a symlink: its path leads to the link itself already. */
+static long followed(long call)
 {
-    char paths[2][PATH_MAX];
+    switch (call) {
+    case SYS_lchown:
+        return SYS_chown;
+    case SYS_lgetxattr:
+        return SYS_getxattr;
+    case SYS_lsetxattr:
+        return SYS_setxattr;
+    case SYS_llistxattr:
+        return SYS_listxattr;
+    case SYS_lremovexattr:
+        return SYS_removexattr;
+    default:
+        return call;
+    }
+}
+
+static int64_t with_paths(emu_thread *thread, const emu_call *call, const uint64_t *args, emu_path paths[2])
+{
     unsigned used = 0;
+    emu_call following = *call;
     long a[6] = {0};
     for (unsigned i = 0; i < call->arguments; i++) {
         const emu_argument *arg = &call->argument[i];
         a[i] = (long)args[i];
-        if (arg->kind == EMU_ARG_PATH || arg->kind == EMU_ARG_LINK) {
+        if (arg->kind >= EMU_ARG_PATH) {
             if (args[i] == 0) {
                 a[i] = 0; /* the kernel decides what NULL means */
                 continue;
             }
-            int status = path_get(thread, args[i], paths[used], arg->kind == EMU_ARG_LINK);
+            bool beside = i != 0 && call->argument[i - 1].kind == EMU_ARG_FD;
+            unsigned flags = (arg->kind == EMU_ARG_LINK   ? EMU_PATH_NOFOLLOW
+                              : arg->kind == EMU_ARG_NAME ? EMU_PATH_NAME
+                                                          : 0) |
+                             (call->flags & EMU_CALL_LOOKS ? 0 : EMU_PATH_CHANGE);
+            emu_path *path = &paths[used++];
+            int status = emu_path_read(thread->process, beside ? (int)args[i - 1] : AT_FDCWD, args[i], flags, path);
             if (status < 0)
                 return status;
-            a[i] = (long)(uintptr_t)paths[used++];
+            a[i] = (long)(uintptr_t)path->host;
+            if (beside)
+                a[i - 1] = path->dir;
+            if (path->held >= 0)
+                following.host = (int16_t)followed(call->host);
         } else if (arg->kind == EMU_ARG_IN && arg->copy) {
             continue; /* below, by pass_copies' rules: times of utimes */
         } else if (arg->kind >= EMU_ARG_IN && !convert(thread, call, arg, args[i], args, &a[i])) {
@@ -319,7 +351,48 @@ static __attribute__((noinline)) int64_t pass_path(emu_thread *thread, const emu
             copy_in(arg->copy, host, guest, arg->size);
             a[i] = (long)(uintptr_t)host;
         }
-    return begin(thread, call, a);
+    return begin(thread, &following, a);
+}
+
+static __attribute__((noinline)) int64_t pass_path(emu_thread *thread, const emu_call *call, const uint64_t *args)
+{
+    emu_path paths[2];
+    paths[0].held = paths[1].held = -1;
+    int64_t result = with_paths(thread, call, args, paths);
+    emu_path_done(&paths[0]);
+    emu_path_done(&paths[1]);
+    return result;
+}
+
+/* What a confined guest may not do on top of what the kernel refuses: 0, or -errno. */
+static int forbidden(emu_thread *thread, const emu_call *call, const uint64_t *args)
+{
+    enum { TYPE = 0170000 };
+    switch (call->host) {
+    case SYS_setns:       /* leads into the root of another process */
+    case SYS_pidfd_getfd: /* takes its descriptors */
+    case SYS_umount2:
+    case SYS_pivot_root:
+        return -EPERM;
+    case SYS_fchmod:
+    case SYS_fchown:
+    case SYS_fsetxattr:
+    case SYS_fremovexattr:
+        return emu_path_outside(thread->process, (int)args[0]) ? -EPERM : 0;
+    case SYS_fchdir: {
+        char guest[PATH_MAX];
+        int status = emu_path_position(thread->process, (int)args[0], guest);
+        return status != 0 ? status : emu_path_outside(thread->process, (int)args[0]) ? -EACCES : 0;
+    }
+    case SYS_mknod:
+    case SYS_mknodat: {
+        unsigned first = call->host == SYS_mknod ? 1 : 2;
+        uint32_t type = (uint32_t)args[first] & TYPE;
+        return (type == S_IFCHR || type == S_IFBLK) && args[first + 1] != 0 ? -EPERM : 0;
+    }
+    default:
+        return 0;
+    }
 }
 
 static __attribute__((noinline)) int64_t pass_copies(emu_thread *thread, const emu_call *call, const uint64_t *args)
@@ -420,6 +493,11 @@ static int64_t answer(emu_thread *thread, const emu_stop *stop)
         const emu_argument *arg = &call->argument[i];
         uint64_t value = stop->args[arg->first];
         switch (arg->kind) {
+        case EMU_ARG_FD:
+            if ((int32_t)value >= 0 && emu_process_owns_fd(thread->process, (int32_t)value))
+                return -EBADF;
+            args[i] = (uint64_t)(int64_t)(int32_t)value;
+            break;
         case EMU_ARG_INT:
             args[i] = (uint64_t)(int64_t)(int32_t)value;
             break;
@@ -440,7 +518,16 @@ static int64_t answer(emu_thread *thread, const emu_stop *stop)
             break;
         }
     }
-    int64_t result = call->function ? call->function(thread, args) : pass(thread, call, args);
+    int64_t result;
+    if (call->function) {
+        result = call->function(thread, args);
+    } else {
+        bool confined = thread->process->root != NULL;
+        result = confined ? forbidden(thread, call, args) : 0;
+        if (result == 0 && !(confined && address_call(thread, call->host, args, &result)) &&
+            !(thread->process->mem_files && emu_own_mem(thread, call->host, args, &result)))
+            result = pass(thread, call, args);
+    }
     if (call->flags & EMU_CALL_ID16 && result > 0xffff)
         result = 65534;
     return result;
@@ -522,9 +609,4 @@ void iovecs_free(struct iovec *iovecs, struct iovec *small)
 {
     if (iovecs != small)
         free(iovecs);
-}
-
-int path_get(emu_thread *thread, uint64_t addr, char out[PATH_MAX], bool nofollow)
-{
-    return emu_path_read(thread->process, addr, out, nofollow ? EMU_PATH_NOFOLLOW : 0);
 }

@@ -19,6 +19,7 @@
 
 enum emu_argument_kind {
     EMU_ARG_INT = 1, /* signed 32 bits */
+    EMU_ARG_FD,      /* the same, a descriptor */
     EMU_ARG_UINT,    /* unsigned 32 bits */
     EMU_ARG_LONG,    /* signed, a register wide */
     EMU_ARG_ULONG,   /* unsigned, a register wide */
@@ -30,6 +31,7 @@ enum emu_argument_kind {
     EMU_ARG_POINTER, /* ... of a size that the guard behind the guest's memory takes care of */
     EMU_ARG_PATH,
     EMU_ARG_LINK,    /* a path whose last component is not followed */
+    EMU_ARG_NAME,    /* a path whose last component need not exist */
 };
 
 /* Structures of 32-bit guests that are copied into the host's layout and back. */
@@ -63,6 +65,7 @@ enum emu_call_flag {
     EMU_CALL_PATH = 2,   /* takes a path */
     EMU_CALL_COPIES = 4, /* a structure is copied */
     EMU_CALL_ID16 = 8,   /* the result is an id of 16 bits */
+    EMU_CALL_LOOKS = 16, /* changes nothing of what its path names */
 };
 
 typedef struct emu_call {
@@ -161,9 +164,6 @@ enum { SMALL_IOVECS = 16 };
 int iovecs_get(emu_thread *thread, uint64_t addr, uint64_t count, struct iovec small[SMALL_IOVECS],
                struct iovec **out);
 void iovecs_free(struct iovec *iovecs, struct iovec *small);
-
-/* A path argument, translated: 0 or -errno. */
-int path_get(emu_thread *thread, uint64_t addr, char out[PATH_MAX], bool nofollow);
 
 /* ---- what the signal part offers to calls that sleep ---------------------------------------- */
 
