@@ -197,7 +197,10 @@ class Machine:
             self.cpus.append(cpu)
             self.board.connect_cpu(self, cpu)
         self.board.build(self)
-        for number, (device, base, *irq) in enumerate(devices):
+        for number, attached in enumerate(devices):
+            if not 2 <= len(attached) <= 3:
+                raise DeviceError(f"devices[{number}]: give (device, base) or (device, base, irq)")
+            device, base, *irq = attached
             name = f"{type(device).__name__.lower()}{number}"
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
         for chardev in self._opened:

@@ -58,11 +58,15 @@ static int open_found(const char *path, const char *host, emu_image *image, char
     if (stat(host, &status) != 0)
         return fail(text, size, -errno, "%s: %s", path, strerror(errno));
     if (S_ISDIR(status.st_mode))
-        return fail(text, size, -EACCES, "%s: is a directory", path);
+        return fail(text, size, -EACCES, "%s: is a directory; name a program in it", path);
     if (!S_ISREG(status.st_mode))
-        return fail(text, size, -EACCES, "%s: is not a regular file", path);
-    if (faccessat(AT_FDCWD, host, X_OK, AT_EACCESS) != 0)
-        return fail(text, size, -errno, "%s: permission denied: it is not executable (chmod +x)", path);
+        return fail(text, size, -EACCES, "%s: is not a regular file; name a program", path);
+    if (faccessat(AT_FDCWD, host, X_OK, AT_EACCESS) != 0) {
+        error = -errno;
+        const char *why = (status.st_mode & 0111) == 0 ? "it is not executable (chmod +x)"
+                                                       : "not for this user, or its file system is mounted noexec";
+        return fail(text, size, error, "%s: permission denied: %s", path, why);
+    }
     image->fd = open(host, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (image->fd < 0)
         return fail(text, size, -errno, "%s: %s", path, strerror(errno));
@@ -170,10 +174,10 @@ static int find_program(emu_process *process, struct program *program, char *tex
         close(program->image.fd);
         program->image.fd = -1;
         if (depth == SCRIPT_DEPTH)
-            return fail(text, size, -ELOOP, "%s: too many scripts run by scripts", program->path);
+            return fail(text, size, -ELOOP, "%s: too many scripts run by scripts; name the last interpreter itself", program->path);
         char *interpreter, *argument;
         if (script_line(head, (size_t)got, &interpreter, &argument) != 0)
-            return fail(text, size, -ENOEXEC, "%s: its first line names no interpreter", program->path);
+            return fail(text, size, -ENOEXEC, "%s: its first line names no interpreter; write one behind #!", program->path);
         error = script_argv(program, interpreter, argument);
         if (error != 0)
             return fail(text, size, error, "%s: %s", program->path, strerror(-error));
