@@ -62,7 +62,7 @@ static int open_found(const char *path, const char *host, emu_image *image, char
     if (!S_ISREG(status.st_mode))
         return fail(text, size, -EACCES, "%s: is not a regular file; name a program", path);
     if (faccessat(AT_FDCWD, host, X_OK, AT_EACCESS) != 0) {
-        error = -errno;
+        int error = -errno;
         const char *why = (status.st_mode & 0111) == 0 ? "it is not executable (chmod +x)"
                                                        : "not for this user, or its file system is mounted noexec";
         return fail(text, size, error, "%s: permission denied: %s", path, why);
