@@ -198,6 +198,8 @@ def test_raw_mode_comes_back_after_a_stop_of_the_shell(terminal):
     boot = terminal("--firmware", firmware("qemu_arm64/u-boot.bin"))
     boot.prompt()
     boot.process.send_signal(signal.SIGSTOP)
+    # A stop that has not taken place yet would be cancelled by what continues it.
+    os.waitid(os.P_PID, boot.process.pid, os.WSTOPPED)
     termios.tcsetattr(boot.slave, termios.TCSANOW, boot.before)
     boot.process.send_signal(signal.SIGCONT)
     end = time.monotonic() + 20
