@@ -13,7 +13,7 @@ from tests.linux.programs import GUESTS, build, emulated, native
 PARTS = (
     *("counter", "meeting", "spinning", "storage", "many", "detached", "cancellation", "signals", "storm"),
     *("stopped", "memory", "code", "forking", "race", "inheritance", "timers", "credentials", "refused"),
-    *("robust", "robust-pi"),
+    *("robust", "robust-pi", "rights"),
 )
 # what ends the process while other threads run, read, sleep and wait; and how
 ENDS = {
@@ -38,6 +38,13 @@ def test_threads_do_what_they_do_natively(guest, part):
     outcome = emulated("threads", guest, part)
     assert outcome == native("threads", part)
     assert (": NO" in outcome.output, outcome.status) == (False, 0)
+
+
+@pytest.mark.parametrize("guest", ["aarch64", "x86_64", "x86_64 by kvm"])
+def test_threads_may_spread_over_more_memory_than_tables_hold(guest):
+    outcome = emulated("threads", guest, "sparse")
+    assert outcome == native("threads", "sparse")
+    assert outcome.output.endswith("wrong 0 disturbed 0\n")
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -32,13 +32,7 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
     if (umem_fixup(sig, info, context))
         return;
     emu_thread *thread = emu_current;
-    if (emu_thread_nudged(sig, info)) {
-        if (thread != NULL) {
-            thread->pending = 1;
-            emu_host_wait_leave(context);
-            if (thread->engine != NULL)
-                thread->ops->kick(thread->engine);
-        }
+    if (emu_thread_nudged(thread, sig, info, context)) {
         errno = error;
         return;
     }

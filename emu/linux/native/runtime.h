@@ -213,6 +213,7 @@ struct emu_thread {
     pid_t tid;
     uint64_t clear_child_tid; /* guest address; 0: none */
     uint64_t robust_list;     /* the same */
+    volatile sig_atomic_t disturbed; /* a signal came that concerned the engine alone */
     volatile sig_atomic_t leaving; /* ends before it runs guest code again */
     /*
      * Something is to be looked at before the guest goes on: set by host signal
@@ -309,8 +310,8 @@ void emu_thread_release(emu_thread *thread);
 int emu_thread_alone(emu_thread *thread);
 /* Makes every other thread look at where it stands: leave its host call, its guest code. */
 void emu_threads_nudge(emu_process *process, const emu_thread *except);
-/* True in the handler of a host signal that only is such a nudge. */
-bool emu_thread_nudged(int sig, const siginfo_t *info);
+/* In the handler of a host signal: true for such a nudge, whose work is then done.  thread may be NULL. */
+bool emu_thread_nudged(emu_thread *thread, int sig, const siginfo_t *info, void *context);
 /* Around fork: the process's locks; in the child only `thread` goes on. */
 void emu_thread_fork_begin(emu_thread *thread);
 void emu_thread_fork_end(emu_thread *thread, bool child);

@@ -126,8 +126,13 @@ void emu_host_wait_leave(void *context)
 
 long emu_wait(emu_thread *thread, long nr, long a, long b, long c, long d, long e, long f)
 {
+    long result;
     emu_turn_give(thread);
-    long result = emu_host_wait(&thread->pending, nr, a, b, c, d, e, f);
+    do {
+        thread->disturbed = 0;
+        result = emu_host_wait(&thread->pending, nr, a, b, c, d, e, f);
+        /* Not of the guest's concern: a call that the kernel does not begin again by itself begins again here. */
+    } while (result == -EINTR && thread->disturbed && !thread->pending);
     emu_turn_take(thread);
     return result;
 }

@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime.h"
+#include "syscall.h"
 
 enum {
     STACK = 1 << 20, /* of a host thread: the translator's recursions and two paths; pages come as they are used */
@@ -37,9 +37,9 @@ enum {
  * SIGBUS is never blocked on the host (signal.c).  Queued with this value it is
  * ours: a guest that forges it only nudges itself.
  */
-static char mark;
+static char mark, light_mark;
 
-static void interrupt(pid_t tid)
+static void interrupt(pid_t tid, void *value)
 {
     siginfo_t info;
     memset(&info, 0, sizeof info);
@@ -47,13 +47,23 @@ static void interrupt(pid_t tid)
     info.si_code = SI_QUEUE;
     info.si_pid = getpid();
     info.si_uid = getuid();
-    info.si_value.sival_ptr = &mark;
+    info.si_value.sival_ptr = value;
     syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGBUS, &info);
 }
 
-bool emu_thread_nudged(int sig, const siginfo_t *info)
+bool emu_thread_nudged(emu_thread *thread, int sig, const siginfo_t *info, void *context)
 {
-    return sig == SIGBUS && info->si_code == SI_QUEUE && info->si_value.sival_ptr == &mark;
+    if (sig != SIGBUS || info->si_code != SI_QUEUE)
+        return false;
+    if (thread != NULL && info->si_value.sival_ptr == &light_mark)
+        thread->disturbed = 1;
+    else if (thread != NULL && info->si_value.sival_ptr == &mark) {
+        thread->pending = 1;
+        emu_host_wait_leave(context);
+        if (thread->engine != NULL)
+            thread->ops->kick(thread->engine);
+    }
+    return info->si_value.sival_ptr == &mark || info->si_value.sival_ptr == &light_mark;
 }
 
 static void nudge_locked(emu_process *process, const emu_thread *except)
@@ -64,7 +74,7 @@ static void nudge_locked(emu_process *process, const emu_thread *except)
         thread->pending = 1;
         if (thread->engine != NULL)
             thread->ops->kick(thread->engine);
-        interrupt(thread->tid);
+        interrupt(thread->tid, &mark);
     }
 }
 
@@ -92,9 +102,10 @@ static void wait_for_others(emu_process *process, const emu_thread *except)
 
 /* ---- engines ------------------------------------------------------------------------------ */
 
+/* It may come when the thread has left the engine already: emu_wait then makes up for it. */
 static void engine_interrupt(void *opaque, int32_t tid)
 {
-    interrupt(tid);
+    interrupt(tid, &light_mark);
 }
 
 static emu_engine *engine_new(emu_thread *creator, char *text, size_t size)

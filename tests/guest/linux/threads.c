@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
@@ -679,6 +680,8 @@ static void stopped(void)
         for (;;)
             pause();
     }
+    if (child < 0)
+        return perror("fork");
     nap(100);
     kill(child, SIGSTOP);
     CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
@@ -793,6 +796,98 @@ static void new_code(void)
     join(b);
     printf("code called %d wrong %d\n", (int)called, (int)code_wrong);
 }
+
+static sigjmp_buf back;
+static atomic_int asked, answered, outcome;
+
+static void on_fault(int sig)
+{
+    siglongjmp(back, 1);
+}
+
+static void *tries_code(void *argument)
+{
+    for (int i = 1; i <= 60; i++) {
+        while (asked != i)
+            sched_yield();
+        if (sigsetjmp(back, 1) == 0)
+            outcome = ((int (*)(void))code)();
+        else
+            outcome = -1;
+        answered = i;
+    }
+    return NULL;
+}
+
+/* A right that one thread takes away is gone for all. */
+static void rights(void)
+{
+    signal(SIGSEGV, on_fault);
+    code = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    code_value(code, 123);
+    __builtin___clear_cache((char *)code, (char *)code + 64);
+    int wrong = 0;
+    pthread_t others = start(spin_for_ever, NULL), thread = start(tries_code, NULL);
+    for (int i = 1; i <= 60; i++) {
+        mprotect(code, 4096, i % 2 ? PROT_READ | PROT_EXEC : PROT_READ | PROT_WRITE);
+        asked = i;
+        while (answered != i)
+            sched_yield();
+        wrong += outcome != (i % 2 ? 123 : -1);
+    }
+    join(thread);
+    stop = 1;
+    join(others);
+    printf("wrong %d\n", wrong);
+}
+
+#if __SIZEOF_POINTER__ == 8
+enum { WIDE = 64 << 20, SPREAD = 1500 };
+static char *wide;
+
+static void *spreads(void *argument)
+{
+    uintptr_t n = (uintptr_t)argument;
+    long wrong = 0;
+    for (uintptr_t i = 0; i < SPREAD; i++)
+        *(uintptr_t *)(wide + (3 * i + n) * WIDE) = 3 * i + n + 1;
+    for (uintptr_t i = 0; i < SPREAD; i++)
+        wrong += *(uintptr_t *)(wide + (3 * i + n) * WIDE) != 3 * i + n + 1;
+    return (void *)wrong;
+}
+
+static void *undisturbed(void *argument)
+{
+    long wrong = 0;
+    while (!stop) {
+        struct pollfd fd = {pipes[0], POLLIN, 0};
+        wrong += poll(&fd, 1, 2) != 0;
+    }
+    return (void *)wrong;
+}
+
+/* More of the address space than an engine's tables hold at once; others sleep meanwhile and must not notice. */
+static void sparse(void)
+{
+    long wrong = 0;
+    pthread_t threads[3];
+    (void)!pipe(pipes);
+    wide = mmap(NULL, 3ul * SPREAD * WIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(wide != MAP_FAILED);
+    pthread_t a = start(undisturbed, NULL), b = start(spin_for_ever, NULL);
+    for (uintptr_t i = 0; i < 3; i++)
+        threads[i] = start(spreads, (void *)i);
+    for (int i = 0; i < 3; i++)
+        wrong += (long)join(threads[i]);
+    stop = 1;
+    join(b);
+    printf("wrong %ld disturbed %ld\n", wrong, (long)join(a));
+}
+#else
+static void sparse(void)
+{
+}
+#endif
 
 /* ---- processes --------------------------------------------------------------------------------------------------- */
 
@@ -964,8 +1059,9 @@ static pthread_mutex_t *robust;
 static void *dies_with_it(void *argument)
 {
     pthread_mutex_lock(robust);
+    ready = 1;
     if (argument)
-        nap(50); /* others are waiting then */
+        nap(50 * (int)(intptr_t)argument); /* others are waiting then */
     return NULL;
 }
 
@@ -989,14 +1085,18 @@ static void robustness(int protocol)
     pthread_mutexattr_setprotocol(&attr, protocol);
     CHECK(pthread_mutex_init(robust, &attr) == 0);
     join(start(dies_with_it, NULL));
+    ready = 0;
     printf("after its owner: %ld\n", (long)join(start(takes_over, NULL)));
-    pthread_t owner = start(dies_with_it, (void *)1), heir = start(takes_over, NULL);
+    pthread_t owner = start(dies_with_it, (void *)1);
+    until(&ready, 1);
+    pthread_t heir = start(takes_over, NULL);
     join(owner);
     printf("while waiting: %ld\n", (long)join(heir));
     pid_t child = fork();
     if (child == 0) {
-        start(dies_with_it, (void *)1);
-        nap(20);
+        ready = 0;
+        start(dies_with_it, (void *)1000);
+        until(&ready, 1);
         _exit(0);
     }
     waitpid(child, NULL, 0);
@@ -1129,6 +1229,7 @@ int main(int argc, char **argv)
         {"storm", storm},           {"stopped", stopped},       {"memory", memory},       {"code", new_code},
         {"forking", forking},       {"hello", hello},           {"race", race},           {"inheritance", inheritance},
         {"timers", timers},         {"credentials", credentials}, {"refused", refused},
+        {"rights", rights},         {"sparse", sparse},
     };
     self = argv[0];
     setvbuf(stdout, NULL, _IOLBF, 0);
