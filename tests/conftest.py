@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.guest.bare import Bare
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINES = {
     "kvm": ("x86_64",),
