@@ -9,6 +9,7 @@ environment makes warnings errors, as CI does.
 import importlib.util
 import os
 import re
+import runpy
 from pathlib import Path
 
 from cffi import FFI
@@ -49,6 +50,9 @@ FLAGS = [
 ]
 if os.environ.get("EMU_WERROR"):
     FLAGS.append("-Werror")
+
+# By its path: to import accel.native is to need what is built here.
+runpy.run_path(str(HERE / "decode_c.py"))["write"]()
 
 ffi = FFI()
 PYTHON_CALLBACKS = """

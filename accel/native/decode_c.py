@@ -1,0 +1,265 @@
+"""Writes the C decoder of A64 from isa/aarch64.decode.
+
+a64_decode.h        a number and a struct of fields for each encoding, and the prototypes of those functions
+                    that some a64_*.c defines (`INSN(name)` at the start of a line)
+a64_decode_table.h  what a64_decode.c looks words up in
+
+A word is looked up in two steps: bits 31 to 20 choose a row, bits 15 to 10 an entry of it, which is a short
+list of encodings whose fixed bits and constraints are compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+if str(ROOT) not in sys.path:  # run by its path, from anywhere
+    sys.path.insert(0, str(ROOT))
+
+from isa.decode import Encoding, Table, TableError, load  # noqa: E402
+
+HIGH, HIGH_SHIFT = 12, 20
+LOW, LOW_SHIFT = 6, 10
+_INSN = re.compile(r"^INSN\((\w+)\)", re.MULTILINE)
+_SYMBOLS: dict[type[ast.AST], str] = {
+    **{ast.Add: "+", ast.Sub: "-", ast.BitAnd: "&", ast.BitOr: "|", ast.LShift: "<<", ast.RShift: ">>"},
+    **{ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="},
+    **{ast.And: "&&", ast.Or: "||"},
+}
+
+
+def expression(encoding: Encoding, node: ast.expr) -> str:
+    """A constraint in C, over `word`; fields are ints, so that a difference may be negative as in Python."""
+
+    def c(node: ast.expr) -> str:
+        match node:
+            case ast.Name(id=name):
+                field = encoding.fields[name]
+                return f"(int)(word >> {field.shift} & {(1 << field.width) - 1:#x})"
+            case ast.Constant(value=value):
+                return str(int(value))  # type: ignore[arg-type]
+            case ast.BoolOp(op=operator, values=values):
+                return "(" + f" {_SYMBOLS[type(operator)]} ".join(map(c, values)) + ")"
+            case ast.UnaryOp(operand=operand):
+                return f"!({c(operand)})"
+            case ast.BinOp(left=left, op=operator, right=right):
+                return f"({c(left)} {_SYMBOLS[type(operator)]} {c(right)})"
+            case ast.Compare(
+                left=left, ops=[ast.In() | ast.NotIn() as how], comparators=[ast.Tuple(elts=some)]
+            ):
+                any_of = " || ".join(f"{c(left)} == {c(one)}" for one in some)
+                return f"({any_of})" if isinstance(how, ast.In) else f"!({any_of})"
+            case ast.Compare(left=left, ops=[how], comparators=[right]):
+                return f"({c(left)} {_SYMBOLS[type(how)]} {c(right)})"
+        raise AssertionError(ast.dump(node))  # decode.py lets nothing else through
+
+    return c(node)
+
+
+def implemented(sources: Iterable[Path], table: Table) -> list[Encoding]:
+    """The encodings that C sources define a function for, in the table's order.
+
+    Raise TableError if one is defined twice, or the table does not have it.
+    """
+    known = {encoding.name: encoding for encoding in table}
+    found: dict[str, Path] = {}
+    for source in sorted(sources):
+        for name in _INSN.findall(source.read_text()):
+            if name not in known:
+                raise TableError(f"{source.name}: INSN({name}): isa/aarch64.decode has no encoding {name}")
+            if name in found:
+                raise TableError(f"{source.name}: INSN({name}) stands in {found[name].name} too")
+            found[name] = source
+    return [encoding for encoding in table if encoding.name in found]
+
+
+def header(table: Table, functions: list[Encoding]) -> str:
+    """a64_decode.h."""
+    lines = [
+        "/* Written by accel/native/decode_c.py from isa/aarch64.decode: A64's encodings, their fields. */",
+        "#ifndef A64_DECODE_H",
+        "#define A64_DECODE_H",
+        "",
+        "#include <stdbool.h>",
+        "#include <stdint.h>",
+        "",
+        "struct a64_translator;",
+        "",
+        "/* Defines the function that translates an encoding; `f` has its fields. */",
+        "#define INSN(name) bool a64_tr_##name(struct a64_translator *t, const a64_##name *f)",
+        "",
+        "enum a64_encoding {",
+        "    A64_NONE, /* unallocated */",
+        *(f"    A64_{encoding.name}," for encoding in table),
+        "    A64_ENCODINGS",
+        "};",
+        "",
+    ]
+    for encoding in table:
+        # A struct must have a member; what has no field is told apart by its name alone.
+        names = ", ".join(encoding.fields) or "nothing"
+        lines.append(f"typedef struct {{ uint32_t {names}; }} a64_{encoding.name};")
+    lines += [
+        "",
+        *(
+            f"bool a64_tr_{encoding.name}(struct a64_translator *t, const a64_{encoding.name} *f);"
+            for encoding in functions
+        ),
+        "",
+        "/* Which encoding a word is. */",
+        "enum a64_encoding a64_decode(uint32_t word);",
+        '/* The name that an encoding has in the table; "NONE" for A64_NONE. */',
+        "const char *a64_name(enum a64_encoding encoding);",
+        "/* Whether an encoding has a function that translates it. */",
+        "bool a64_implemented(enum a64_encoding encoding);",
+        "/* Translates a word; false if there is no function for it, or it returned false. */",
+        "bool a64_dispatch(struct a64_translator *t, uint32_t word);",
+        "",
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(encoding: Encoding, shift: int, width: int) -> list[int]:
+    """The values that `width` bits of a word at `shift` can have in an encoding."""
+    ones = (1 << width) - 1
+    mask, value = encoding.mask >> shift & ones, encoding.value >> shift & ones
+    return [number for number in range(1 << width) if number & mask == value]
+
+
+def lookup(table: Table) -> tuple[list[int], list[list[int]], list[int]]:
+    """Rows by high bits; in a row, the start of a list by low bits; the lists, each ended by 0."""
+    highs: list[list[int]] = [[] for _ in range(1 << HIGH)]
+    lows: dict[int, set[int]] = {}
+    for number, encoding in enumerate(table, 1):
+        for high in _spread(encoding, HIGH_SHIFT, HIGH):
+            highs[high].append(number)
+        lows[number] = set(_spread(encoding, LOW_SHIFT, LOW))
+    lists = [0]
+    starts: dict[tuple[int, ...], int] = {(): 0}
+    row_of: dict[tuple[int, ...], int] = {}
+    rows: list[list[int]] = []
+    chosen = []
+    for candidates in highs:
+        row = row_of.get(tuple(candidates))
+        if row is None:
+            row = row_of[tuple(candidates)] = len(rows)
+            entries = []
+            for low in range(1 << LOW):
+                some = tuple(number for number in candidates if low in lows[number])
+                if some not in starts:
+                    starts[some] = len(lists)
+                    lists += [*some, 0]
+                entries.append(starts[some])
+            rows.append(entries)
+        chosen.append(row)
+    return chosen, rows, lists
+
+
+def _numbers(numbers: Iterable[int]) -> list[str]:
+    texts = [str(number) for number in numbers]
+    return ["    " + ", ".join(texts[at : at + 20]) + "," for at in range(0, len(texts), 20)]
+
+
+def tables(table: Table, functions: list[Encoding]) -> str:
+    """a64_decode_table.h."""
+    chosen, rows, lists = lookup(table)
+    lines = [
+        "/* Written by accel/native/decode_c.py from isa/aarch64.decode; read by a64_decode.c alone. */",
+        "static const char *const names[A64_ENCODINGS] = {",
+        '    [A64_NONE] = "NONE",',
+        *(f'    [A64_{encoding.name}] = "{encoding.name}",' for encoding in table),
+        "};",
+        "",
+        "/* A word of an encoding has these bits. */",
+        "static const struct fixed { uint32_t mask, value; } fixed[A64_ENCODINGS] = {",
+        *(f"    [A64_{e.name}] = {{ {e.mask:#010x}, {e.value:#010x} }}," for e in table),
+        "};",
+        "",
+        f"/* By bits {HIGH_SHIFT + HIGH - 1} to {HIGH_SHIFT}: a row. */",
+        f"static const uint16_t row_of[{1 << HIGH}] = {{",
+        *_numbers(chosen),
+        "};",
+        "",
+        f"/* By bits {LOW_SHIFT + LOW - 1} to {LOW_SHIFT}: where a list of candidates begins. */",
+        f"static const uint16_t rows[{len(rows)}][{1 << LOW}] = {{",
+        *(line for row in rows for line in ("    {", *_numbers(row), "    },")),
+        "};",
+        "",
+        "/* Encodings, each list ended by 0. */",
+        f"static const uint16_t candidates[{len(lists)}] = {{",
+        *_numbers(lists),
+        "};",
+        "",
+        f"#define HIGH_SHIFT {HIGH_SHIFT}",
+        f"#define LOW_SHIFT {LOW_SHIFT}",
+        f"#define LOW_MASK {(1 << LOW) - 1}",
+        "",
+        "/* Whether the fields of a word have values that its encoding allows. */",
+        "static bool allowed(enum a64_encoding encoding, uint32_t word)",
+        "{",
+        "    switch (encoding) {",
+    ]
+    for encoding in table:
+        if encoding.constraint is not None:
+            lines.append(f"    case A64_{encoding.name}:")
+            lines.append(f"        return {expression(encoding, encoding.constraint)};")
+    lines += [
+        "    default:",
+        "        return true;",
+        "    }",
+        "}",
+        "",
+        "static const bool functions[A64_ENCODINGS] = {",
+        "    [A64_NONE] = false,",
+        *(f"    [A64_{encoding.name}] = true," for encoding in functions),
+        "};",
+        "",
+        "/* Calls the function of an encoding with the fields of a word. */",
+        "static bool call(enum a64_encoding encoding, struct a64_translator *t, uint32_t word)",
+        "{",
+        "    switch (encoding) {",
+    ]
+    for encoding in functions:
+        fields = [
+            f".{f.name} = word >> {f.shift} & {(1 << f.width) - 1:#x}" for f in encoding.fields.values()
+        ]
+        initial = ", ".join(fields) or "0"
+        lines.append(f"    case A64_{encoding.name}:")
+        lines.append(f"        return a64_tr_{encoding.name}(t, &(a64_{encoding.name}){{ {initial} }});")
+    lines += [
+        "    default:",
+        "        (void)t;",
+        "        (void)word;",
+        "        return false;",
+        "    }",
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write(folder: Path = HERE, sources: Iterable[Path] | None = None) -> None:
+    """Write both headers into a folder, unless the same text is there.
+
+    The functions are those of `sources`, by default a64_*.c of this folder.
+    """
+    table = load("aarch64")
+    functions = implemented(HERE.glob("a64_*.c") if sources is None else sources, table)
+    for name, text in (
+        ("a64_decode.h", header(table, functions)),
+        ("a64_decode_table.h", tables(table, functions)),
+    ):
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
