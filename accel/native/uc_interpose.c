@@ -17,6 +17,16 @@ typedef int (*cpu_exec_fn)(uc_engine *uc, void *cpu);
 typedef void (*check_fn)(void *context);
 typedef bool (*fill_fn)(void *cpu, uint64_t address, int size, int rw, int mmu, bool probe, uintptr_t retaddr);
 
+/*
+ * After each block that it has translated the library goes through all of its
+ * TLB, to mark what may write to the block's pages.  Nothing may, mostly.
+ */
+static bool to_mark(uint64_t address, uint64_t size)
+{
+    const uc_interposed *now = uc_interposed_now;
+    return now == NULL || now->writable(now->opaque, address) || now->writable(now->opaque, address + size - 1);
+}
+
 static void enter(uc_engine *uc, void *cpu)
 {
     uc_interposed *now = uc_interposed_now;
@@ -29,10 +39,12 @@ static void enter(uc_engine *uc, void *cpu)
         uc_emu_stop(uc);
 }
 
-#define REPLACE(arch)                                                                                         \
+/* word: an address of the target */
+#define REPLACE(arch, word)                                                                                   \
     static cpu_exec_fn cpu_exec_before_##arch;                                                                \
     static check_fn check_before_##arch;                                                                      \
     static fill_fn fill_before_##arch;                                                                        \
+    static void (*mark_before_##arch)(void *cpu, word start, word size);                                      \
     static int cpu_exec_##arch(uc_engine *uc, void *cpu)                                                      \
     {                                                                                                         \
         enter(uc, cpu);                                                                                       \
@@ -49,6 +61,11 @@ static void enter(uc_engine *uc, void *cpu)
         if (uc_interposed_now != NULL)                                                                        \
             uc_interposed_now->fault = address;                                                               \
         return fill_before_##arch(cpu, address, size, rw, mmu, probe, retaddr);                               \
+    }                                                                                                         \
+    static void mark_##arch(void *cpu, word start, word size)                                                 \
+    {                                                                                                         \
+        if (to_mark(start, size))                                                                             \
+            mark_before_##arch(cpu, start, size);                                                             \
     }
 
 /*
@@ -119,10 +136,10 @@ static int putchar_instead(int character)
     return uc_interposed_now != NULL ? character : putchar(character);
 }
 
-REPLACE(aarch64)
-REPLACE(arm)
-REPLACE(riscv64)
-REPLACE(x86_64)
+REPLACE(aarch64, uint64_t)
+REPLACE(arm, uint32_t)
+REPLACE(riscv64, uint64_t)
+REPLACE(x86_64, uint64_t)
 
 static const struct {
     const char *name;
@@ -132,7 +149,8 @@ static const struct {
 #define ROW(arch)                                                                                             \
     {"cpu_exec_" #arch, (void *)cpu_exec_##arch, (void *)&cpu_exec_before_##arch},                            \
     {"check_exit_request_" #arch, (void *)check_##arch, (void *)&check_before_##arch},                        \
-    {"unicorn_fill_tlb_" #arch, (void *)fill_##arch, (void *)&fill_before_##arch},
+    {"unicorn_fill_tlb_" #arch, (void *)fill_##arch, (void *)&fill_before_##arch},                            \
+    {"tlb_reset_dirty_by_vaddr_" #arch, (void *)mark_##arch, (void *)&mark_before_##arch},
     ROW(aarch64) ROW(arm) ROW(riscv64) ROW(x86_64)
 #undef ROW
     {"abort", (void *)abort_instead, (void *)&abort_before},

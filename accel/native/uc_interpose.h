@@ -4,13 +4,16 @@
  * They give what its public interface lacks: a stop that arrives between two
  * starts is not lost (cpu_exec), blocks are left only at their start, never
  * behind a half-done instruction (check_exit_request), the exact address of a
- * fault is known (unicorn_fill_tlb), and encodings that its translator takes for
- * impossible do not end the process (abort).  Calls for other engines are passed on.
+ * fault is known (unicorn_fill_tlb), encodings that its translator takes for
+ * impossible do not end the process (abort), and the TLB is looked through only
+ * for code that can be written (tlb_reset_dirty_by_vaddr).  Calls for other
+ * engines are passed on.
  */
 #ifndef EMU_UC_INTERPOSE_H
 #define EMU_UC_INTERPOSE_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <unicorn/unicorn.h>
@@ -24,6 +27,8 @@ typedef struct uc_interposed {
     void *cpu;                     /* the library's CPUState */
     volatile sig_atomic_t aborted; /* the library met code that it has no answer to, and wanted to abort() */
     void (*loop_exit)(void *cpu);  /* its cpu_loop_exit */
+    bool (*writable)(void *opaque, uint64_t addr); /* the guest may write to that page */
+    void *opaque;
 } uc_interposed;
 
 extern _Thread_local uc_interposed *uc_interposed_now __attribute__((tls_model("initial-exec")));

@@ -488,6 +488,12 @@ static uc_err add_hooks(emu_engine *engine)
     return err;
 }
 
+static bool writable(void *opaque, uint64_t addr)
+{
+    const emu_user_memory *memory = opaque;
+    return addr < memory->size && (memory->rights(memory->opaque, addr) & EMU_RIGHT_W) != 0;
+}
+
 static void user_close(emu_engine *engine)
 {
     if (engine->uc != NULL)
@@ -551,6 +557,8 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     engine->prepares = true;
     engine->shared.uc = engine->uc;
     engine->shared.kicked = &engine->kicked;
+    engine->shared.writable = writable;
+    engine->shared.opaque = &engine->memory;
     uc_interposed_now = &engine->shared;
     (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
     uc_interposed_now = NULL;
