@@ -27,7 +27,7 @@ from bench_run import figures, kvm_reason, run
 from accel.errors import Unavailable
 from emu.samples.debian import unpacked
 
-LOOP = 'i=0; while [ $i -lt {starts} ]; do {true}; i=$((i+1)); done; echo $i'
+LOOP = "i=0; while [ $i -lt {starts} ]; do {true}; i=$((i+1)); done; echo $i"
 
 
 class Way:

@@ -43,6 +43,19 @@ def test_children_are_born_replaced_and_reaped_as_on_the_host(guest, build):
     assert ours == output(native(build("spawn", "native"), there), there)
 
 
+def test_a_programs_successor_runs_its_own_code_at_the_same_addresses(guest, build):
+    isa, accel = guest
+
+    def chain(isa):
+        one, two = (build("successor", isa, "-static", "-no-pie", f"-DANSWER={n}") for n in (1, 2))
+        where = "-Wl,-Ttext-segment=0x20000000"
+        third = build("successor", isa, "-static", "-no-pie", "-DANSWER=3", "-DELSEWHERE", where)
+        return one, "0", two, one, one, third, two, third
+
+    done, expected = emulate(*chain(isa), accel=accel), native(*chain("native"))
+    assert (done.stdout, done.stderr, done.returncode) == (expected.stdout, "", 3)
+
+
 def test_a_program_can_be_replaced_by_one_of_another_isa(build):
     # spawn's children are of the second ISA, its own image of the first
     done = emulate(build("spawn", "aarch64"), build("echo", "riscv64"))
