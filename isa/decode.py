@@ -2,13 +2,14 @@
 
 `load("aarch64")` reads aarch64.decode, in which a line is an encoding:
 
-    NAME  tokens...  [{ constraint }]  [+feature [if condition]]
+    NAME  tokens...  [{ constraint }]  [unpredictable { condition }]  [+feature [if condition]]
 
 The tokens go from the most significant bit to the least and have 32 bits together: `0` and `1` are fixed,
-`name:width` is a field, `_:width` are bits that should have a value but that nobody looks at.  Where the
-constraint is false the word is not of this encoding.  The feature is what the CPU must have besides the base
-architecture (where the condition is true, if there is one).  Constraint and condition are expressions of
-Python over the fields: and, or, not, comparisons, in (...), + - & | << >>, integers.
+`name:width` is a field, `(01)` are bits that should be so but that nobody looks at.  Where the constraint is
+false the word is not of this encoding; where it is unpredictable, the manual lets CPUs differ.  The feature
+is what the CPU must have besides the base architecture (where the condition is true, if there is one).
+Constraints and conditions are expressions of Python over the fields: and, or, not, comparisons, in (...),
++ - & | << >>, integers.
 
 A table holds no two lines that a word could both be: `load` checks it, with the constraints.
 
@@ -33,9 +34,11 @@ BITS = 32
 _MOST_BITS = 20
 _LINE = re.compile(
     r"(?P<name>[A-Z]\w*)\s+(?P<tokens>[^{+]+?)\s*(?:\{(?P<constraint>[^}]*)\}\s*)?"
+    r"(?:unpredictable\s*\{(?P<open>[^}]*)\}\s*)?"
     r"(?:\+(?P<feature>\w+)(?:\s+if\s+(?P<condition>.+?))?)?\s*"
 )
-_FIELD = re.compile(r"([A-Za-z]\w*|_):([1-9]\d*)")
+_FIELD = re.compile(r"([A-Za-z]\w*):([1-9]\d*)")
+_FIXED = re.compile(r"(\()?([01]+)(?(1)\))")
 _OPERATORS = (ast.Add, ast.Sub, ast.BitAnd, ast.BitOr, ast.LShift, ast.RShift)
 _COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
@@ -66,21 +69,22 @@ class Encoding:
     """One line of a table.
 
     mask, value   the fixed bits: a word is of this encoding only if word & mask == value
+    should        the bits in parentheses that are 1: a word that a person writes has them
     fields        by name, in the order of the line
     constraint    parsed, or None if all values of the fields are allowed
     feature       "" for the base architecture
-    condition     parsed; where it is false the feature is not needed; None if it always is
     """
 
     __slots__ = (
         "_allows",
         "_needs",
-        "condition",
+        "_open",
         "constraint",
         "feature",
         "fields",
         "mask",
         "name",
+        "should",
         "value",
         "where",
     )
@@ -93,12 +97,12 @@ class Encoding:
         self.name = match["name"]
         self.feature = match["feature"] or ""
         self.fields: dict[str, Field] = {}
-        self.mask = self.value = 0
+        self.mask = self.value = self.should = 0
         self._tokens(match["tokens"].split())
         self.constraint = self._expression(match["constraint"])
-        self.condition = self._expression(match["condition"])
-        self._allows = self._predicate(self.constraint)
-        self._needs = self._predicate(self.condition)
+        self._allows = self._predicate(self.constraint, True)
+        self._open = self._predicate(self._expression(match["open"]), False)
+        self._needs = self._predicate(self._expression(match["condition"]), True)
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.where}>"
@@ -106,6 +110,10 @@ class Encoding:
     def matches(self, word: int) -> bool:
         """Whether a word is of this encoding."""
         return word & self.mask == self.value and self._allows(word)
+
+    def is_unpredictable(self, word: int) -> bool:
+        """Whether the manual lets CPUs differ in what a word of this encoding does."""
+        return self._open(word)
 
     def feature_of(self, word: int) -> str:
         """The feature that a word of this encoding needs, "" for the base architecture."""
@@ -117,7 +125,7 @@ class Encoding:
 
     def assemble(self, **values: int) -> int:
         """The word with these values of fields, 0 for the others.  Raise ValueError if it is none of ours."""
-        word = self.value
+        word = self.value | self.should
         for name, value in values.items():
             if name not in self.fields:
                 raise ValueError(f"{self.name} has no field {name}: it has {', '.join(self.fields)}")
@@ -144,19 +152,20 @@ class Encoding:
     def _tokens(self, tokens: list[str]) -> None:
         left = BITS
         for token in tokens:
-            match = _FIELD.fullmatch(token)
-            if match is not None:
+            if match := _FIELD.fullmatch(token):
                 name, width = match[1], int(match[2])
                 left -= width
                 if name in self.fields:
                     raise TableError(f"{self.where}: {self.name} has two fields {name}")
-                if name != "_":
-                    self.fields[name] = Field(name, left, width)
-            elif not token.strip("01"):
-                left -= len(token)
-                if left >= 0:
-                    self.mask |= ((1 << len(token)) - 1) << left
-                    self.value |= int(token, 2) << left
+                self.fields[name] = Field(name, left, width)
+            elif match := _FIXED.fullmatch(token):
+                left -= len(match[2])
+                bits = int(match[2], 2) << max(left, 0)
+                if match[1]:
+                    self.should |= bits
+                else:
+                    self.mask |= ((1 << len(match[2])) - 1) << max(left, 0)
+                    self.value |= bits
             else:
                 raise TableError(f"{self.where}: {self.name} has a token that is none: {token!r}")
         if left:
@@ -199,10 +208,10 @@ class Encoding:
         for part in parts:
             self._check(part, text)
 
-    def _predicate(self, tree: ast.expr | None) -> Callable[[int], bool]:
-        """The expression as a function of the word."""
+    def _predicate(self, tree: ast.expr | None, default: bool) -> Callable[[int], bool]:
+        """The expression as a function of the word; `default` always, if there is no expression."""
         if tree is None:
-            return _always
+            return lambda _word: default
         fields = self.fields
 
         class Shifted(ast.NodeTransformer):
@@ -214,10 +223,6 @@ class Encoding:
         copy = ast.parse(ast.unparse(tree), mode="eval")
         text = ast.unparse(Shifted().visit(copy))
         return eval(f"lambda word: bool({text})")  # type: ignore[no-any-return]
-
-
-def _always(_word: int) -> bool:
-    return True
 
 
 class Table:
