@@ -364,7 +364,7 @@ CAPSTONE_LACKS = ("SB", "XAFLAG", "AXFLAG", "CFINV")
 
 # Mnemonics of what is not in the table, by the extension that brings them.
 LATER = {
-    "MTE": r"(add|sub)g|subps?|irg|gmi|stz?2?g|stgp|ldgm?|stz?gm",
+    "MTE": r"(add|sub)g|subps?|cmpp|irg|gmi|stz?2?g|stgp|ldgm?|stz?gm",
     "BF16": r"bf.*",
     "I8MM": r"(s|u|us)mmla|usdot|sudot",
     "MOPS": r"cpy.*|set[gpme].*",
