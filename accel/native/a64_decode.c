@@ -24,6 +24,11 @@ bool a64_implemented(enum a64_encoding encoding)
     return functions[encoding];
 }
 
+bool a64_dispatch_as(enum a64_encoding encoding, struct a64_translator *t, uint32_t word)
+{
+    return call(encoding, t, word);
+}
+
 bool a64_dispatch(struct a64_translator *t, uint32_t word)
 {
     return call(a64_decode(word), t, word);

@@ -15,7 +15,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-HEADERS = ("core.h", "engine.h", "kvm.h", "kvm_user.h", "uc.h")
+HEADERS = ("core.h", "engine.h", "kvm.h", "kvm_user.h", "uc.h", "a64_engine.h")
 
 
 def declarations(header: Path) -> str:

@@ -119,6 +119,8 @@ def header(table: Table, functions: list[Encoding]) -> str:
         "bool a64_implemented(enum a64_encoding encoding);",
         "/* Translates a word; false if there is no function for it, or it returned false. */",
         "bool a64_dispatch(struct a64_translator *t, uint32_t word);",
+        "/* The same for a word whose encoding is known. */",
+        "bool a64_dispatch_as(enum a64_encoding encoding, struct a64_translator *t, uint32_t word);",
         "",
         "#endif",
         "",

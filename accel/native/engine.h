@@ -93,6 +93,10 @@ typedef struct emu_engine_ops {
     /* Threads of one guest may run at the same time; else they take turns, and nothing is called on an
      * engine while the guest's code runs on another, but kick. */
     int32_t parallel;
+    /* enum emu_isa, where it runs no other; else 0. */
+    uint32_t only;
+    /* Guest addresses are best host addresses: memory.base 0, where that can be had. */
+    int32_t low;
     /* NULL: *text says why in one line.  `memory` is copied. */
     emu_engine *(*open)(uint32_t isa, const emu_user_memory *memory, char *text, size_t size);
     void (*close)(emu_engine *engine);
@@ -119,6 +123,11 @@ typedef struct emu_engine_ops {
      * The descriptors keep their numbers.  No kick may come in between. */
     void (*forking)(emu_engine *engine);
     int (*forked)(emu_engine *engine, char *text, size_t size);
+    /* After it in the parent, and where it failed. */
+    void (*stayed)(emu_engine *engine);
+    /* In the host's handler of SIGSEGV and SIGBUS, with its arguments: not 0 where guest code has caused it; run()
+     * then returns EMU_STOP_FAULT. */
+    int (*host_fault)(emu_engine *engine, int sig, const void *info, void *context);
     /* x86-64: all that XSAVE saves, in the standard format, for signal frames, with Linux's description of
      * it in the bytes from 464 (struct _fpx_sw_bytes).  xsave returns the bytes written, 0 where `room` is
      * too small; xrstor ignores what this CPU does not have. */

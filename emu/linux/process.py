@@ -365,6 +365,10 @@ def _engines(name: str) -> list[object]:
             addresses.append(tcg.user_engine(later=True))
         except Unavailable:
             pass  # children of other ISAs are then refused, as on a host without emu
+    elif os.environ.get("EMU_ENGINE") == "translator":
+        from accel.tcg import translator
+
+        addresses = [translator.user_engine(), tcg.user_engine(later=True)]
     else:
         addresses = [tcg.user_engine()]
     return [ffi.cast("const emu_engine_ops *", address) for address in addresses]

@@ -176,7 +176,7 @@ static void load(const uint8_t *bytes, size_t size)
         const emu_abi *abi = emu_abi_of_machine(image.elf.machine, image.elf.elf_class);
         if (abi != NULL) {
             process.abi = abi;
-            CHECK(umem_init(&process.umem, abi->bits) == 0);
+            CHECK(umem_init(&process.umem, abi->bits, false) == 0);
             CHECK(emu_layout(&process, false) == 0);
             emu_start start = {.argv = argv, .envp = envp, .execfn = "one", .elf = &image.elf};
             uint64_t sp;

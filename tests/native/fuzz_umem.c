@@ -200,7 +200,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
-    CHECK(umem_init(&umem, 46) == 0);
+    CHECK(umem_init(&umem, 46, false) == 0);
     umem.top = umem.size - 0x10000;
     umem.mmap_top = umem.top;
     umem.before = umem.after = count_change;

@@ -273,43 +273,57 @@ void emu_process_close_on_exec(const emu_process *process)
 
 struct room {
     emu_umem umem;
+    bool moved; /* umem is another than the process's */
     const emu_engine_ops *ops;
     emu_engine *engine;
 };
+
+/* An address space for an engine: the process's where it will do. */
+static int make_space(const emu_process *process, const emu_abi *abi, const emu_engine_ops *ops, struct room *room)
+{
+    bool low = ops->low && abi->bits > 32;
+    room->umem = process->umem;
+    room->moved = false;
+    if (process->abi != NULL && process->abi->bits == abi->bits && process->umem.low == low)
+        return 0;
+    /* Under a limit on virtual memory (ulimit -v) a smaller space must do. */
+    unsigned bits = abi->bits;
+    int error = umem_init(&room->umem, bits, low);
+    while (error == -ENOMEM && bits > 32)
+        error = umem_init(&room->umem, --bits, low);
+    room->moved = error == 0;
+    return error;
+}
 
 /* The address space and engine for the new ABI, while the old ones stand. */
 static int make_room(emu_thread *thread, const emu_abi *abi, struct room *room, char *text, size_t size)
 {
     emu_process *process = thread->process;
-    bool fits = process->abi != NULL && process->abi->bits == abi->bits;
+    char why[160] = "", first[160] = "";
     room->umem = process->umem;
-    if (!fits) {
-        /* Under a limit on virtual memory (ulimit -v) a smaller space must do. */
-        unsigned bits = abi->bits;
-        int error = umem_init(&room->umem, bits);
-        while (error == -ENOMEM && bits > 32)
-            error = umem_init(&room->umem, --bits);
-        if (error != 0)
-            return fail(text, size, error,
-                        "cannot reserve %u bits of address space: %s; raise the limit on virtual memory (ulimit -v unlimited)",
-                        bits, strerror(-error));
-    }
+    room->moved = false;
     room->ops = thread->ops;
     room->engine = thread->engine;
-    if (fits && thread->engine != NULL && process->abi->isa == abi->isa)
+    if (process->abi == abi && thread->engine != NULL)
         return 0;
-    emu_user_memory memory = emu_process_memory(process, &room->umem);
-    char why[160] = "", first[160] = "";
     for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines && process->engines[i] != NULL; i++) {
         room->ops = process->engines[i];
+        if (room->ops->only != 0 && room->ops->only != abi->isa)
+            continue;
+        int error = make_space(process, abi, room->ops, room);
+        if (error != 0)
+            return fail(text, size, error,
+                        "cannot reserve 32 bits of address space: %s; raise the limit on virtual memory (ulimit -v unlimited)",
+                        strerror(-error));
+        emu_user_memory memory = emu_process_memory(process, &room->umem);
         room->engine = room->ops->open(abi->isa, &memory, why, sizeof why);
         if (room->engine != NULL)
             return 0;
-        if (i == 0)
+        if (room->moved)
+            umem_free(&room->umem);
+        if (first[0] == 0)
             memcpy(first, why, sizeof first);
     }
-    if (!fits)
-        umem_free(&room->umem);
     return fail(text, size, -ENOEXEC, "the engine %s cannot run %s: %s", process->engines[0]->name, abi->name, first);
 }
 
@@ -434,7 +448,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     if (error != 0) {
         if (room.engine != thread->engine)
             room.ops->close(room.engine);
-        if (room.umem.base != process->umem.base)
+        if (room.moved)
             umem_free(&room.umem);
         return error;
     }
@@ -448,7 +462,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         thread->ops = room.ops;
         thread->engine = room.engine;
     }
-    if (room.umem.base != process->umem.base) {
+    if (room.moved) {
         umem_free(&process->umem);
         process->umem = room.umem;
         process->umem.opaque = process;

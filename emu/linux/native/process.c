@@ -388,6 +388,8 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
         if (request->flags & CLONE_CLEAR_SIGHAND)
             emu_signal_exec(thread);
     }
+    if (child != 0 && thread->ops->stayed != NULL)
+        thread->ops->stayed(thread->engine);
     emu_signal_fork_end(thread);
     if (child == 0)
         return 0;
@@ -519,6 +521,8 @@ int emu_process_spawn(emu_process *process, const int streams[3])
         }
         process->host_fd_count = 0; /* nobody needs them here */
         emu_process_close_on_exec(process);
+    } else if (thread->ops->stayed != NULL) {
+        thread->ops->stayed(thread->engine);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (child == 0)

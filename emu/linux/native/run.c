@@ -32,6 +32,11 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
     if (umem_fixup(sig, info, context))
         return;
     emu_thread *thread = emu_current;
+    if (thread != NULL && thread->engine != NULL && thread->ops->host_fault != NULL && info->si_code > 0 &&
+        thread->ops->host_fault(thread->engine, sig, info, context)) {
+        errno = error;
+        return;
+    }
     if (emu_thread_nudged(thread, sig, info, context)) {
         errno = error;
         return;

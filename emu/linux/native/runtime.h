@@ -89,6 +89,7 @@ typedef struct emu_area {
  */
 typedef struct emu_umem {
     uint8_t *base;
+    bool low; /* base 0 was asked for (and may not have been had) */
     uint64_t size;     /* of the guest's address space, and so a bound for addresses */
     uint64_t reserved; /* bytes reserved at base, guard included */
     emu_area *areas;   /* sorted, without overlaps, like neighbours merged */
@@ -125,8 +126,8 @@ static inline void umem_unlock(emu_umem *umem)
         pthread_rwlock_unlock(&umem->lock);
 }
 
-/* 0, or -errno. */
-int umem_init(emu_umem *umem, unsigned bits);
+/* 0, or -errno.  low: base is 0 where those host addresses are free. */
+int umem_init(emu_umem *umem, unsigned bits, bool low);
 void umem_free(emu_umem *umem);
 /* Unmaps everything; an address space for the next program. */
 void umem_clear(emu_umem *umem);

@@ -31,22 +31,45 @@ static int host_prot(uint32_t prot)
     return prot & (PROT_READ | PROT_EXEC) ? PROT_READ : PROT_NONE;
 }
 
+/* What is reserved where base is 0: the host's kernel gives nobody less (vm.mmap_min_addr). */
+#define LOWEST UINT64_C(0x10000)
+
 /* Gives a range back to the reserve. */
 static int reserve(emu_umem *umem, uint64_t addr, uint64_t size)
 {
+    if (umem->base == NULL && addr < LOWEST) {
+        uint64_t low = size < LOWEST - addr ? size : LOWEST - addr;
+        munmap(umem->base + addr, low);
+        addr += low;
+        size -= low;
+        if (size == 0)
+            return 0;
+    }
     void *at = mmap(umem->base + addr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return at == MAP_FAILED ? -errno : 0;
 }
 
-int umem_init(emu_umem *umem, unsigned bits)
+int umem_init(emu_umem *umem, unsigned bits, bool low)
 {
     memset(umem, 0, sizeof *umem);
     pthread_rwlock_init(&umem->lock, NULL);
+    umem->low = low;
     umem->size = UINT64_C(1) << bits;
     umem->reserved = umem->size + GUARD;
-    void *base = mmap(NULL, umem->reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    if (low) {
+        void *want = (void *)LOWEST;
+        void *at = mmap(want, umem->reserved - LOWEST, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+        if (at == want)
+            return 0;
+        if (at != MAP_FAILED) /* a kernel before 4.17, which took it for a hint */
+            munmap(at, umem->reserved - LOWEST);
+    }
+    void *base = mmap(NULL, umem->reserved, PROT_NONE, flags, -1, 0);
+    if (base == MAP_FAILED) {
+        umem->reserved = 0;
         return -errno;
+    }
     umem->base = base;
     return 0;
 }
@@ -63,7 +86,7 @@ void umem_free(emu_umem *umem)
 {
     forget_areas(umem);
     free(umem->areas);
-    if (umem->base != NULL)
+    if (umem->reserved != 0)
         munmap(umem->base, umem->reserved);
     memset(umem, 0, sizeof *umem);
 }

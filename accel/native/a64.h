@@ -1,0 +1,298 @@
+/*
+ * AArch64 to x86-64: what the translator's files share.
+ *
+ * While translated code runs, rsp points at the guest thread's state (+ 128, so
+ * that the first 256 bytes take short displacements); below it is the stack of
+ * the functions that translated code calls.  Nine general registers and the
+ * vector registers v0-v7 live in host registers all the time; the others are
+ * fetched from the state when a block first uses them and written back where it
+ * is left.  Condition flags are written to the state only where somebody may want
+ * them: until then they stay in EFLAGS, in one of the forms of enum a64_flags.
+ *
+ *     a64.c         blocks: decoding, flags' lives, exits, the fixed pieces of code
+ *     a64_alloc.c   which guest register is in which host register
+ *     a64_flags.c   conditions
+ *     a64_int.c     data processing, immediate and register
+ *     a64_branch.c  branches
+ *     a64_mem.c     loads and stores, of vector registers too
+ *     a64_atomic.c  exclusives, acquire and release, LSE
+ *     a64_system.c  system registers, hints, barriers, exceptions
+ *     a64_engine.c  the engine that runs the code (engine.h)
+ *
+ * An instruction's function is INSN(NAME) with NAME from isa/aarch64.decode; it
+ * returns false, having emitted nothing, for what it leaves to the other engine.
+ * The order inside: a64_flags_lose where EFLAGS will change; a64_take of certain
+ * host registers; sources; temporaries; destinations; then the x86 instructions.
+ */
+#ifndef EMU_A64_H
+#define EMU_A64_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "emit_x86_64.h"
+#include "translate.h"
+
+enum { A64_ZR = 31, A64_SP = 31 };
+enum { A64_SITE_RBX = 0x8000 }; /* in a site's pc_high */
+
+/* ---- the state of a guest thread ------------------------------------------------------- */
+
+enum { A64_JUMPS = 4096 };
+
+enum a64_reason {
+    A64_EXIT_SYSCALL = 1, /* pc behind the SVC */
+    A64_EXIT_KICK,
+    A64_EXIT_FAULT,       /* `address`, `access` */
+    A64_EXIT_ALIGN,       /* `address` */
+    A64_EXIT_BREAK,
+    A64_EXIT_ILLEGAL,
+    A64_EXIT_STEP,        /* the instruction at pc is another engine's */
+    A64_EXIT_CODE,        /* IC IVAU of `address`; pc behind it */
+    A64_EXIT_DROP,        /* no room for translations */
+};
+
+typedef struct a64_state {
+    uint64_t low[15];   /* general registers that are not pinned: a64_slot() */
+    uint64_t pushed;    /* [rsp - 8]: where a call from translated code puts its return address */
+    uint64_t high[8];
+    uint16_t nzcv;      /* bits 8-15 as LAHF has them, CF being Arm's C; bits 0-7: 1 where V is set */
+    uint16_t pad;
+    uint32_t poll;      /* not 0: leave at the next back edge */
+    uint64_t exclusive; /* address + 1 of the latest load exclusive; 0: none */
+    uint64_t loaded[2]; /* what it loaded */
+    uint64_t scratch[4];
+    /* rsp + 128 from here on */
+    uint64_t pinned[9];
+    uint64_t pc;
+    uint64_t tpidr;
+    uint64_t address;
+    uint32_t access;    /* enum emu_rights */
+    uint32_t reason;
+    uint32_t fpcr;
+    uint32_t fpsr;      /* but for what MXCSR has collected since */
+    uint32_t mxcsr;     /* the guest's, while its code does not run */
+    uint32_t host_mxcsr;
+    uint64_t host_rsp;
+    struct a64_engine *engine;
+    uint8_t v[32][16] __attribute__((aligned(16)));
+    struct {
+        uint64_t pc; /* + 1; 0: empty */
+        const uint8_t *code;
+    } jumps[A64_JUMPS];
+    uint16_t fcmp[2][256]; /* LAHF's byte after UCOMIS -> nzcv, operands in order and swapped */
+    /* a64_call_soft: arguments and results, and what it keeps. */
+    uint8_t argument[4][16] __attribute__((aligned(16)));
+    void (*soft)(struct a64_state *);
+    uint64_t kept[9];
+    uint16_t kept_flags;
+    uint8_t kept_v[16][16] __attribute__((aligned(16)));
+} a64_state;
+
+enum { A64_BIAS = 128 };
+#define A64_AT(field) x64_at(RSP, (int32_t)offsetof(a64_state, field) - A64_BIAS)
+
+/* Where the state keeps x0-x30 and sp (31). */
+uint64_t *a64_x(a64_state *state, int n);
+x64_mem a64_x_at(int n);
+static inline x64_mem a64_v_at(int n)
+{
+    return x64_at(RSP, (int32_t)offsetof(a64_state, v) - A64_BIAS + 16 * n);
+}
+
+/* ---- translation ----------------------------------------------------------------------- */
+
+enum a64_flags {
+    FLAGS_SAVED, /* in the state alone */
+    FLAGS_ADD,   /* in EFLAGS: SF ZF OF, and CF is C */
+    FLAGS_SUB,   /* CF is not C */
+    FLAGS_FCMP,  /* of UCOMIS with Arm's first operand first */
+    FLAGS_FCMP_SWAP,
+};
+
+enum { A64_BLOCK = 128 /* guest instructions */, A64_EXITS = 2 * A64_BLOCK };
+
+/* Who holds what, by host register; -1: nothing.  Pinned registers are always held. */
+typedef struct a64_file {
+    int8_t guest[16]; /* of a host register */
+    int8_t host[32];  /* of a guest register */
+    uint16_t dirty;   /* host registers that the state has not */
+    uint16_t locked;  /* in use by the instruction that is being translated */
+    uint16_t fresh;   /* mapped to their guest register, but not loaded: no use in a fault */
+    uint32_t age[16];
+} a64_file;
+
+typedef struct a64_exit {
+    uint8_t *place; /* of the jump's distance */
+    uint64_t target;
+    a64_file general, vector;
+    uint8_t flags;
+    bool flags_saved;
+    uint8_t kind; /* 0: to target; else enum a64_reason, with pc = target */
+} a64_exit;
+
+struct a64_translator;
+
+/* A piece of code out of line, written behind the block: `write` with what was noted. */
+typedef struct a64_later {
+    void (*write)(struct a64_translator *t, const struct a64_later *later);
+    uint8_t *from; /* of a jump's 4 bytes, to be landed at the piece */
+    uint8_t *back; /* where it returns to, as written: x_jmp_to */
+    uint64_t note[6];
+} a64_later;
+
+enum { A64_LATERS = 8 * A64_BLOCK };
+
+typedef struct a64_translator {
+    x64_emit e; /* the writable view */
+    tr_code *code;
+    uint64_t start; /* of the block */
+    uint8_t *entry; /* of its code, as written */
+    uint64_t pc;    /* of the instruction */
+    int index;      /* the same, from the block's start */
+    bool ended;     /* nothing falls through to the next instruction */
+    int based;      /* the host register that holds memory.base; -1: that is 0 */
+    a64_file general, vector;
+    uint32_t tick;
+    uint8_t flags; /* enum a64_flags */
+    bool flags_saved; /* the state has them too */
+    bool consumed;    /* the instruction has taken the flags that it wants */
+    uint64_t pages;   /* known to be executable, for peeks */
+    int count;
+    uint32_t words[A64_BLOCK];
+    uint16_t encodings[A64_BLOCK];
+    bool live[A64_BLOCK + 1]; /* flags before each instruction are wanted later */
+    int exits;
+    a64_exit exit[A64_EXITS];
+    int laters;
+    a64_later later[A64_LATERS];
+    struct a64_engine *engine;
+} a64_translator;
+
+/* The host has: */
+typedef struct a64_host {
+    bool avx, avx2, bmi1, bmi2, lzcnt, popcnt, fma, f16c, aes, pclmul, sha, sse42, adx;
+} a64_host;
+extern a64_host a64_host_has;
+
+/* ---- registers (a64_alloc.c) -------------------------------------------------------------- */
+
+void a64_alloc_start(a64_translator *t);
+/* Ends an instruction: its operands and temporaries are free. */
+void a64_alloc_next(a64_translator *t);
+/* Host register that holds general register n; 31 is the zero register: a temporary that holds 0. */
+int a64_use(a64_translator *t, unsigned n);
+int a64_use_sp(a64_translator *t, unsigned n); /* 31 is sp */
+/* Host register that will hold n, to be written whole; 31 as ZR: a temporary. */
+int a64_def(a64_translator *t, unsigned n);
+int a64_def_sp(a64_translator *t, unsigned n);
+/* The same for a load: what it holds now is kept if the access faults.  After the access: a64_loaded(). */
+int a64_def_load(a64_translator *t, unsigned n);
+void a64_loaded(a64_translator *t, int host);
+int a64_tmp(a64_translator *t);
+/* Frees a certain host register for the instruction; before any operand is fetched. */
+void a64_take(a64_translator *t, int host);
+/* Gives a temporary back before the instruction's end. */
+void a64_give(a64_translator *t, int host);
+/* The same for vector registers. */
+int a64_use_v(a64_translator *t, unsigned n);
+int a64_def_v(a64_translator *t, unsigned n);
+int a64_def_v_load(a64_translator *t, unsigned n);
+void a64_loaded_v(a64_translator *t, int host);
+int a64_tmp_v(a64_translator *t);
+void a64_give_v(a64_translator *t, int host);
+/* Writes back all that is held, or of a snapshot; nothing but MOVs. */
+void a64_flush(a64_translator *t);
+void a64_spill(a64_translator *t, const a64_file *general, const a64_file *vector);
+/* After code that wrote the state's copies: what is held is worthless. */
+void a64_forget(a64_translator *t);
+/* Around a call of a C function from translated code: see a64_call. */
+void a64_store_pins(x64_emit *e, bool vectors);
+void a64_load_pins(x64_emit *e, bool vectors);
+/* Before code that may fault; the other where rbx is in use and the state has x19. */
+void a64_site(a64_translator *t);
+void a64_site_rbx(a64_translator *t);
+/* The host register of each pinned guest register: x0-x4, x19, x20, x30, sp. */
+extern const int8_t a64_pins[32];
+
+/* ---- flags (a64_flags.c) ---------------------------------------------------------------------- */
+
+/* Before EFLAGS change: saves what is still wanted of them. */
+void a64_flags_lose(a64_translator *t);
+/* EFLAGS hold the guest's flags from here on. */
+void a64_flags_set(a64_translator *t, enum a64_flags form);
+/* The state's copy has been written. */
+void a64_flags_stored(a64_translator *t);
+/* Writes the state's copy, from any form. */
+void a64_flags_save(a64_translator *t);
+/* True when the flags that the instruction sets are wanted by nobody. */
+bool a64_flags_dead(const a64_translator *t);
+/* Sets EFLAGS up for a condition (not 14, 15) and returns the x86 condition. */
+int a64_condition(a64_translator *t, unsigned condition);
+/* EFLAGS hold the flags as FLAGS_ADD or FLAGS_SUB afterwards; which it is, is returned. */
+enum a64_flags a64_flags_load(a64_translator *t);
+/* What an instruction does to the flags. */
+enum { A64_SETS = 1, A64_USES = 2 };
+unsigned a64_flags_of(unsigned encoding, uint32_t word);
+
+/* ---- blocks (a64.c) ------------------------------------------------------------------------------ */
+
+/* The block's end: to guest address `target`. */
+void a64_exit_to(a64_translator *t, uint64_t target);
+/* To the address in a host register, which is not a pool register that is still held. */
+void a64_exit_indirect(a64_translator *t, int host);
+/* To the runtime. */
+void a64_exit_reason(a64_translator *t, enum a64_reason reason, uint64_t pc);
+/* A conditional jump out: to a target, or to the runtime (reason not 0). */
+void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason);
+/* Code behind the block, which is rarely run.  `back` is the present place; set it again where that is another. */
+a64_later *a64_write_later(a64_translator *t, uint8_t *from, void (*write)(a64_translator *, const a64_later *));
+/*
+ * In such code: calls a C function that takes and gives state->argument; all host registers but none are kept,
+ * EFLAGS too.
+ */
+void a64_call_soft(a64_translator *t, void (*function)(a64_state *));
+/*
+ * Calls a C function: void f(a64_state *), the guest's registers in the state
+ * (what was held is written back before, and pins are saved and fetched again).
+ * Arguments go through state->scratch.  EFLAGS are lost.
+ */
+void a64_call(a64_translator *t, void (*function)(a64_state *));
+/* 16 bytes that never change, as a memory operand; the same bytes have one place. */
+x64_mem a64_constant(a64_translator *t, uint64_t low, uint64_t high);
+/* A guest address as an operand: [host + index << scale + disp]. */
+x64_mem a64_guest(a64_translator *t, int host, int index, int scale, int64_t disp);
+
+/* Decoding: generated from isa/aarch64.decode. */
+#include "a64_decode.h"
+
+/* ---- the engine (a64_engine.c) ------------------------------------------------------------------- */
+
+/* The fixed pieces of code, by their executable addresses. */
+typedef struct a64_pieces {
+    int (*enter)(a64_state *state, const uint8_t *code);
+    const uint8_t *leave;   /* rax: pc; reason is set */
+    const uint8_t *link;    /* eax: the slot */
+    const uint8_t *look_up; /* rax: pc */
+    const uint8_t *stale;   /* called by a block that has become invalid */
+    const uint8_t *faulted; /* everything is in the state already */
+    const uint8_t *soft;    /* called: state->soft is called in turn */
+} a64_pieces;
+
+/* Writes them at the code's start. */
+void a64_write_pieces(tr_code *code, a64_pieces *pieces);
+/* Translates the block at pc, which is readable and executable; called with the lock and with room. */
+const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc);
+const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
+tr_code *a64_code_of(const struct a64_engine *engine);
+a64_state *a64_state_of(struct a64_engine *engine);
+/* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */
+uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
+uint32_t a64_mxcsr(uint32_t fpcr);
+/* Called by the pieces. */
+const uint8_t *a64_linked(a64_state *state, uint32_t slot);
+const uint8_t *a64_looked_up(a64_state *state, uint64_t pc);
+const uint8_t *a64_was_stale(a64_state *state, const uint8_t *back);
+
+#endif

@@ -1,0 +1,546 @@
+/*
+ * The engine that runs AArch64 programs by translation (engine.h).
+ *
+ * Threads of a program share one tr_code.  A thread is inside while it runs
+ * translated code; translations are dropped (tr_drop) only while nobody is:
+ * whoever wants that asks all to leave and waits.
+ */
+#include "a64.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "a64_engine.h"
+
+enum { STACK = 256 << 10 /* bytes below the state, for the functions that translated code calls */ };
+
+/* What engines of one program share. */
+typedef struct shared {
+    tr_code *code;
+    a64_pieces pieces;
+    a64_translator translator; /* under the code's lock */
+    struct a64_engine *engines;
+    pthread_cond_t left; /* somebody has left translated code */
+    int inside;
+    bool dropping;
+} shared;
+
+typedef struct a64_engine {
+    a64_state *state;
+    void *memory;
+    shared *shared;
+    struct a64_engine *next;
+    volatile sig_atomic_t kicked;
+    uint32_t generation; /* of the translations that the jump table leads to */
+    const emu_engine_ops *other; /* for what is not translated */
+    emu_engine *stepper;
+    uint64_t stepped;
+} a64_engine;
+
+const a64_pieces *a64_pieces_of(const a64_engine *engine)
+{
+    return &engine->shared->pieces;
+}
+
+tr_code *a64_code_of(const a64_engine *engine)
+{
+    return engine->shared->code;
+}
+
+a64_state *a64_state_of(a64_engine *engine)
+{
+    return engine->state;
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+/* LAHF's byte has ZF at 6, PF at 2, CF at 0. */
+static void fill_fcmp(a64_state *state)
+{
+    enum { N = 0x8000, Z = 0x4000, C = 0x0100, V = 0x0001 };
+    for (unsigned i = 0; i < 256; i++) {
+        unsigned zero = i >> 6 & 1, parity = i >> 2 & 1, carry = i & 1;
+        bool none = zero && parity && carry;
+        state->fcmp[0][i] = none ? C | V : zero ? Z | C : carry ? N : C;
+        state->fcmp[1][i] = none ? C | V : zero ? Z | C : carry ? C : N;
+    }
+}
+
+static a64_engine *make(shared *shared, char *text, size_t size)
+{
+    size_t bytes = (STACK + sizeof(a64_state) + 4095) & ~(size_t)4095;
+    a64_engine *engine = calloc(1, sizeof *engine);
+    uint8_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (engine == NULL || memory == MAP_FAILED) {
+        snprintf(text, size, "no memory for a thread: %s; see ulimit -v", strerror(ENOMEM));
+        free(engine);
+        return NULL;
+    }
+    mprotect(memory, 4096, PROT_NONE);
+    engine->memory = memory;
+    engine->state = (a64_state *)(void *)(memory + STACK);
+    engine->state->engine = engine;
+    engine->state->mxcsr = a64_mxcsr(0);
+    fill_fcmp(engine->state);
+    engine->shared = shared;
+    pthread_mutex_lock(&shared->code->lock);
+    engine->next = shared->engines;
+    shared->engines = engine;
+    pthread_mutex_unlock(&shared->code->lock);
+    return engine;
+}
+
+static emu_engine *a64_open(uint32_t isa, const emu_user_memory *memory, char *text, size_t size)
+{
+    if (isa != EMU_ISA_AARCH64) {
+        snprintf(text, size, "the translator runs aarch64 programs only");
+        return NULL;
+    }
+    shared *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        snprintf(text, size, "no memory for the translator");
+        return NULL;
+    }
+    made->code = tr_code_new(memory, text, size);
+    if (made->code == NULL) {
+        free(made);
+        return NULL;
+    }
+    pthread_cond_init(&made->left, NULL);
+    a64_write_pieces(made->code, &made->pieces);
+    a64_engine *engine = make(made, text, size);
+    if (engine == NULL) {
+        tr_code_free(made->code);
+        free(made);
+    }
+    return (emu_engine *)engine;
+}
+
+static emu_engine *a64_another(emu_engine *opaque, char *text, size_t size)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    a64_engine *made = make(engine->shared, text, size);
+    if (made != NULL)
+        engine->shared->code->threads++;
+    return (emu_engine *)made;
+}
+
+static void a64_close(emu_engine *opaque)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    shared *shared = engine->shared;
+    if (engine->stepper != NULL)
+        engine->other->close(engine->stepper);
+    pthread_mutex_lock(&shared->code->lock);
+    for (a64_engine **at = &shared->engines; *at != NULL; at = &(*at)->next)
+        if (*at == engine) {
+            *at = engine->next;
+            break;
+        }
+    bool last = --shared->code->threads == 0;
+    pthread_mutex_unlock(&shared->code->lock);
+    munmap(engine->memory, (STACK + sizeof(a64_state) + 4095) & ~(size_t)4095);
+    free(engine);
+    if (last) {
+        tr_code_free(shared->code);
+        pthread_cond_destroy(&shared->left);
+        free(shared);
+    }
+}
+
+/* ---- finding code --------------------------------------------------------------------------- */
+
+static void clear_jumps(a64_engine *engine)
+{
+    memset(engine->state->jumps, 0, sizeof engine->state->jumps);
+    engine->generation = engine->shared->code->generation;
+}
+
+/*
+ * The code of the block at pc; NULL with a reason to leave in the state.  The
+ * guest's memory is held so that what was asked about it stays true.
+ */
+static const uint8_t *find(a64_engine *engine, uint64_t pc)
+{
+    shared *shared = engine->shared;
+    tr_code *code = shared->code;
+    a64_state *state = engine->state;
+    const uint8_t *at = NULL;
+    if (code->memory.hold != NULL)
+        code->memory.hold(code->memory.opaque);
+    pthread_mutex_lock(&code->lock);
+    uint32_t found = shared->dropping ? 0 : tr_find(code, pc);
+    if (found != 0) {
+        at = code->code + code->blocks[found - 1].at;
+    } else if (shared->dropping) {
+        state->reason = A64_EXIT_KICK;
+    } else if (pc & 3) {
+        state->reason = A64_EXIT_ALIGN;
+        state->address = pc;
+    } else if (pc >= code->memory.size || !(code->memory.rights(code->memory.opaque, pc) & EMU_RIGHT_X)) {
+        state->reason = A64_EXIT_FAULT;
+        state->address = pc;
+        state->access = EMU_RIGHT_X;
+    } else if (tr_prepare(code) != 0) {
+        state->reason = A64_EXIT_DROP;
+    } else {
+        at = a64_translate(engine, &shared->translator, pc);
+    }
+    pthread_mutex_unlock(&code->lock);
+    if (code->memory.release != NULL)
+        code->memory.release(code->memory.opaque);
+    if (at == NULL) {
+        state->pc = pc;
+        return NULL;
+    }
+    size_t i = pc >> 2 & (A64_JUMPS - 1);
+    state->jumps[i].pc = pc + 1;
+    state->jumps[i].code = at;
+    return at;
+}
+
+/* Where a piece goes on when there is nothing to run: out, the reason being there already. */
+static const uint8_t *out(a64_state *state)
+{
+    return state->engine->shared->pieces.faulted;
+}
+
+const uint8_t *a64_linked(a64_state *state, uint32_t slot)
+{
+    a64_engine *engine = state->engine;
+    tr_slot *at = &engine->shared->code->slots[slot];
+    const uint8_t *code = find(engine, at->pc);
+    if (code == NULL)
+        return out(state);
+    __atomic_store_n(&at->code, code, __ATOMIC_RELEASE);
+    return code;
+}
+
+const uint8_t *a64_looked_up(a64_state *state, uint64_t pc)
+{
+    const uint8_t *code = find(state->engine, pc);
+    return code == NULL ? out(state) : code;
+}
+
+const uint8_t *a64_was_stale(a64_state *state, const uint8_t *back)
+{
+    const tr_block *block = tr_block_at(state->engine->shared->code, back - 5);
+    return a64_looked_up(state, block->pc);
+}
+
+/* ---- dropping all ------------------------------------------------------------------------------ */
+
+/* Called outside; no lock is held. */
+static void drop(a64_engine *engine)
+{
+    shared *shared = engine->shared;
+    tr_code *code = shared->code;
+    pthread_mutex_lock(&code->lock);
+    if (!shared->dropping) {
+        shared->dropping = true;
+        for (a64_engine *other = shared->engines; other != NULL; other = other->next)
+            __atomic_store_n(&other->state->poll, 1, __ATOMIC_SEQ_CST);
+        while (shared->inside > 0)
+            pthread_cond_wait(&shared->left, &code->lock);
+        tr_drop(code);
+        shared->dropping = false;
+        pthread_cond_broadcast(&shared->left);
+    }
+    pthread_mutex_unlock(&code->lock);
+}
+
+static void go_in(a64_engine *engine)
+{
+    shared *shared = engine->shared;
+    pthread_mutex_lock(&shared->code->lock);
+    while (shared->dropping)
+        pthread_cond_wait(&shared->left, &shared->code->lock);
+    shared->inside++;
+    pthread_mutex_unlock(&shared->code->lock);
+}
+
+static void go_out(a64_engine *engine)
+{
+    shared *shared = engine->shared;
+    pthread_mutex_lock(&shared->code->lock);
+    shared->inside--;
+    if (shared->dropping)
+        pthread_cond_broadcast(&shared->left);
+    pthread_mutex_unlock(&shared->code->lock);
+}
+
+static void invalidate(a64_engine *engine, uint64_t addr, uint64_t size)
+{
+    tr_code *code = engine->shared->code;
+    pthread_mutex_lock(&code->lock);
+    bool done = tr_invalidate(code, addr, size, engine->shared->pieces.stale);
+    pthread_mutex_unlock(&code->lock);
+    if (!done)
+        drop(engine);
+}
+
+/* ---- running --------------------------------------------------------------------------------------- */
+
+static void save_state(a64_engine *engine, emu_cpu_state *out)
+{
+    a64_state *state = engine->state;
+    memset(out, 0, sizeof *out);
+    for (int n = 0; n < 32; n++)
+        out->r[n] = *a64_x(state, n);
+    out->pc = state->pc;
+    unsigned flags = state->nzcv;
+    out->flags = (uint64_t)((flags >> 15 & 1) << 31 | (flags >> 14 & 1) << 30 | (flags >> 8 & 1) << 29 |
+                            (flags & 1) << 28);
+    out->tls[0] = state->tpidr;
+    out->fpcr = state->fpcr;
+    out->fpsr = a64_fpsr(state, state->mxcsr);
+    memcpy(out->v, state->v, sizeof out->v);
+}
+
+static void load_state(a64_engine *engine, const emu_cpu_state *in)
+{
+    a64_state *state = engine->state;
+    for (int n = 0; n < 32; n++)
+        *a64_x(state, n) = in->r[n];
+    state->pc = in->pc;
+    state->nzcv = (uint16_t)((in->flags >> 31 & 1) << 15 | (in->flags >> 30 & 1) << 14 | (in->flags >> 29 & 1) << 8 |
+                             (in->flags >> 28 & 1));
+    state->tpidr = in->tls[0];
+    state->fpcr = (uint32_t)in->fpcr & 0x07f80000u;
+    state->fpsr = (uint32_t)in->fpsr & 0x0800009fu;
+    state->mxcsr = a64_mxcsr(state->fpcr);
+    state->exclusive = 0;
+    memcpy(state->v, in->v, sizeof in->v);
+}
+
+static void a64_save(emu_engine *engine, emu_cpu_state *state)
+{
+    save_state((a64_engine *)engine, state);
+}
+
+static void a64_load(emu_engine *engine, const emu_cpu_state *state)
+{
+    load_state((a64_engine *)engine, state);
+}
+
+static void a64_result(emu_engine *engine, uint64_t value)
+{
+    *a64_x(((a64_engine *)engine)->state, 0) = value;
+}
+
+/* One instruction by the other engine.  True: go on; else *stop says what it met. */
+static bool step(a64_engine *engine, emu_stop *stop)
+{
+    stop->kind = EMU_STOP_ILLEGAL;
+    stop->pc = engine->state->pc;
+    return false;
+}
+
+static int stop_for(a64_engine *engine, emu_stop *stop)
+{
+    a64_state *state = engine->state;
+    memset(stop, 0, offsetof(emu_stop, text));
+    stop->text[0] = 0;
+    stop->pc = state->pc;
+    switch (state->reason) {
+    case A64_EXIT_SYSCALL:
+        stop->kind = EMU_STOP_SYSCALL;
+        stop->nr = *a64_x(state, 8);
+        for (int i = 0; i < 6; i++)
+            stop->args[i] = *a64_x(state, i);
+        break;
+    case A64_EXIT_FAULT:
+        stop->kind = EMU_STOP_FAULT;
+        stop->addr = state->address;
+        stop->access = state->access;
+        break;
+    case A64_EXIT_ALIGN:
+        stop->kind = EMU_STOP_ALIGN;
+        stop->addr = state->address;
+        break;
+    case A64_EXIT_BREAK:
+        stop->kind = EMU_STOP_BREAK;
+        break;
+    case A64_EXIT_ILLEGAL:
+        stop->kind = EMU_STOP_ILLEGAL;
+        break;
+    default:
+        stop->kind = EMU_STOP_KICK;
+        break;
+    }
+    return stop->kind;
+}
+
+static int a64_run(emu_engine *opaque, emu_stop *stop)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    a64_state *state = engine->state;
+    for (;;) {
+        state->poll = 0;
+        if (engine->kicked) {
+            engine->kicked = 0;
+            state->reason = A64_EXIT_KICK;
+            return stop_for(engine, stop);
+        }
+        go_in(engine);
+        if (engine->generation != engine->shared->code->generation)
+            clear_jumps(engine);
+        size_t i = state->pc >> 2 & (A64_JUMPS - 1);
+        const uint8_t *code = state->jumps[i].pc == state->pc + 1 ? state->jumps[i].code : find(engine, state->pc);
+        if (code != NULL)
+            engine->shared->pieces.enter(state, code);
+        go_out(engine);
+        switch (state->reason) {
+        case A64_EXIT_STEP:
+            if (!step(engine, stop))
+                return stop->kind;
+            break;
+        case A64_EXIT_CODE:
+            invalidate(engine, state->address & ~UINT64_C(63), 64);
+            break;
+        case A64_EXIT_DROP:
+            drop(engine);
+            break;
+        case A64_EXIT_KICK:
+            break; /* seen above, if it was one and not a drop */
+        default:
+            return stop_for(engine, stop);
+        }
+    }
+}
+
+static void a64_kick(emu_engine *opaque)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    engine->kicked = 1;
+    __atomic_store_n(&engine->state->poll, 1, __ATOMIC_SEQ_CST);
+}
+
+static void a64_before_change(emu_engine *opaque, uint64_t addr, uint64_t size)
+{
+    (void)opaque, (void)addr, (void)size;
+}
+
+/* The code is gone, or another's: the jump tables of all threads lead to it still, and to what calls `stale`. */
+static void a64_after_change(emu_engine *opaque, uint64_t addr, uint64_t size)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    if (tr_has(engine->shared->code, addr, size))
+        invalidate(engine, addr, size);
+}
+
+/* ---- host faults --------------------------------------------------------------------------------------- */
+
+/* The host registers of sites, in their order (a64_alloc.c). */
+static const int8_t site_registers[] = {REG_R14, REG_R15, REG_R11, REG_RDX, REG_RCX, REG_RAX};
+static const int8_t pin_registers[32] = {
+    [0] = REG_RDI, [1] = REG_RSI, [2] = REG_R8, [3] = REG_R9, [4] = REG_R10,
+    [19] = REG_RBX, [20] = REG_RBP, [30] = REG_R12, [31] = REG_R13,
+};
+
+/* Intel SDM volume 3, 4.7: the page fault's error code. */
+enum { ERROR_WRITE = 2, VECTOR_PAGE_FAULT = 14 };
+
+static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void *context)
+{
+    const siginfo_t *info = details;
+    a64_engine *engine = (a64_engine *)opaque;
+    const tr_code *code = engine->shared->code;
+    ucontext_t *at = context;
+    greg_t *host = at->uc_mcontext.gregs;
+    const uint8_t *rip = (const uint8_t *)(uintptr_t)host[REG_RIP];
+    if (!tr_holds(code, rip))
+        return 0;
+    const tr_site *site = tr_site_at(code, rip);
+    if (site == NULL)
+        return 0;
+    a64_state *state = engine->state;
+    for (int n = 0; n < 32; n++)
+        if (a64_pins[n] >= 0 && !(n == 19 && site->pc_high & A64_SITE_RBX))
+            *a64_x(state, n) = (uint64_t)host[pin_registers[n]];
+    for (size_t i = 0; i < sizeof site->general; i++)
+        if (site->general[i] != TR_NOTHING)
+            *a64_x(state, site->general[i]) = (uint64_t)host[site_registers[i]];
+    const struct _libc_fpstate *fp = at->uc_mcontext.fpregs;
+    for (int n = 0; n < 8; n++)
+        memcpy(state->v[n], &fp->_xmm[n], 16);
+    for (int i = 0; i < 8; i++)
+        if (site->vector[i] != TR_NOTHING)
+            memcpy(state->v[site->vector[i]], &fp->_xmm[8 + i], 16);
+    state->pc = (uint64_t)(site->pc_high & ~A64_SITE_RBX) << 32 | site->pc_low;
+    bool page = host[REG_TRAPNO] == VECTOR_PAGE_FAULT;
+    /* An address that is not canonical is a general protection fault, which does not tell it. */
+    state->address = page ? (uint64_t)(uintptr_t)info->si_addr - (uint64_t)(uintptr_t)code->memory.base : ~UINT64_C(0);
+    state->access = page && host[REG_ERR] & ERROR_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
+    state->reason = A64_EXIT_FAULT;
+    host[REG_RIP] = (greg_t)(uintptr_t)engine->shared->pieces.faulted;
+    (void)sig;
+    return 1;
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------ */
+
+static void a64_forking(emu_engine *opaque)
+{
+    pthread_mutex_lock(&((a64_engine *)opaque)->shared->code->lock);
+}
+
+static int a64_forked(emu_engine *opaque, char *text, size_t size)
+{
+    (void)text, (void)size;
+    a64_engine *engine = (a64_engine *)opaque;
+    shared *shared = engine->shared;
+    tr_forked(shared->code, true);
+    pthread_cond_init(&shared->left, NULL);
+    shared->inside = 0;
+    shared->dropping = false;
+    return 0;
+}
+
+static void a64_stayed(emu_engine *opaque)
+{
+    tr_code *code = ((a64_engine *)opaque)->shared->code;
+    tr_forked(code, false);
+    pthread_mutex_unlock(&code->lock);
+}
+
+static void a64_hwcap(emu_engine *engine, uint64_t out[2])
+{
+    (void)engine;
+    out[0] = 3; /* FP ASIMD */
+    out[1] = 0;
+}
+
+static const emu_engine_ops ops = {
+    .name = "translator",
+    .parallel = 1,
+    .only = EMU_ISA_AARCH64,
+    .low = 1,
+    .open = a64_open,
+    .close = a64_close,
+    .run = a64_run,
+    .result = a64_result,
+    .save = a64_save,
+    .load = a64_load,
+    .before_change = a64_before_change,
+    .after_change = a64_after_change,
+    .kick = a64_kick,
+    .hwcap = a64_hwcap,
+    .forking = a64_forking,
+    .forked = a64_forked,
+    .stayed = a64_stayed,
+    .host_fault = a64_host_fault,
+    .another = a64_another,
+};
+
+const emu_engine_ops *emu_a64_user(void)
+{
+    return &ops;
+}

@@ -1,0 +1,138 @@
+/*
+ * The condition flags: in EFLAGS, in one of several forms, or in the state.
+ *
+ * Arm's carry is the opposite of x86's borrow, so subtractions leave another
+ * form than additions.  UCOMIS leaves ZF, PF, CF = 000 greater, 001 less, 100
+ * equal, 111 unordered, where FCMP has NZCV = 0010, 1000, 0110, 0011.
+ */
+#include "a64.h"
+
+enum { EQ, NE, CS, CC, MI, PL, VS, VC, HI, LS, GE, LT, GT, LE };
+
+/* x86's condition; -1: none that EFLAGS of this form answer. */
+static const int8_t conditions[][14] = {
+    [FLAGS_ADD] = {X_E, X_NE, X_B, X_AE, X_S, X_NS, X_O, X_NO, -1, -1, X_GE, X_L, X_G, X_LE},
+    [FLAGS_SUB] = {X_E, X_NE, X_AE, X_B, X_S, X_NS, X_O, X_NO, X_A, X_BE, X_GE, X_L, X_G, X_LE},
+    [FLAGS_FCMP] = {-1, -1, -1, -1, -1, -1, X_P, X_NP, -1, -1, X_AE, X_B, X_A, X_BE},
+    [FLAGS_FCMP_SWAP] = {-1, -1, X_BE, X_A, X_A, X_BE, X_P, X_NP, X_B, X_AE, -1, -1, -1, -1},
+};
+
+void a64_flags_set(a64_translator *t, enum a64_flags form)
+{
+    t->flags = (uint8_t)form;
+    t->flags_saved = false;
+}
+
+void a64_flags_stored(a64_translator *t)
+{
+    t->flags = FLAGS_SAVED;
+    t->flags_saved = true;
+}
+
+bool a64_flags_dead(const a64_translator *t)
+{
+    return !t->live[t->index + 1];
+}
+
+/* The bytes that LAHF and SETO make; changes EFLAGS only to the ADD form. */
+static void save(a64_translator *t, bool in_exit)
+{
+    x64_emit *e = &t->e;
+    bool borrowed = !in_exit && (t->general.guest[RAX] >= 0 || t->general.locked >> RAX & 1);
+    if (borrowed)
+        x_mov_mr(e, 1, A64_AT(scratch), RAX);
+    if (t->flags == FLAGS_FCMP || t->flags == FLAGS_FCMP_SWAP) {
+        x64_mem table = A64_AT(fcmp);
+        table.disp += t->flags == FLAGS_FCMP_SWAP ? 512 : 0;
+        x_lahf(e);
+        x_byte(e, 0x0f); /* movzx eax, ah */
+        x_byte(e, 0xb6);
+        x_byte(e, 0xc4);
+        x_movzx16_rm(e, RAX, x64_indexed(RSP, RAX, 1, table.disp));
+    } else {
+        if (t->flags == FLAGS_SUB) {
+            x_cmc(e);
+            t->flags = FLAGS_ADD;
+        }
+        x_lahf(e);
+        x_setcc(e, X_O, RAX);
+    }
+    x_mov_mr16(e, A64_AT(nzcv), RAX);
+    if (borrowed)
+        x_mov_rm(e, 1, RAX, A64_AT(scratch));
+    t->flags_saved = true;
+}
+
+void a64_flags_save(a64_translator *t)
+{
+    if (t->flags != FLAGS_SAVED && !t->flags_saved)
+        save(t, false);
+}
+
+void a64_flags_lose(a64_translator *t)
+{
+    if (t->flags == FLAGS_SAVED)
+        return;
+    if (!t->flags_saved && t->live[t->consumed ? t->index + 1 : t->index])
+        save(t, false);
+    t->flags = FLAGS_SAVED;
+}
+
+enum a64_flags a64_flags_load(a64_translator *t)
+{
+    if (t->flags == FLAGS_ADD || t->flags == FLAGS_SUB)
+        return (enum a64_flags)t->flags;
+    if (t->flags != FLAGS_SAVED && !t->flags_saved)
+        save(t, false);
+    int h = a64_tmp(t);
+    x64_emit *e = &t->e;
+    bool borrowed = h != RAX && (t->general.guest[RAX] >= 0 || t->general.locked >> RAX & 1);
+    if (borrowed)
+        x_mov_rr(e, 1, h, RAX);
+    x_movzx16_rm(e, RAX, A64_AT(nzcv));
+    x_byte(e, 0x04); /* add al, 0x7f: OF where al is 1 */
+    x_byte(e, 0x7f);
+    x_sahf(e);
+    if (borrowed)
+        x_mov_rr(e, 1, RAX, h);
+    a64_give(t, h);
+    t->flags = FLAGS_ADD;
+    t->flags_saved = true;
+    return FLAGS_ADD;
+}
+
+int a64_condition(a64_translator *t, unsigned condition)
+{
+    t->consumed = true;
+    if (t->flags == FLAGS_SAVED || conditions[t->flags][condition] < 0) {
+        if (t->flags == FLAGS_FCMP || t->flags == FLAGS_FCMP_SWAP || t->flags == FLAGS_SAVED)
+            a64_flags_load(t);
+        if (conditions[t->flags][condition] < 0) { /* HI and LS want the borrow */
+            x_cmc(&t->e);
+            t->flags = FLAGS_SUB;
+        }
+    }
+    return conditions[t->flags][condition];
+}
+
+unsigned a64_flags_of(unsigned encoding, uint32_t word)
+{
+    switch (encoding) {
+    case A64_ADDSUB_imm:
+    case A64_ADDSUB_shift:
+    case A64_ADDSUB_ext:
+        return word >> 29 & 1 ? A64_SETS : 0;
+    case A64_LOGIC_imm:
+    case A64_LOGIC_shift:
+        return (word >> 29 & 3) == 3 ? A64_SETS : 0;
+    case A64_ADC:
+        return A64_USES | (word >> 29 & 1 ? A64_SETS : 0);
+    case A64_CCMP:
+        return A64_USES | A64_SETS;
+    case A64_CSEL:
+    case A64_B_cond:
+        return A64_USES;
+    default:
+        return 0;
+    }
+}
