@@ -18,8 +18,18 @@
 #include <ucontext.h>
 
 #include "a64_engine.h"
+#include "uc.h"
 
 enum { STACK = 256 << 10 /* bytes below the state, for the functions that translated code calls */ };
+
+/* For whoever works on the translator: EMU_TRACE_STEPS=1 names each instruction that another engine does. */
+static bool trace_steps(void)
+{
+    static int on = -1;
+    if (on < 0)
+        on = getenv("EMU_TRACE_STEPS") != NULL;
+    return on;
+}
 
 /* What engines of one program share. */
 typedef struct shared {
@@ -39,8 +49,7 @@ typedef struct a64_engine {
     struct a64_engine *next;
     volatile sig_atomic_t kicked;
     uint32_t generation; /* of the translations that the jump table leads to */
-    const emu_engine_ops *other; /* for what is not translated */
-    emu_engine *stepper;
+    emu_engine *stepper; /* Unicorn, for what is not translated */
     uint64_t stepped;
 } a64_engine;
 
@@ -137,7 +146,7 @@ static void a64_close(emu_engine *opaque)
     a64_engine *engine = (a64_engine *)opaque;
     shared *shared = engine->shared;
     if (engine->stepper != NULL)
-        engine->other->close(engine->stepper);
+        emu_uc_user()->close(engine->stepper);
     pthread_mutex_lock(&shared->code->lock);
     for (a64_engine **at = &shared->engines; *at != NULL; at = &(*at)->next)
         if (*at == engine) {
@@ -335,12 +344,37 @@ static void a64_result(emu_engine *engine, uint64_t value)
     *a64_x(((a64_engine *)engine)->state, 0) = value;
 }
 
-/* One instruction by the other engine.  True: go on; else *stop says what it met. */
+/*
+ * One instruction by the other engine, which has no atomics: one thread at a
+ * time.  True: go on; else *stop says what it met.
+ */
 static bool step(a64_engine *engine, emu_stop *stop)
 {
-    stop->kind = EMU_STOP_ILLEGAL;
-    stop->pc = engine->state->pc;
-    return false;
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    const tr_code *code = engine->shared->code;
+    uint64_t pc = engine->state->pc;
+    if (trace_steps()) {
+        uint32_t word;
+        memcpy(&word, code->memory.base + pc, 4);
+        fprintf(stderr, "step %llx %08x %s\n", (unsigned long long)pc, word, a64_name(a64_decode(word)));
+    }
+    if (engine->stepper == NULL)
+        engine->stepper = emu_uc_user()->open(EMU_ISA_AARCH64, &code->memory, stop->text, sizeof stop->text);
+    if (engine->stepper == NULL) {
+        stop->kind = EMU_STOP_ILLEGAL;
+        stop->pc = pc;
+        return false;
+    }
+    emu_cpu_state state;
+    save_state(engine, &state);
+    pthread_mutex_lock(&turn);
+    emu_uc_user()->load(engine->stepper, &state);
+    int kind = emu_uc_user()->step(engine->stepper, stop);
+    emu_uc_user()->save(engine->stepper, &state);
+    pthread_mutex_unlock(&turn);
+    load_state(engine, &state);
+    engine->stepped++;
+    return kind == 0;
 }
 
 static int stop_for(a64_engine *engine, emu_stop *stop)

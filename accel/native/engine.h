@@ -125,6 +125,8 @@ typedef struct emu_engine_ops {
     int (*forked)(emu_engine *engine, char *text, size_t size);
     /* After it in the parent, and where it failed. */
     void (*stayed)(emu_engine *engine);
+    /* One instruction: 0, or what run() returns where it stopped otherwise. */
+    int (*step)(emu_engine *engine, emu_stop *stop);
     /* In the host's handler of SIGSEGV and SIGBUS, with its arguments: not 0 where guest code has caused it; run()
      * then returns EMU_STOP_FAULT. */
     int (*host_fault)(emu_engine *engine, int sig, const void *info, void *context);

@@ -638,6 +638,8 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     engine->next_flush = TLB_FIRST;
     engine->forgotten = UINT64_MAX;
     const struct layout *layout = layout_of(engine);
+    /* Where guest addresses are host addresses, the first of them are nobody's, and NULL is no pointer to map. */
+    uint64_t first = memory->base == NULL ? 16 * PAGE : 0;
     (void)uc_interpose(); /* where it fails the start below notices */
     uc_err err = uc_open(layout->arch, layout->mode, &engine->uc);
     if (err == UC_ERR_OK) {
@@ -653,7 +655,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     if (err == UC_ERR_OK)
         err = uc_ctl_exits_enable(engine->uc);
     if (err == UC_ERR_OK)
-        err = uc_mem_map_ptr(engine->uc, 0, memory->size, UC_PROT_ALL, memory->base);
+        err = uc_mem_map_ptr(engine->uc, first, memory->size - first, UC_PROT_ALL, memory->base + first);
     if (err == UC_ERR_OK)
         err = uc_ctl_tlb_mode(engine->uc, UC_TLB_VIRTUAL);
     if (err == UC_ERR_OK)
@@ -851,7 +853,8 @@ static void step_blocks(emu_engine *engine, bool on)
     engine->stepping = on;
 }
 
-static int user_run(emu_engine *engine, emu_stop *stop)
+/* Runs until it stops; count 1: one instruction, and 0 if nothing else stopped it. */
+static int go(emu_engine *engine, emu_stop *stop, size_t count)
 {
     for (;;) {
         stop->text[0] = 0;
@@ -867,7 +870,7 @@ static int user_run(emu_engine *engine, emu_stop *stop)
         uc_interposed_now = &engine->shared;
         engine->running = 1;
         atomic_signal_fence(memory_order_seq_cst);
-        uc_err err = uc_emu_start(engine->uc, start_address(engine), 0, 0, 0);
+        uc_err err = uc_emu_start(engine->uc, start_address(engine), 0, 0, count);
         atomic_signal_fence(memory_order_seq_cst);
         engine->running = 0;
         uc_interposed_now = NULL;
@@ -887,6 +890,8 @@ static int user_run(emu_engine *engine, emu_stop *stop)
         } else if (kind == 0) {
             switch (err) {
             case UC_ERR_OK:
+                if (count != 0)
+                    return 0;
                 /* Our own stop, or an instruction that waits for an interrupt: no kernel lets it wait. */
                 if (engine->isa == EMU_ISA_X86_64 && !engine->kicked && !stepped) {
                     engine->fault_page = UINT64_MAX;
@@ -925,6 +930,17 @@ static int user_run(emu_engine *engine, emu_stop *stop)
         }
         return finish(engine, stop, kind);
     }
+}
+
+static int user_run(emu_engine *engine, emu_stop *stop)
+{
+    return go(engine, stop, 0);
+}
+
+static int user_step(emu_engine *engine, emu_stop *stop)
+{
+    engine->kicked = 0;
+    return go(engine, stop, 1);
 }
 
 static void user_kick(emu_engine *engine)
@@ -1205,6 +1221,7 @@ static const emu_engine_ops ops = {
     .open = user_open,
     .close = user_close,
     .run = user_run,
+    .step = user_step,
     .result = user_result,
     .save = user_save,
     .load = user_load,
