@@ -589,24 +589,15 @@ void emu_uc_machine_halt(emu_uc_machine *m, int halted) { m->halted = halted && 
 
 /* ---- life ------------------------------------------------------------------------ */
 
-/*
- * Whether the library's insides are what layout says: every pointer that is
- * followed leads back, and functions stand where their names say.
- */
+/* Whether the library's insides are as uc_layout.h says, and functions stand where their names say. */
 static bool examine(emu_uc_machine *m)
 {
-#if defined(__x86_64__)
-    if (emu_uc_version() >> 8 != 0x020104)
-        return false;
-    uint8_t *uc = (uint8_t *)m->uc;
-    if (load32(uc) != (uint32_t)m->isa->arch || uc[UC_INIT_DONE] != 1 || uc[UC_NO_EXIT_REQUEST] != 0)
-        return false;
-    uint8_t *cpu = load_pointer(uc + UC_CPU);
-    if (cpu == NULL || load_pointer(cpu + CPU_UC) != m->uc)
+    uint8_t *cpu = uc_cpu(m->uc, m->isa->arch);
+    if (cpu == NULL)
         return false;
     uint8_t *env = load_pointer(cpu + CPU_ENV), *class = load_pointer(cpu + CPU_CLASS);
     uint8_t *icount = load_pointer(cpu + CPU_ICOUNT);
-    if (env <= cpu || env - cpu > 0x20000 || icount <= cpu || icount >= env || class == NULL)
+    if (icount <= cpu || icount >= env || class == NULL)
         return false;
     m->do_interrupt = emu_uc_symbol(m->isa, m->isa->do_interrupt);
     m->exec_interrupt = emu_uc_symbol(m->isa, m->isa->exec_interrupt);
@@ -619,9 +610,6 @@ static bool examine(emu_uc_machine *m)
     m->env = env;
     m->class = class;
     return true;
-#else
-    return false;
-#endif
 }
 
 /*

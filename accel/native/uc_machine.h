@@ -5,42 +5,13 @@
 #include "core.h"
 #include "engine.h"
 #include "uc.h"
+#include "uc_layout.h"
 #include "uc_library.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
-
-/*
- * Places inside the library, in bytes; unicorn 2.1.4 for x86-64 hosts.  Nothing
- * here is used before examine() in uc_machine.c has found what must be there.
- */
-enum layout {
-    UC_CPU = 0x1b8,            /* uc_struct: CPUState * */
-    UC_INVALID_ERROR = 0x590,  /* int */
-    UC_NO_EXIT_REQUEST = 0x7f2, /* bool: no exit check after every load and store */
-    UC_INIT_DONE = 0x7f3,      /* bool, the byte behind it */
-    UC_BLOCKS = 0x7a8,         /* MemoryRegion **, one for each mapping */
-    UC_BLOCK_COUNT = 0x7b0,    /* uint32_t */
-    REGION_OPS = 0x10,         /* MemoryRegion: MemoryRegionOps * */
-    REGION_OPAQUE = 0x18,      /* of uc_mmio_map: read, its data, write, its data, MemoryRegionOps */
-    REGION_BASE = 0x40,        /* uint64_t */
-    REGION_END = 0x90,         /* uint64_t, the first address behind it */
-    MMIO_OPS = 0x20,
-    OPS_IMPL_MAX = 0x44,       /* MemoryRegionOps: uint32_t */
-    CPU_INTERRUPT_REQUEST = 0x1c, /* CPUState: uint32_t */
-    CPU_ENV = 0x128,           /* CPUArchState * */
-    CPU_ICOUNT = 0x130,        /* pointer to {uint16_t low, high} */
-    CPU_IO_PC = 0x8178,        /* where generated code made the MMIO access; for cpu_loop_exit_restore */
-    CPU_HALTED = 0x8198,       /* uint32_t */
-    CPU_EXCEPTION = 0x81a0,    /* int32_t */
-    CPU_UC = 0x81a8,           /* uc_struct * */
-    CPU_CLASS = 0x81b0,        /* CPUClass * */
-    CLASS_HAS_WORK = 0x08,     /* bool (*)(CPUState *) */
-    CLASS_DO_INTERRUPT = 0x10, /* void (*)(CPUState *) */
-    CLASS_EXEC_INTERRUPT = 0x90, /* bool (*)(CPUState *, int request) */
-};
 
 /* Bits of CPUState.interrupt_request. */
 enum {
@@ -149,24 +120,6 @@ struct emu_uc_machine {
 extern _Thread_local emu_uc_machine *emu_uc_running;
 
 extern const struct isa emu_uc_aarch64, emu_uc_arm, emu_uc_riscv64, emu_uc_x86_64;
-
-static inline uint32_t load32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static inline uint64_t load64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static inline void *load_pointer(const uint8_t *at) { return (void *)(uintptr_t)load64(at); }
-static inline void store32(uint8_t *at, uint32_t value) { memcpy(at, &value, sizeof value); }
-static inline void store64(uint8_t *at, uint64_t value) { memcpy(at, &value, sizeof value); }
 
 static inline bool is_private(const emu_uc_machine *m) { return (m->features & EMU_UC_PRIVATE) != 0; }
 

@@ -22,6 +22,7 @@
 
 #include "engine.h"
 #include "uc_interpose.h"
+#include "uc_layout.h"
 #include "uc_library.h"
 
 #define PAGE UINT64_C(4096)
@@ -57,6 +58,11 @@ struct emu_engine {
     uint32_t fills;
     uint32_t next_flush;
     uint64_t pc;
+    /* Where the library keeps what every system call needs; pc is NULL where that is not known. */
+    struct {
+        const uint8_t *pc, *nr, *args[6];
+        uint8_t *result;
+    } at;
     void (*flush_page)(void *cpu, uint64_t addr); /* the library's; NULL: it has none */
     struct code_page *code; /* sorted */
     size_t codes;
@@ -155,6 +161,49 @@ static uint64_t reg_read(emu_engine *engine, int reg)
 static void reg_write(emu_engine *engine, int reg, uint64_t value)
 {
     uc_reg_write(engine->uc, reg, &value);
+}
+
+static uint64_t load_word(const emu_engine *engine, const uint8_t *at)
+{
+    return engine->isa == EMU_ISA_ARM ? load32(at) : load64(at);
+}
+
+/* The place in the CPU's state that follows a register twice; NULL: none, or more than one. */
+static uint8_t *find_register(emu_engine *engine, uint8_t *env, int reg)
+{
+    enum { ENOUGH = 0x400 }; /* of env: all of them come early */
+    const uint64_t marks[2] = {UINT64_C(0x5a17c3e1964c), UINT64_C(0x2b08d5f37a14)}; /* good for a pc, too */
+    size_t width = engine->isa == EMU_ISA_ARM ? 4 : 8;
+    uint64_t mask = width == 4 ? UINT32_MAX : UINT64_MAX;
+    uint8_t *found = NULL;
+    reg_write(engine, reg, marks[0]);
+    for (size_t at = 0; at < ENOUGH; at += width) {
+        if (load_word(engine, env + at) != (marks[0] & mask))
+            continue;
+        if (found != NULL)
+            return NULL;
+        found = env + at;
+    }
+    reg_write(engine, reg, marks[1]);
+    if (found != NULL && load_word(engine, found) != (marks[1] & mask))
+        found = NULL;
+    reg_write(engine, reg, 0);
+    return found;
+}
+
+static void find_registers(emu_engine *engine)
+{
+    const struct layout *layout = layout_of(engine);
+    uint8_t *cpu = uc_cpu(engine->uc, layout->arch);
+    if (cpu == NULL)
+        return;
+    uint8_t *env = load_pointer(cpu + CPU_ENV);
+    bool all = (engine->at.result = find_register(engine, env, layout->result)) != NULL;
+    all &= (engine->at.nr = find_register(engine, env, layout->nr)) != NULL;
+    for (int i = 0; i < 6; i++)
+        all &= (engine->at.args[i] = find_register(engine, env, layout->args[i])) != NULL;
+    uint8_t *pc = find_register(engine, env, layout->pc);
+    engine->at.pc = all ? pc : NULL;
 }
 
 /* TPIDRURO, the user's read-only thread pointer of AArch32. */
@@ -684,6 +733,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
     uc_interposed_now = NULL;
     engine->prepares = false;
+    find_registers(engine);
     engine->interposed = engine->shared.entered != 0 && uc_interpose() == 0;
     if (!engine->interposed) {
         uc_hook hook;
@@ -701,6 +751,8 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
 
 static uint64_t read_pc(emu_engine *engine)
 {
+    if (engine->at.pc != NULL)
+        return load_word(engine, engine->at.pc);
     uint64_t pc = reg_read(engine, layout_of(engine)->pc);
     return engine->isa == EMU_ISA_ARM ? pc & UINT32_MAX : pc;
 }
@@ -716,22 +768,25 @@ static uint64_t start_address(emu_engine *engine)
 static void take_syscall(emu_engine *engine, emu_stop *stop)
 {
     const struct layout *layout = layout_of(engine);
-    uint64_t values[8] = {0};
-    int regs[8] = {layout->nr};
-    void *places[8];
-    memcpy(regs + 1, layout->args, sizeof layout->args);
-    int count = 7;
-    if (engine->isa == EMU_ISA_X86_64)
-        regs[count++] = UC_X86_REG_EFLAGS;
-    for (int i = 0; i < count; i++)
-        places[i] = &values[i];
-    uc_reg_read_batch(engine->uc, regs, places, count);
-    stop->nr = values[0];
-    memcpy(stop->args, values + 1, sizeof stop->args);
+    if (engine->at.pc != NULL) {
+        stop->nr = load_word(engine, engine->at.nr);
+        for (int i = 0; i < 6; i++)
+            stop->args[i] = load_word(engine, engine->at.args[i]);
+    } else {
+        uint64_t values[7] = {0};
+        int regs[7] = {layout->nr};
+        void *places[7];
+        memcpy(regs + 1, layout->args, sizeof layout->args);
+        for (int i = 0; i < 7; i++)
+            places[i] = &values[i];
+        uc_reg_read_batch(engine->uc, regs, places, 7);
+        stop->nr = values[0];
+        memcpy(stop->args, values + 1, sizeof stop->args);
+    }
     if (engine->isa == EMU_ISA_X86_64) {
         /* The instruction's own effect: RCX = next RIP, R11 = RFLAGS. */
         reg_write(engine, UC_X86_REG_RCX, engine->pc);
-        reg_write(engine, UC_X86_REG_R11, values[7]);
+        reg_write(engine, UC_X86_REG_R11, reg_read(engine, UC_X86_REG_EFLAGS));
     }
 }
 
@@ -953,7 +1008,12 @@ static void user_kick(emu_engine *engine)
 
 static void user_result(emu_engine *engine, uint64_t value)
 {
-    reg_write(engine, layout_of(engine)->result, value);
+    if (engine->at.pc != NULL && engine->isa == EMU_ISA_ARM)
+        store32(engine->at.result, (uint32_t)value);
+    else if (engine->at.pc != NULL)
+        store64(engine->at.result, value);
+    else
+        reg_write(engine, layout_of(engine)->result, value);
 }
 
 /* ---- state ------------------------------------------------------------------------------ */

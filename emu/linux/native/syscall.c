@@ -275,7 +275,8 @@ static uint64_t span(emu_thread *thread, const emu_call *call, const emu_argumen
     return __builtin_mul_overflow(number, (uint64_t)arg->size, &bytes) ? UINT64_MAX : bytes;
 }
 
-static long begin(emu_thread *thread, const emu_call *call, const long *a)
+/* Inline, for each return on the way back from the host costs. */
+static inline __attribute__((always_inline)) long begin(emu_thread *thread, const emu_call *call, const long *a)
 {
     if (call->flags & EMU_CALL_WAITS)
         return emu_wait(thread, call->host, a[0], a[1], a[2], a[3], a[4], a[5]);
