@@ -40,16 +40,15 @@ GUESTS = {
 }
 
 
-def build_twin() -> ctypes.CDLL:
-    """Compiles and loads the plain C loop."""
-    source = Path(__file__).with_name("kvm_exit_twin.c")
+def build_twin(name: str = "kvm_exit_twin") -> ctypes.CDLL:
+    """Compiles and loads a plain C loop; twin_open's arguments are the caller's to declare."""
+    source = Path(__file__).with_name(f"{name}.c")
     with tempfile.TemporaryDirectory(prefix="emu-bench-") as folder:
         target = Path(folder) / "twin.so"
         command = [os.environ.get("CC", "cc"), "-std=c11", "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC"]
         subprocess.run([*command, "-o", str(target), str(source)], check=True)
         library = ctypes.CDLL(str(target))
     library.twin_open.restype = ctypes.c_void_p
-    library.twin_open.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.twin_run.restype = ctypes.c_uint64
     library.twin_run.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
     return library
@@ -93,6 +92,7 @@ class Ours:
 def measure(rounds: int, exits: int) -> Iterator[dict[str, Any]]:
     """A row of figures for each kind of access."""
     twin = build_twin()
+    twin.twin_open.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     for name, text in GUESTS.items():
         code = bytes.fromhex(text)
         other = twin.twin_open(code, len(code))

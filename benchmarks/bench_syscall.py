@@ -3,8 +3,9 @@
     python benchmarks/bench_syscall.py [--rounds N] [--calls N] [--json FILE]
 
 arm64 by tcg beside qemu-aarch64, also with --stats (counting) and with a hook in Python; x86-64 under kvm
-beside native, and beside a KVM exit in a plain C loop (kvm_exit_twin.c).  All take turns, a round each; the
-program measures its own thread's CPU time, so that start-up and other work on the host are not in it.
+beside native, and beside the bare exit: a system call of a guest at CPL3 that a plain C loop over KVM_RUN
+answers (kvm_call_twin.c).  All take turns, a round each; the program measures its own thread's CPU time, so
+that start-up and other work on the host are not in it.
 Medians of the rounds with the spread; a ratio is the median of the rounds' ratios.  Asserts nothing.  Ctrl-C
 keeps what is done.
 """
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench_kvm_exit import GUESTS, build_twin
+from bench_kvm_exit import build_twin
 from bench_run import COMPILERS, HERE, TIMEOUT, kvm_reason
 
 HOOKED = """\
@@ -34,7 +35,7 @@ with Process(sys.argv[1], sys.argv[1:], accel="tcg") as process:
     process.on_syscall("getppid", lambda call: None)
     sys.exit(process.run())
 """
-EXIT = "port write"
+EXIT = "KVM exit, plain C"
 
 
 class Way:
@@ -76,9 +77,8 @@ def command(*words: str) -> Callable[[int], float]:
 
 def exits() -> Callable[[int], float]:
     """A plain C loop over KVM_RUN."""
-    twin = build_twin()
-    code = bytes.fromhex(GUESTS[EXIT])
-    vm = twin.twin_open(code, len(code))
+    twin = build_twin("kvm_call_twin")
+    vm = twin.twin_open()
     if not vm:
         raise RuntimeError("the plain C loop cannot use /dev/kvm; see why with: emu doctor")
     return lambda calls: twin.twin_run(vm, calls) / calls
@@ -108,8 +108,8 @@ def ways(folder: Path) -> list[Way]:
     if reason or not x86:
         print(f"n/a kvm: {reason or 'no program'}", file=sys.stderr)
     else:
-        found.append(Way("KVM exit, plain C", exits()))
-        found.append(Way("emu kvm, x86-64", command(*emu, "--accel", "kvm", x86), "KVM exit, plain C"))
+        found.append(Way(EXIT, exits(), share=4))
+        found.append(Way("emu kvm, x86-64", command(*emu, "--accel", "kvm", x86), EXIT, share=4))
     return found
 
 
