@@ -1,4 +1,4 @@
-"""The engine that translates AArch64 programs: accel/native/a64_engine.c behind engine.h's table of functions."""
+"""The engine that translates AArch64 programs: accel/native/a64_engine.c behind engine.h."""
 
 from __future__ import annotations
 
