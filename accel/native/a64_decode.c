@@ -7,8 +7,9 @@ enum a64_encoding a64_decode(uint32_t word)
 {
     const uint16_t *candidate = candidates + rows[row_of[word >> HIGH_SHIFT]][word >> LOW_SHIFT & LOW_MASK];
     for (; *candidate; candidate++) {
-        enum a64_encoding encoding = (enum a64_encoding)*candidate;
-        if ((word & fixed[encoding].mask) == fixed[encoding].value && allowed(encoding, word))
+        enum a64_encoding encoding = (enum a64_encoding)(*candidate & ~CHECK);
+        if ((word & fixed[encoding].mask) == fixed[encoding].value &&
+            (!(*candidate & CHECK) || allowed(encoding, word)))
             return encoding;
     }
     return A64_NONE;

@@ -380,6 +380,74 @@ LATER = {
 }
 
 
+# Fields and what capstone prints for them: which field is which.
+FIELDS = """
+ADR immlo=3 immhi=5 rd=2: adr x2, #0x17
+ADDSUB_imm sf=1 sh=1 imm12=7 rn=1 rd=2: add x2, x1, #7, lsl #12
+LOGIC_imm sf=1 opc=2 N=1 immr=3 imms=4 rn=1 rd=2: eor x2, x1, #0xe000000000000003
+MOVW sf=1 opc=3 hw=2 imm16=9 rd=2: movk x2, #9, lsl #32
+BITFIELD sf=1 opc=2 N=1 immr=4 imms=11 rn=1 rd=2: ubfx x2, x1, #4, #8
+EXTR sf=1 N=1 rm=3 imms=9 rn=1 rd=2: extr x2, x1, x3, #9
+B_cond imm19=4 cond=1: b.ne #0x10
+MSR op1=3 o0=1 crn=13 crm=0 op2=2 rt=5: msr tpidr_el0, x5
+MRS op1=3 o0=1 crn=4 crm=2 op2=0 rt=5: mrs x5, nzcv
+SYS op1=3 crn=7 crm=10 op2=1 rt=5: dc cvac, x5
+HINT crm=4 op2=2: bti c
+BR opc=2 rn=3: ret x3
+CBZ op=1 imm19=4 rt=5: cbnz w5, #0x10
+TBZ b5=1 b40=3 imm14=4 rt=5: tbz x5, #0x23, #0x10
+LDn_multi Q=1 L=1 opcode=8 size=2 rn=3 rt=5: ld2 {v5.4s, v6.4s}, [x3]
+LDn_multi_post Q=1 opcode=7 size=0 rm=4 rn=3 rt=5: st1 {v5.16b}, [x3], x4
+LDn_single Q=1 L=1 R=1 opcode=2 S=1 size=2 rn=3 rt=5: ld2 {v5.h, v6.h}[7], [x3]
+LDn_single_post Q=1 L=1 opcode=6 size=1 rm=31 rn=3 rt=5: ld1r {v5.8h}, [x3], #2
+EXCL size=3 rs=6 o0=1 rn=3 rt=5: stlxr w6, x5, [x3]
+EXCLP sz=1 L=1 rs=31 o0=1 rt2=7 rn=3 rt=5: ldaxp x5, x7, [x3]
+CAS size=3 L=1 rs=6 rn=3 rt=5: casa x6, x5, [x3]
+CASP sz=1 o0=1 rs=6 rn=3 rt=8: caspl x6, x7, x8, x9, [x3]
+LDAPUR size=3 opc=1 imm9=511 rn=3 rt=5: ldapur x5, [x3, #-1]
+LDP opc=2 mode=3 L=1 imm7=127 rt2=7 rn=3 rt=5: ldp x5, x7, [x3, #-8]!
+LDST_imm9 size=3 opc=1 imm9=8 mode=1 rn=3 rt=5: ldr x5, [x3], #8
+LDST_imm9 size=3 opc=1 imm9=8 mode=2 rn=3 rt=5: ldtr x5, [x3, #8]
+LSE size=3 A=1 rs=6 opc=3 rn=3 rt=5: ldseta x6, x5, [x3]
+LDST_reg size=3 opc=1 rm=4 option=6 S=1 rn=3 rt=5: ldr x5, [x3, w4, sxtw #3]
+LDRA M=1 S=1 imm9=511 W=1 rn=3 rt=5: ldrab x5, [x3, #-8]!
+LDST_uimm size=1 opc=2 imm12=3 rn=3 rt=5: ldrsh x5, [x3, #6]
+UDIV_SDIV o=1 rm=3 rn=1 rd=2: sdiv w2, w1, w3
+CRC32 C=1 sz=1 rm=3 rn=1 rd=2: crc32ch w2, w1, w3
+LOGIC_shift opc=1 shift=2 N=1 rm=3 imm6=7 rn=1 rd=2: orn w2, w1, w3, asr #7
+ADDSUB_ext sf=1 op=1 S=1 rm=3 option=2 imm3=1 rn=1 rd=2: subs x2, x1, w3, uxtw #1
+RMIF imm6=9 rn=1 mask=5: rmif x1, #9, #5
+CCMP sf=1 op=1 imm=1 y=9 cond=1 rn=1 nzcv=4: ccmp x1, #9, #4, ne
+CSEL sf=1 op=1 o2=1 rm=3 cond=1 rn=1 rd=2: csneg x2, x1, x3, ne
+MADD sf=1 o0=1 rm=3 ra=4 rn=1 rd=2: msub x2, x1, x3, x4
+MADDL U=1 rm=3 ra=4 rn=1 rd=2: umaddl x2, w1, w3, x4
+V_INS_e imm5=10 imm4=6 rn=1 rd=2: mov v2.h[2], v1.h[3]
+V_TBL Q=1 len=1 op=1 rm=3 rn=1 rd=2: tbx v2.16b, {v1.16b, v2.16b}, v3.16b
+V_EXT Q=1 imm4=5 rm=3 rn=1 rd=2: ext v2.16b, v1.16b, v3.16b, #5
+V_CM Q=1 U=1 eq=1 size=2 rm=3 rn=1 rd=2: cmhs v2.4s, v1.4s, v3.4s
+V_QSHL_reg U=1 R=1 size=1 rm=3 rn=1 rd=2: uqrshl v2.4h, v1.4h, v3.4h
+V_SHR Q=1 U=1 R=1 A=1 immh=5 immb=3 rn=1 rd=2: ursra v2.4s, v1.4s, #0x15
+V_MOVI Q=1 abc=5 cmode=14 defgh=3 rd=2: movi v2.16b, #0xa3
+V_FCMLA Q=1 size=2 rot=3 rm=3 rn=1 rd=2: fcmla v2.4s, v1.4s, v3.4s, #0x10e
+V_FMLA_e Q=1 L=1 M=1 H=1 o2=1 rm=3 rn=1 rd=2: fmls v2.4s, v1.4s, v19.s[3]
+V_MLA_e Q=1 size=1 L=1 M=1 H=1 rm=3 rn=1 rd=2: mla v2.8h, v1.8h, v3.h[7]
+V_FRINT Q=1 o2=1 o1=1 rn=1 rd=2: frintz v2.4s, v1.4s
+V_FCVT Q=1 U=1 o1=1 rn=1 rd=2: fcvtmu v2.4s, v1.4s
+XAR rm=3 imm6=9 rn=1 rd=2: xar v2.2d, v1.2d, v3.2d, #9
+EOR3_BCAX op=1 rm=3 ra=4 rn=1 rd=2: bcax v2.16b, v1.16b, v3.16b, v4.16b
+CVTF_fix sf=1 ftype=1 scale=60 rn=1 rd=2: scvtf d2, x1, #4
+FCVT_int sf=1 ftype=1 rmode=2 U=1 rn=1 rd=2: fcvtmu x2, d1
+FMOV_int sf=1 ftype=2 hi=1 op=1 rn=1 rd=2: fmov v2.d[1], x1
+FCVT ftype=1 opc=3 rn=1 rd=2: fcvt h2, d1
+FCMP ftype=1 rm=3 rn=1 E=1: fcmpe d1, d3
+FCCMP ftype=1 rm=3 cond=1 rn=1 E=1 nzcv=4: fccmpe d1, d3, #4, ne
+FMAXMIN ftype=1 nm=1 op=1 rm=3 rn=1 rd=2: fminnm d2, d1, d3
+FMADD ftype=1 o1=1 o0=1 rm=3 ra=4 rn=1 rd=2: fnmsub d2, d1, d3, d4
+"""
+# Where the manual puts these in all encodings.
+PLACES = {"rd": 0, "rt": 0, "rn": 5, "rt2": 10, "ra": 10, "rm": 16, "rs": 16, "Q": 30, "sf": 31}
+
+
 def expand(text: str) -> list[str]:
     """All that a text with {a,b} can be."""
     parts = [part.split(",") if index % 2 else [part] for index, part in enumerate(re.split("[{}]", text))]
@@ -514,6 +582,20 @@ def test_words_are_assembled_and_taken_apart():
         encoding.assemble(imm6=32)
     with pytest.raises(ValueError, match="no field imm12"):
         encoding.assemble(imm12=1)
+
+
+def test_fields_are_what_capstone_takes_them_for():
+    for line in FIELDS.strip().splitlines():
+        left, _, text = line.partition(": ")
+        name, *values = left.split()
+        word = TABLE[name].assemble(**{key: int(value) for key, value in (v.split("=") for v in values)})
+        assert by_capstone([word]) == [text], left
+        assert TABLE.decode(word) is TABLE[name]
+
+
+def test_registers_are_where_the_manual_puts_them():
+    moved = [e.name for e in TABLE for f in e.fields.values() if f.shift != PLACES.get(f.name, f.shift)]
+    assert moved == ["BRA"]  # whose modifier, Rm, is in bits 4 to 0
 
 
 def test_what_the_manual_leaves_open_is_said_by_field():
