@@ -2,8 +2,34 @@
 #include "a64.h"
 
 #include <cpuid.h>
+#include <stdlib.h>
 
 a64_host a64_host_has;
+
+/* EMU_HOST_WITHOUT=avx,fma: what the host has and is not used, so that both paths can be tested. */
+static void look_away(const char *names)
+{
+#define A64_FEATURE(name) {#name, &a64_host_has.name}
+    static const struct {
+        const char *name;
+        bool *has;
+    } features[] = {
+        A64_FEATURE(avx),  A64_FEATURE(avx2), A64_FEATURE(bmi1), A64_FEATURE(bmi2),   A64_FEATURE(lzcnt),
+        A64_FEATURE(fma),  A64_FEATURE(f16c), A64_FEATURE(aes),  A64_FEATURE(pclmul), A64_FEATURE(popcnt),
+        A64_FEATURE(sha),  A64_FEATURE(adx),  A64_FEATURE(sse42),
+    };
+#undef A64_FEATURE
+    while (*names) {
+        size_t length = strcspn(names, ",");
+        for (size_t i = 0; i < sizeof features / sizeof features[0]; i++)
+            if (strlen(features[i].name) == length && memcmp(features[i].name, names, length) == 0)
+                *features[i].has = false;
+        names += length + (names[length] == ',');
+    }
+    /* What is encoded with VEX wants AVX's registers. */
+    if (!a64_host_has.avx)
+        a64_host_has.avx2 = a64_host_has.fma = a64_host_has.f16c = false;
+}
 
 /* CPUID leaves 1, 7 and 0x80000001; AVX counts where the system saves its registers (XCR0). */
 __attribute__((constructor)) static void look(void)
@@ -29,6 +55,9 @@ __attribute__((constructor)) static void look(void)
     }
     if (__get_cpuid(0x80000001, &a, &b, &c, &d))
         a64_host_has.lzcnt = c >> 5 & 1;
+    const char *without = getenv("EMU_HOST_WITHOUT");
+    if (without != NULL)
+        look_away(without);
 }
 
 #define PAGE UINT64_C(4096)
