@@ -252,6 +252,7 @@ static const struct {
     {TCSBRKP, 0}, {TIOCSBRK, 0}, {TIOCCBRK, 0}, {TIOCGSID, 4}, {TIOCVHANGUP, 0}, {0x5441, 0} /* TIOCGPTPEER */,
     {FIONCLEX, 0}, {FIOCLEX, 0}, {FIOASYNC, 4}, {FIOQSIZE, 8},
     {0x8901, 4}, {0x8902, 4}, {0x8903, 4}, {0x8904, 4}, {0x8905, 4}, /* FIOSETOWN ... SIOCATMARK */
+    {0x07b9, 4}, /* IOCTL_VM_SOCKETS_GET_LOCAL_CID */
 };
 
 enum {

@@ -189,6 +189,11 @@ static void descriptors(void)
     CHECK(ioctl(p[0], FIONBIO, &n) == 0 && !(fcntl(p[0], F_GETFL) & O_NONBLOCK));
     CHECK(FAILS(ioctl(p[0], TCGETS, buffer), ENOTTY) && FAILS(ioctl(p[0], 0xdeadbeef, 0), ENOTTY));
     CHECK(FAILS(ioctl(999, FIONREAD, &n), EBADF) && FAILS(ioctl(p[0], FIONREAD, BAD), EFAULT));
+    /* IOCTL_VM_SOCKETS_GET_LOCAL_CID: its number tells nothing of its argument. */
+    int vsock = open("/dev/vsock", O_RDONLY);
+    n = 0;
+    CHECK(vsock < 0 || (ioctl(vsock, 0x7b9, &n) == 0 && n != 0 && FAILS(ioctl(vsock, 0x7b9, BAD), EFAULT)));
+    close(vsock);
     CHECK(fcntl(p[1], F_GETPIPE_SZ) >= 4096);
     fd = open("data", O_RDWR | O_CREAT | O_TRUNC, 0600);
     CHECK(pwritev(fd, iov, 3, 100) == 5 && preadv(fd, in, 2, 101) == 4 && buffer[0] == 'b');
