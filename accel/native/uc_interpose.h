@@ -29,6 +29,7 @@ typedef struct uc_interposed {
     void (*loop_exit)(void *cpu);  /* its cpu_loop_exit */
     bool (*writable)(void *opaque, uint64_t addr); /* the guest may write to that page */
     void *opaque;
+    bool serial;                   /* atomic instructions are no longer atomic on the host (uc_atomic.c) */
 } uc_interposed;
 
 extern _Thread_local uc_interposed *uc_interposed_now __attribute__((tls_model("initial-exec")));

@@ -127,3 +127,26 @@ void *emu_uc_replace(void *handle, const char *name, void *with)
     return NULL;
 }
 #endif
+
+#if defined(__x86_64__)
+int emu_uc_redirect(void *code, void *with)
+{
+    /* jmp *0(%rip), and the address behind it; functions begin at multiples of 16, so no other one is hit. */
+    uint8_t jump[14] = {0xff, 0x25};
+    if ((uintptr_t)code % 16 != 0)
+        return -1;
+    memcpy(jump + 6, &with, sizeof with);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)code & ~(page - 1);
+    size_t size = ((uintptr_t)code + sizeof jump - start + page - 1) & ~(page - 1);
+    /* Executable all the time: other engines may be on these pages. */
+    if (mprotect((void *)start, size, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+        return -1;
+    memcpy(code, jump, sizeof jump);
+    return mprotect((void *)start, size, PROT_READ | PROT_EXEC);
+}
+#else
+int emu_uc_redirect(void *code, void *with)
+{
+    return -1;
+}
+#endif

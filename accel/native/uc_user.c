@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "uc_atomic.h"
 #include "uc_interpose.h"
 #include "uc_layout.h"
 #include "uc_library.h"
@@ -690,6 +691,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     /* Where guest addresses are host addresses, the first of them are nobody's, and NULL is no pointer to map. */
     uint64_t first = memory->base == NULL ? 16 * PAGE : 0;
     (void)uc_interpose(); /* where it fails the start below notices */
+    uc_atomic(isa);
     uc_err err = uc_open(layout->arch, layout->mode, &engine->uc);
     if (err == UC_ERR_OK) {
         if (isa == EMU_ISA_AARCH64)
