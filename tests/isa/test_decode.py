@@ -393,6 +393,13 @@ MSR op1=3 o0=1 crn=13 crm=0 op2=2 rt=5: msr tpidr_el0, x5
 MRS op1=3 o0=1 crn=4 crm=2 op2=0 rt=5: mrs x5, nzcv
 SYS op1=3 crn=7 crm=10 op2=1 rt=5: dc cvac, x5
 HINT crm=4 op2=2: bti c
+MSR_imm op1=0 crm=1 op2=3: msr uao, #1
+MSR_imm op1=0 crm=1 op2=4: msr pan, #1
+MSR_imm op1=0 crm=1 op2=5: msr spsel, #1
+MSR_imm op1=3 crm=1 op2=1: msr ssbs, #1
+MSR_imm op1=3 crm=1 op2=2: msr dit, #1
+MSR_imm op1=3 crm=15 op2=6: msr daifset, #0xf
+MSR_imm op1=3 crm=15 op2=7: msr daifclr, #0xf
 BR opc=2 rn=3: ret x3
 CBZ op=1 imm19=4 rt=5: cbnz w5, #0x10
 TBZ b5=1 b40=3 imm14=4 rt=5: tbz x5, #0x23, #0x10
