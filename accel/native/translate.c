@@ -199,16 +199,21 @@ void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size)
 int32_t tr_constant(tr_code *code, uint64_t low, uint64_t high)
 {
     uint64_t value[2] = {low, high};
-    uint32_t i = 0;
-    while (i < code->constant_count && memcmp(code->constants[i], value, 16) != 0)
-        i++;
-    if (i == code->constant_count) {
-        if (i == TR_CONSTANTS)
-            abort(); /* there are as many as instructions of the translator's ask for: some dozens */
-        memcpy(code->constants[i], value, 16);
-        code->constant_count++;
+    uint64_t hash = (low * UINT64_C(0x9e3779b97f4a7c15)) ^ (high * UINT64_C(0xc2b2ae3d27d4eb4f));
+    uint32_t i = (uint32_t)(hash >> 40);
+    uint16_t *found;
+    for (;; i++) {
+        found = &code->constant_of[i % (2 * TR_CONSTANTS)];
+        if (*found == 0)
+            break;
+        if (memcmp(code->constants[*found - 1], value, 16) == 0)
+            return (int32_t)((const uint8_t *)code->constants[*found - 1] - code->code);
     }
-    return (int32_t)((const uint8_t *)code->constants[i] - code->code);
+    if (code->constant_count == TR_CONSTANTS)
+        abort(); /* there are as many as instructions of the translator's ask for: some hundreds */
+    memcpy(code->constants[code->constant_count], value, 16);
+    *found = (uint16_t)++code->constant_count;
+    return (int32_t)((const uint8_t *)code->constants[*found - 1] - code->code);
 }
 
 uint32_t tr_slot_new(tr_code *code, uint64_t pc)

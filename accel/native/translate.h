@@ -80,6 +80,7 @@ typedef struct tr_code {
     uint8_t (*constants)[16]; /* TR_CONSTANTS of them, up to the code */
     uint8_t *code;
     ptrdiff_t view;
+    uint16_t constant_of[2 * TR_CONSTANTS]; /* by a hash: a constant's number + 1; 0: none */
     uint32_t used;
     uint32_t first;  /* where blocks begin: behind what the ISA's side put there once */
     uint32_t frozen; /* shared with another process up to here */
