@@ -404,11 +404,15 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     for (t->index = 0; t->index < t->count && !t->ended; t->index++) {
         t->pc = pc + 4 * (uint64_t)t->index;
         t->consumed = false;
+        t->places[t->index] = t->e.at;
         a64_alloc_next(t);
+        int first = t->index;
         if (!a64_dispatch_as((enum a64_encoding)t->encodings[t->index], t, t->words[t->index])) {
             a64_alloc_next(t);
             a64_exit_reason(t, A64_EXIT_STEP, t->pc);
         }
+        while (first++ < t->index)
+            t->places[first] = t->e.at; /* done with the one before */
         if (t->exits > A64_EXITS - 8 || t->laters > A64_LATERS - 32 ||
             t->e.at - t->entry > TR_BLOCK_ROOM / 2) {
             t->index++;
@@ -419,11 +423,14 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     t->pc = pc + size - 4;
     if (!t->ended)
         a64_exit_to(t, pc + size);
+    t->done = t->index;
+    t->tail = t->e.at;
     for (int i = 0; i < t->laters; i++) {
         x_land(&t->e, t->later[i].from);
         t->later[i].write(t, &t->later[i]);
     }
     write_exits(t);
+    a64_show(t);
     code->used = (uint32_t)(t->e.at - code->code - code->view);
     code->translated += (uint64_t)t->index;
     tr_enter(code, pc, at, size);

@@ -163,6 +163,9 @@ typedef struct a64_translator {
     uint32_t words[A64_BLOCK];
     uint16_t encodings[A64_BLOCK];
     bool live[A64_BLOCK + 1]; /* flags before each instruction are wanted later */
+    int done;                         /* instructions that were translated */
+    const uint8_t *places[A64_BLOCK]; /* where each one's code begins, as written */
+    const uint8_t *tail;              /* where what is out of line begins */
     int exits;
     a64_exit exit[A64_EXITS];
     int laters;
@@ -290,6 +293,8 @@ a64_state *a64_state_of(struct a64_engine *engine);
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
 uint32_t a64_mxcsr(uint32_t fpcr);
+/* A block has been translated: shows it to who asked (a64_dump.c). */
+void a64_show(const a64_translator *t);
 /* Called by the pieces. */
 const uint8_t *a64_linked(a64_state *state, uint32_t slot);
 const uint8_t *a64_looked_up(a64_state *state, uint64_t pc);

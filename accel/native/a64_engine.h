@@ -7,4 +7,10 @@
 /* On a host that is not x86-64, open() says so. */
 const emu_engine_ops *emu_a64_user(void);
 
+/*
+ * For people who look at translations; NULL and 0: nothing is shown.  dump: a file to which guest code and what
+ * became of it are appended, disassembled by the library `capstone` (5.x).  perf: /tmp/perf-PID.map is written.
+ */
+void emu_a64_show(const char *dump, const char *capstone, int perf);
+
 #endif

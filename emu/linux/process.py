@@ -368,6 +368,8 @@ def _engines(name: str) -> list[object]:
     elif os.environ.get("EMU_ENGINE") == "translator":
         from accel.tcg import translator
 
+        if "EMU_DUMP" in os.environ:
+            translator.show(os.environ["EMU_DUMP"])
         addresses = [translator.user_engine(), tcg.user_engine(later=True)]
     else:
         addresses = [tcg.user_engine()]
