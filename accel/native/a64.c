@@ -99,8 +99,7 @@ static void jump(a64_translator *t, const uint8_t *code)
     x_jmp_to(&t->e, written(t, code));
 }
 
-/* Of B, BL, B.cond, CBZ and TBZ. */
-static uint64_t branch_target(uint32_t word, uint64_t pc)
+uint64_t a64_branch_target(uint32_t word, uint64_t pc)
 {
     int64_t distance;
     if ((word & 0x7c000000) == 0x14000000)
@@ -112,8 +111,7 @@ static uint64_t branch_target(uint32_t word, uint64_t pc)
     return pc + (uint64_t)distance;
 }
 
-/* True when the flags are set at pc before they are used. */
-static bool dead_at(a64_translator *t, uint64_t pc)
+bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
 {
     for (int i = 0; i < PEEK; i++, pc += 4) {
         if (pc >> 12 != t->pages) {
@@ -143,7 +141,7 @@ static bool dead_at(a64_translator *t, uint64_t pc)
         case A64_B:
             if (word >> 31)
                 return false;
-            pc = branch_target(word, pc) - 4;
+            pc = a64_branch_target(word, pc) - 4;
             break;
         default:
             break;
@@ -154,7 +152,9 @@ static bool dead_at(a64_translator *t, uint64_t pc)
 
 static void leave_flags(a64_translator *t, uint64_t target)
 {
-    if (t->flags != FLAGS_SAVED && !t->flags_saved && !dead_at(t, target))
+    if (t->flags == FLAGS_PENDING)
+        return;
+    if (t->flags != FLAGS_SAVED && !t->flags_saved && !a64_flags_dead_at(t, target))
         a64_flags_save(t);
     t->flags = FLAGS_SAVED;
 }
@@ -199,6 +199,7 @@ static void poll(a64_translator *t, uint64_t target)
 
 void a64_exit_to(a64_translator *t, uint64_t target)
 {
+    a64_discard(t, A64_PENDING);
     a64_flush(t);
     a64_forget(t);
     leave_flags(t, target);
@@ -217,13 +218,23 @@ void a64_exit_reason(a64_translator *t, enum a64_reason reason, uint64_t pc)
     t->ended = true;
 }
 
+/* Who holds what where the block is left: nobody asks for the pending condition there. */
+static a64_file held_outside(const a64_translator *t)
+{
+    a64_file file = t->general;
+    if (file.host[A64_PENDING] >= 0)
+        file.dirty &= (uint16_t)~(1u << file.host[A64_PENDING]);
+    return file;
+}
+
 /* The jump back of a loop, in line: it is taken more often than not. */
 static void loop_if(a64_translator *t, int cc, uint64_t target)
 {
     uint8_t flags = t->flags;
     bool saved = t->flags_saved;
     uint8_t *go_on = x_jcc(&t->e, cc ^ 1);
-    a64_spill(t, &t->general, &t->vector);
+    a64_file general = held_outside(t);
+    a64_spill(t, &general, &t->vector);
     leave_flags(t, target);
     x_alu_mi(&t->e, X_CMP, 0, A64_AT(poll), 0);
     a64_exit *exit = &t->exit[t->exits++];
@@ -247,7 +258,7 @@ void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason)
     a64_exit *exit = &t->exit[t->exits++];
     exit->place = x_jcc(&t->e, cc);
     exit->target = target;
-    exit->general = t->general;
+    exit->general = held_outside(t);
     exit->vector = t->vector;
     exit->flags = t->flags;
     exit->flags_saved = t->flags_saved;
@@ -257,6 +268,7 @@ void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason)
 void a64_exit_indirect(a64_translator *t, int host)
 {
     x64_emit *e = &t->e;
+    a64_discard(t, A64_PENDING);
     a64_flush(t);
     a64_forget(t);
     if (host == RAX || host == RCX) {
@@ -293,7 +305,8 @@ void a64_call(a64_translator *t, void (*function)(a64_state *))
 {
     x64_emit *e = &t->e;
     a64_flags_save(t);
-    t->flags = FLAGS_SAVED;
+    if (t->flags != FLAGS_PENDING)
+        t->flags = FLAGS_SAVED;
     a64_flush(t);
     a64_forget(t);
     a64_store_pins(e, true);
@@ -368,9 +381,9 @@ static void scan(a64_translator *t, uint64_t pc)
         pc += 4;
     }
     t->count = n;
-    t->live[n] = t->encodings[n - 1] == A64_B ? !dead_at(t, branch_target(t->words[n - 1], pc - 4))
+    t->live[n] = t->encodings[n - 1] == A64_B ? !a64_flags_dead_at(t, a64_branch_target(t->words[n - 1], pc - 4))
                  : end                        ? true
-                                              : !dead_at(t, pc);
+                                              : !a64_flags_dead_at(t, pc);
     for (int i = n - 1; i >= 0; i--) {
         pc -= 4;
         unsigned effect = a64_flags_of(t->encodings[i], t->words[i]);
@@ -379,7 +392,7 @@ static void scan(a64_translator *t, uint64_t pc)
         if (!a64_implemented((enum a64_encoding)encoding))
             t->live[i] = true;
         else if ((encoding == A64_CBZ || encoding == A64_TBZ) && !t->live[i])
-            t->live[i] = !dead_at(t, branch_target(t->words[i], pc));
+            t->live[i] = !a64_flags_dead_at(t, a64_branch_target(t->words[i], pc));
     }
 }
 

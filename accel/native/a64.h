@@ -65,6 +65,7 @@ typedef struct a64_state {
     uint64_t scratch[4];
     /* rsp + 128 from here on */
     uint64_t pinned[9];
+    uint64_t pending;   /* A64_PENDING's place */
     uint64_t pc;
     uint64_t tpidr;
     uint64_t address;
@@ -109,14 +110,18 @@ enum a64_flags {
     FLAGS_SUB,   /* CF is not C */
     FLAGS_FCMP,  /* of UCOMIS with Arm's first operand first */
     FLAGS_FCMP_SWAP,
+    FLAGS_PENDING, /* nobody wants but one condition, and that is in register A64_PENDING */
 };
+
+/* Beside the guest's registers: a byte that is not 0 where the pending condition holds. */
+enum { A64_PENDING = 32, A64_HELD };
 
 enum { A64_BLOCK = 128 /* guest instructions */, A64_EXITS = 2 * A64_BLOCK };
 
 /* Who holds what, by host register; -1: nothing.  Pinned registers are always held. */
 typedef struct a64_file {
     int8_t guest[16]; /* of a host register */
-    int8_t host[32];  /* of a guest register */
+    int8_t host[A64_HELD]; /* of a guest register */
     uint16_t dirty;   /* host registers that the state has not */
     uint16_t locked;  /* in use by the instruction that is being translated */
     uint16_t fresh;   /* mapped to their guest register, but not loaded: no use in a fault */
@@ -157,6 +162,7 @@ typedef struct a64_translator {
     uint32_t tick;
     uint8_t flags; /* enum a64_flags */
     bool flags_saved; /* the state has them too */
+    uint8_t pending;  /* FLAGS_PENDING: which condition */
     bool consumed;    /* the instruction has taken the flags that it wants */
     uint64_t pages;   /* known to be executable, for peeks */
     int count;
@@ -205,6 +211,8 @@ int a64_def_v_load(a64_translator *t, unsigned n);
 void a64_loaded_v(a64_translator *t, int host);
 int a64_tmp_v(a64_translator *t);
 void a64_give_v(a64_translator *t, int host);
+/* What the register held is not wanted any more. */
+void a64_discard(a64_translator *t, unsigned n);
 /* Writes back all that is held, or of a snapshot; nothing but MOVs. */
 void a64_flush(a64_translator *t);
 void a64_spill(a64_translator *t, const a64_file *general, const a64_file *vector);
@@ -235,6 +243,10 @@ bool a64_flags_dead(const a64_translator *t);
 int a64_condition(a64_translator *t, unsigned condition);
 /* EFLAGS hold the flags as FLAGS_ADD or FLAGS_SUB afterwards; which it is, is returned. */
 enum a64_flags a64_flags_load(a64_translator *t);
+/* True when the flags are set at a guest address before they are used. */
+bool a64_flags_dead_at(a64_translator *t, uint64_t pc);
+/* Of B, BL, B.cond, CBZ and TBZ. */
+uint64_t a64_branch_target(uint32_t word, uint64_t pc);
 /* What an instruction does to the flags. */
 enum { A64_SETS = 1, A64_USES = 2 };
 unsigned a64_flags_of(unsigned encoding, uint32_t word);

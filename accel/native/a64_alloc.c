@@ -24,6 +24,8 @@ static const int8_t places[32] = {
 
 static size_t offset_of(int n)
 {
+    if (n == A64_PENDING)
+        return offsetof(a64_state, pending);
     int place = places[n];
     if (place < 0)
         return offsetof(a64_state, pinned) + 8 * (size_t)(-1 - place);
@@ -52,6 +54,7 @@ void a64_alloc_start(a64_translator *t)
         if (a64_pins[n] >= 0)
             t->general.guest[a64_pins[n]] = (int8_t)n;
     }
+    t->general.host[A64_PENDING] = -1;
     for (int n = 0; n < PINS_V; n++)
         t->vector.host[n] = t->vector.guest[n] = (int8_t)n;
     t->tick = 1;
@@ -171,8 +174,18 @@ void a64_loaded(a64_translator *t, int host)
 {
     t->general.fresh &= (uint16_t)~(1u << host);
     int guest = t->general.guest[host];
-    if (guest >= 0 && a64_pins[guest] < 0)
+    if (guest == A64_PENDING || (guest >= 0 && a64_pins[guest] < 0))
         t->general.dirty |= (uint16_t)(1u << host);
+}
+
+void a64_discard(a64_translator *t, unsigned n)
+{
+    int host = t->general.host[n];
+    if (host < 0)
+        return;
+    t->general.dirty &= (uint16_t)~(1u << host);
+    t->general.guest[host] = -1;
+    t->general.host[n] = -1;
 }
 
 /* ---- vector registers --------------------------------------------------------------------- */

@@ -19,12 +19,14 @@ static const int8_t conditions[][14] = {
 
 void a64_flags_set(a64_translator *t, enum a64_flags form)
 {
+    a64_discard(t, A64_PENDING);
     t->flags = (uint8_t)form;
     t->flags_saved = false;
 }
 
 void a64_flags_stored(a64_translator *t)
 {
+    a64_discard(t, A64_PENDING);
     t->flags = FLAGS_SAVED;
     t->flags_saved = true;
 }
@@ -65,16 +67,53 @@ static void save(a64_translator *t, bool in_exit)
 
 void a64_flags_save(a64_translator *t)
 {
-    if (t->flags != FLAGS_SAVED && !t->flags_saved)
+    if (t->flags != FLAGS_SAVED && t->flags != FLAGS_PENDING && !t->flags_saved)
         save(t, false);
+}
+
+/* The only condition (or its opposite) that is asked before the flags are set again; -1: there is more to it. */
+static int only_condition(a64_translator *t)
+{
+    int found = -1;
+    for (int i = t->consumed ? t->index + 1 : t->index; i < t->count; i++) {
+        uint32_t word = t->words[i];
+        unsigned encoding = t->encodings[i], effect = a64_flags_of(encoding, word);
+        if (!a64_implemented((enum a64_encoding)encoding))
+            return -1;
+        if (effect & A64_USES) {
+            if (encoding == A64_ADC)
+                return -1;
+            int condition = encoding == A64_B_cond ? (int)(word & 15) : (int)(word >> 12 & 15);
+            if (condition >= 14 || (found >= 0 && (condition ^ found) > 1))
+                return -1;
+            found = found < 0 ? condition : found;
+        }
+        if (effect & A64_SETS)
+            return found;
+        if ((encoding == A64_B_cond || encoding == A64_CBZ || encoding == A64_TBZ) &&
+            !a64_flags_dead_at(t, a64_branch_target(word, t->start + 4 * (uint64_t)i)))
+            return -1;
+    }
+    return t->live[t->count] ? -1 : found;
 }
 
 void a64_flags_lose(a64_translator *t)
 {
-    if (t->flags == FLAGS_SAVED)
+    if (t->flags == FLAGS_SAVED || t->flags == FLAGS_PENDING)
         return;
-    if (!t->flags_saved && t->live[t->consumed ? t->index + 1 : t->index])
+    if (!t->flags_saved && t->live[t->consumed ? t->index + 1 : t->index]) {
+        int condition = only_condition(t);
+        if (condition >= 0 && conditions[t->flags][condition] >= 0) {
+            int cc = conditions[t->flags][condition];
+            int host = a64_def_sp(t, A64_PENDING);
+            x_setcc(&t->e, cc, host);
+            a64_give(t, host);
+            t->flags = FLAGS_PENDING;
+            t->pending = (uint8_t)condition;
+            return;
+        }
         save(t, false);
+    }
     t->flags = FLAGS_SAVED;
 }
 
@@ -104,6 +143,12 @@ enum a64_flags a64_flags_load(a64_translator *t)
 int a64_condition(a64_translator *t, unsigned condition)
 {
     t->consumed = true;
+    if (t->flags == FLAGS_PENDING) {
+        int host = a64_use_sp(t, A64_PENDING);
+        x_op_rr8(&t->e, 0, 0x84, host, host); /* test */
+        a64_give(t, host);
+        return condition == t->pending ? X_NE : X_E;
+    }
     if (t->flags == FLAGS_SAVED || conditions[t->flags][condition] < 0) {
         if (t->flags == FLAGS_FCMP || t->flags == FLAGS_FCMP_SWAP || t->flags == FLAGS_SAVED)
             a64_flags_load(t);
