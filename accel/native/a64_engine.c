@@ -37,9 +37,9 @@ typedef struct shared {
     a64_pieces pieces;
     a64_translator translator; /* under the code's lock */
     struct a64_engine *engines;
-    pthread_cond_t left; /* somebody has left translated code */
-    int inside;
-    bool dropping;
+    pthread_cond_t left; /* somebody has left translated code, or may enter it again */
+    _Atomic int stale; /* translations are to be dropped before anybody enters */
+    _Atomic int dropping;
 } shared;
 
 typedef struct a64_engine {
@@ -47,6 +47,7 @@ typedef struct a64_engine {
     void *memory;
     shared *shared;
     struct a64_engine *next;
+    _Atomic int inside; /* translated code */
     volatile sig_atomic_t kicked;
     uint32_t generation; /* of the translations that the jump table leads to */
     emu_engine *stepper; /* Unicorn, for what is not translated */
@@ -185,11 +186,12 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc)
     if (code->memory.hold != NULL)
         code->memory.hold(code->memory.opaque);
     pthread_mutex_lock(&code->lock);
-    uint32_t found = shared->dropping ? 0 : tr_find(code, pc);
+    bool waits = shared->dropping || shared->stale;
+    uint32_t found = waits ? 0 : tr_find(code, pc);
     if (found != 0) {
         at = code->code + code->blocks[found - 1].at;
-    } else if (shared->dropping) {
-        state->reason = A64_EXIT_KICK;
+    } else if (waits) {
+        state->reason = A64_EXIT_KICK; /* and in again, behind the drop */
     } else if (pc & 3) {
         state->reason = A64_EXIT_ALIGN;
         state->address = pc;
@@ -246,6 +248,14 @@ const uint8_t *a64_was_stale(a64_state *state, const uint8_t *back)
 
 /* ---- dropping all ------------------------------------------------------------------------------ */
 
+static bool somebody_inside(const shared *shared)
+{
+    for (const a64_engine *engine = shared->engines; engine != NULL; engine = engine->next)
+        if (engine->inside)
+            return true;
+    return false;
+}
+
 /* Called outside; no lock is held. */
 static void drop(a64_engine *engine)
 {
@@ -253,35 +263,55 @@ static void drop(a64_engine *engine)
     tr_code *code = shared->code;
     pthread_mutex_lock(&code->lock);
     if (!shared->dropping) {
-        shared->dropping = true;
+        shared->dropping = 1;
         for (a64_engine *other = shared->engines; other != NULL; other = other->next)
             __atomic_store_n(&other->state->poll, 1, __ATOMIC_SEQ_CST);
-        while (shared->inside > 0)
+        while (somebody_inside(shared))
             pthread_cond_wait(&shared->left, &code->lock);
         tr_drop(code);
-        shared->dropping = false;
+        shared->stale = 0;
+        shared->dropping = 0;
         pthread_cond_broadcast(&shared->left);
     }
     pthread_mutex_unlock(&code->lock);
 }
 
+/* Either who drops sees us inside, or we see that somebody drops. */
 static void go_in(a64_engine *engine)
 {
     shared *shared = engine->shared;
-    pthread_mutex_lock(&shared->code->lock);
-    while (shared->dropping)
-        pthread_cond_wait(&shared->left, &shared->code->lock);
-    shared->inside++;
-    pthread_mutex_unlock(&shared->code->lock);
+    for (;;) {
+        engine->inside = 1;
+        if (!shared->dropping)
+            return;
+        pthread_mutex_lock(&shared->code->lock);
+        engine->inside = 0;
+        pthread_cond_broadcast(&shared->left);
+        while (shared->dropping)
+            pthread_cond_wait(&shared->left, &shared->code->lock);
+        pthread_mutex_unlock(&shared->code->lock);
+    }
 }
 
 static void go_out(a64_engine *engine)
 {
     shared *shared = engine->shared;
-    pthread_mutex_lock(&shared->code->lock);
-    shared->inside--;
-    if (shared->dropping)
+    engine->inside = 0;
+    if (shared->dropping) {
+        pthread_mutex_lock(&shared->code->lock);
         pthread_cond_broadcast(&shared->left);
+        pthread_mutex_unlock(&shared->code->lock);
+    }
+}
+
+/* Called with umem's lock, perhaps, for which who is inside may wait: so the drop itself comes later. */
+static void must_drop(a64_engine *engine)
+{
+    shared *shared = engine->shared;
+    shared->stale = 1;
+    pthread_mutex_lock(&shared->code->lock);
+    for (a64_engine *other = shared->engines; other != NULL; other = other->next)
+        __atomic_store_n(&other->state->poll, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&shared->code->lock);
 }
 
@@ -289,10 +319,10 @@ static void invalidate(a64_engine *engine, uint64_t addr, uint64_t size)
 {
     tr_code *code = engine->shared->code;
     pthread_mutex_lock(&code->lock);
-    bool done = tr_invalidate(code, addr, size, engine->shared->pieces.stale);
+    bool done = !tr_has(code, addr, size) || tr_invalidate(code, addr, size, engine->shared->pieces.stale);
     pthread_mutex_unlock(&code->lock);
     if (!done)
-        drop(engine);
+        must_drop(engine);
 }
 
 /* ---- running --------------------------------------------------------------------------------------- */
@@ -423,6 +453,8 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             state->reason = A64_EXIT_KICK;
             return stop_for(engine, stop);
         }
+        if (engine->shared->stale)
+            drop(engine);
         go_in(engine);
         if (engine->generation != engine->shared->code->generation)
             clear_jumps(engine);
@@ -466,7 +498,9 @@ static void a64_before_change(emu_engine *opaque, uint64_t addr, uint64_t size)
 static void a64_after_change(emu_engine *opaque, uint64_t addr, uint64_t size)
 {
     a64_engine *engine = (a64_engine *)opaque;
-    if (tr_has(engine->shared->code, addr, size))
+    if (addr == 0 && size == engine->shared->code->memory.size) /* execve */
+        must_drop(engine);
+    else
         invalidate(engine, addr, size);
 }
 
@@ -533,8 +567,11 @@ static int a64_forked(emu_engine *opaque, char *text, size_t size)
     shared *shared = engine->shared;
     tr_forked(shared->code, true);
     pthread_cond_init(&shared->left, NULL);
-    shared->inside = 0;
-    shared->dropping = false;
+    shared->dropping = 0;
+    /* The other threads' engines stay in the parent. */
+    shared->engines = engine;
+    engine->next = NULL;
+    shared->code->threads = 1;
     return 0;
 }
 
