@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR | --root DIR] [-E VAR=VAL] [-0 ARGV0]
-           [--strace] [--stats] [-o FILE] PROGRAM [ARGS ...]
+           [--engine NAME] [--strace] [--stats] [-o FILE] PROGRAM [ARGS ...]
        emu boot | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
@@ -24,6 +24,7 @@ and its exit status is emu's.
 options:
   --accel SPEC        what executes the guest: kvm, tcg (translation), kvm:tcg (the first that can),
                       auto (the default: kvm where guest and host agree and it works, else tcg)
+  --engine NAME       what translates: translator (arm64 programs) or unicorn
   -L, --sysroot DIR   look for the guest's files, its libraries above all, in DIR first
   --root DIR          let the guest see DIR as /, and no file outside it
   -E VAR=VAL          set a variable in the guest's environment; -E VAR removes it
@@ -31,6 +32,8 @@ options:
   --strace            print the system calls, signals and ends of PROGRAM and its children on stderr
   --stats             print counts and times by system call when all of them have ended
   -o FILE             print that into FILE
+  --dump-code FILE    append translated code to FILE, guest code beside it (translator)
+  --perf-map          write /tmp/perf-PID.map, for Linux's perf (translator)
   --                  what follows is PROGRAM, even if it is called like a subcommand
   -h, --help          this text
   --version           the version
@@ -134,6 +137,7 @@ def program(words: list[str]) -> int:
     root: str | None = None
     argv0: str | None = None
     seeing: dict[str, Any] = {}
+    engine: dict[str, Any] = {}
     changes: list[str] = []
     at = 0
     while at < len(words):
@@ -155,12 +159,15 @@ def program(words: list[str]) -> int:
         if word in ("--strace", "--stats"):
             seeing[word[2:]] = True
             continue
+        if word == "--perf-map":
+            engine["perf_map"] = True
+            continue
         # An option with a value: --name=value, --name value, -Xvalue, -X value.
         if word.startswith("--"):
             name, joined, value = word.partition("=")
         else:
             name, joined, value = word[:2], word[2:], word[2:]
-        if name not in ("--accel", "--sysroot", "-L", "--root", "-E", "-0", "-o"):
+        if name not in ("--accel", "--sysroot", "-L", "--root", "-E", "-0", "-o", "--engine", "--dump-code"):
             return misuse(f"there is no option {name}")
         if not joined:
             if at == len(words):
@@ -177,6 +184,8 @@ def program(words: list[str]) -> int:
             argv0 = value
         elif name == "-o":
             seeing["output"] = value
+        elif name in ("--engine", "--dump-code"):
+            engine[name[2:].replace("-", "_")] = value
         else:
             changes.append(value)
     if at == len(words):
@@ -201,7 +210,7 @@ def program(words: list[str]) -> int:
     from emu.linux.run import run_program
 
     path = words[at]
-    options: dict[str, Any] = {"accel": accel, "environ": environ, "argv0": argv0, **seeing}
+    options: dict[str, Any] = {"accel": accel, "environ": environ, "argv0": argv0, **seeing, **engine}
     return run_program(path, words[at:], sysroot=sysroot, root=root, **options)
 
 

@@ -39,8 +39,8 @@ class Process:
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
     sysroot: a directory whose files have precedence over the host's, None: the host's alone.  root: a
     directory that the program and its children see as "/", and nothing outside it; not together with
-    sysroot.  accel: as --accel (accel.choice).  environ: None: ours.  stdin, stdout, stderr: a file or a
-    descriptor, or for the last two PIPE: what is written there is in `stdout` and `stderr` when the program
+    sysroot.  accel: as --accel (accel.choice).  engine: which one translates (accel.tcg.user.ENGINES),
+    None: the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the last two PIPE: what is written there is in `stdout` and `stderr` when the program
     has ended; None: ours.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
@@ -65,6 +65,7 @@ class Process:
         sysroot: str | os.PathLike[str] | None = None,
         root: str | os.PathLike[str] | None = None,
         accel: str = "auto",
+        engine: str | None = None,
         environ: Mapping[str, str] | None = None,
         stdin: IO[Any] | int | None = None,
         stdout: IO[Any] | int | None = None,
@@ -83,7 +84,7 @@ class Process:
         environ = own_environ() if environ is None else environ
         path = search(os.fspath(program), files, environ.get("PATH", ""))
         name, self.note = self._choose(accel, path, files)
-        engines = _engines(name)
+        engines = _engines(name, engine)
         text = ffi.new("char[]", len(os.fsencode(path)) + 1024)  # the path, and what is wrong with it
         process = lib.emu_process_new(engines[0], files.sysroot, text, len(text))
         if process == ffi.NULL:
@@ -352,7 +353,7 @@ def search(program: str, files: Files, path: str) -> str:
     return program
 
 
-def _engines(name: str) -> list[object]:
+def _engines(name: str, engine: str | None) -> list[object]:
     """Tables of functions: the engine of that name first, then one for children that it cannot run."""
     from accel.tcg import user as tcg
 
@@ -365,14 +366,8 @@ def _engines(name: str) -> list[object]:
             addresses.append(tcg.user_engine(later=True))
         except Unavailable:
             pass  # children of other ISAs are then refused, as on a host without emu
-    elif os.environ.get("EMU_ENGINE") == "translator":
-        from accel.tcg import translator
-
-        if "EMU_DUMP" in os.environ:
-            translator.show(os.environ["EMU_DUMP"])
-        addresses = [translator.user_engine(), tcg.user_engine(later=True)]
     else:
-        addresses = [tcg.user_engine()]
+        addresses = tcg.user_engines(engine)
     return [ffi.cast("const emu_engine_ops *", address) for address in addresses]
 
 

@@ -20,23 +20,31 @@ def run_program(
     sysroot: str | None = None,
     root: str | None = None,
     accel: str = "auto",
+    engine: str | None = None,
     environ: Mapping[str, str] | None = None,
     argv0: str | None = None,
     strace: bool = False,
     stats: bool = False,
     output: str | None = None,
+    dump_code: str | None = None,
+    perf_map: bool = False,
 ) -> NoReturn:
     """Runs a Linux program and ends with it: with its exit status, or by the signal that killed it.
 
     program: path, or a name to search in PATH; argv: its arguments, its own name first; argv0: another name
     for it to see itself by.  strace: system calls, signals and ends are printed; stats: a table of them at
-    the end; both to the file `output`, None: to stderr.  The rest, and what is raised before the program
+    the end; both to the file `output`, None: to stderr.
+    dump_code, perf_map: see accel.tcg.user.show.  The rest, and what is raised before the program
     runs: see Process.
     """
     words = list(argv)
     if argv0 is not None:
         words[:1] = [argv0]
-    process = Process(program, words, sysroot=sysroot, root=root, accel=accel, environ=environ)
+    if dump_code is not None or perf_map:
+        from accel.tcg.user import show
+
+        show(dump_code, perf=perf_map)
+    process = Process(program, words, sysroot=sysroot, root=root, accel=accel, engine=engine, environ=environ)
     if process.note and sys.stderr is not None:
         print(f"emu: {process.note}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
