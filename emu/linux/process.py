@@ -39,9 +39,9 @@ class Process:
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
     sysroot: a directory whose files have precedence over the host's, None: the host's alone.  root: a
     directory that the program and its children see as "/", and nothing outside it; not together with
-    sysroot.  accel: as --accel (accel.choice).  engine: which one translates (accel.tcg.user.ENGINES),
-    None: the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the last two PIPE: what is written there is in `stdout` and `stderr` when the program
-    has ended; None: ours.
+    sysroot.  accel: as --accel (accel.choice).  engine: which one translates (accel.tcg.user.ENGINES), None:
+    the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the last two
+    PIPE: what is written there is in `stdout` and `stderr` when the program has ended; None: ours.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
 
