@@ -72,6 +72,7 @@ class Encoding:
     should        the bits in parentheses that are 1: a word that a person writes has them
     fields        by name, in the order of the line
     constraint    parsed, or None if all values of the fields are allowed
+    open          when the word is unpredictable, parsed, or None for never
     feature       "" for the base architecture
     """
 
@@ -84,6 +85,7 @@ class Encoding:
         "fields",
         "mask",
         "name",
+        "open",
         "should",
         "value",
         "where",
@@ -101,7 +103,8 @@ class Encoding:
         self._tokens(match["tokens"].split())
         self.constraint = self._expression(match["constraint"])
         self._allows = self._predicate(self.constraint, True)
-        self._open = self._predicate(self._expression(match["open"]), False)
+        self.open = self._expression(match["open"])
+        self._open = self._predicate(self.open, False)
         self._needs = self._predicate(self._expression(match["condition"]), True)
 
     def __repr__(self) -> str:

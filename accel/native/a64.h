@@ -303,6 +303,8 @@ const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
 tr_code *a64_code_of(const struct a64_engine *engine);
 a64_state *a64_state_of(struct a64_engine *engine);
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */
+#define A64_FPCR_BITS 0x07ff0000u /* AHP DN FZ RMode Stride FZ16 Len; no trap enables */
+#define A64_FPSR_BITS 0xf800009fu /* AArch32's NZCV, QC, the cumulative exceptions */
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
 uint32_t a64_mxcsr(uint32_t fpcr);
 /* A block has been translated: shows it to who asked (a64_dump.c). */

@@ -179,7 +179,7 @@ INSN(EXCLP)
         exchange16(t, n);
         x_land(e, lost);
     } else {
-        int n = a64_use_sp(t, f->rn), low = a64_tmp(t), high = a64_tmp(t);
+        int low = a64_tmp(t), high = a64_tmp(t);
         int a = a64_use(t, f->rt);
         x_mov_rr(e, 0, low, a);
         a64_give(t, a);
@@ -188,6 +188,7 @@ INSN(EXCLP)
         a64_give(t, b);
         x_shift_ri(e, X_SHL, 1, high, 32);
         x_alu_rr(e, X_OR, 1, low, high);
+        int n = a64_use_sp(t, f->rn); /* not before, since giving rt back would give it back too */
         aligned(t, n, bytes);
         x_lea(e, 1, high, x64_at(n, 1));
         x64_mem m = a64_guest(t, n, -1, 0, 0);
@@ -269,6 +270,7 @@ INSN(CAS)
     a64_flags_lose(t);
     a64_take(t, RAX);
     int n = a64_use_sp(t, f->rn), v = a64_use(t, f->rt), s = a64_use(t, f->rs);
+    aligned(t, n, 1u << f->size);
     x64_mem m = a64_guest(t, n, -1, 0, 0);
     x_mov_rr(e, 1, RAX, s);
     a64_site(t);
@@ -298,12 +300,14 @@ INSN(CASP)
         int n = a64_use_sp(t, f->rn);
         aligned(t, n, 16);
         exchange16(t, n);
+        a64_give(t, n);
+        a64_give(t, RCX);
         x_mov_rr(e, 1, a64_def(t, f->rs), RAX);
         if (rs2 != A64_ZR)
             x_mov_rr(e, 1, a64_def(t, rs2), RDX);
         return true;
     }
-    int n = a64_use_sp(t, f->rn), low = a64_tmp(t), high = a64_tmp(t);
+    int low = a64_tmp(t), high = a64_tmp(t);
     int pairs[2] = {RAX, low};
     unsigned from[2][2] = {{f->rs, rs2}, {f->rt, rt2}};
     for (int i = 0; i < 2; i++) {
@@ -316,13 +320,15 @@ INSN(CASP)
         x_shift_ri(e, X_SHL, 1, high, 32);
         x_alu_rr(e, X_OR, 1, pairs[i], high);
     }
+    a64_give(t, high);
+    int n = a64_use_sp(t, f->rn);
     aligned(t, n, 8);
     x64_mem m = a64_guest(t, n, -1, 0, 0);
     a64_site(t);
     lock_prefix(e, 3);
     atomic_rm(e, 3, 0xfb0, low, m);
+    a64_give(t, n);
     a64_give(t, low);
-    a64_give(t, high);
     x_mov_rr(e, 0, a64_def(t, f->rs), RAX);
     x_shift_ri(e, X_SHR, 1, RAX, 32);
     if (rs2 != A64_ZR)
@@ -338,17 +344,12 @@ INSN(LSE)
     a64_flags_lose(t);
     if (f->o3 || f->opc == ADD) { /* SWP, LDADD: one instruction */
         int n = a64_use_sp(t, f->rn), s = a64_use(t, f->rs), value = a64_tmp(t);
+        aligned(t, n, 1u << f->size);
         x64_mem m = a64_guest(t, n, -1, 0, 0);
         x_mov_rr(e, 1, value, s);
         a64_site(t);
-        if (f->o3) {
-            if (f->size == 1)
-                x_byte(e, 0x66);
-            atomic_rm(e, f->size, 0x86, value, m); /* xchg */
-        } else {
-            lock_prefix(e, f->size);
-            atomic_rm(e, f->size, 0xfc0, value, m); /* xadd */
-        }
+        lock_prefix(e, f->size); /* xchg does not need it, but a64_host_fault looks for it */
+        atomic_rm(e, f->size, f->o3 ? 0x86 : 0xfc0, value, m); /* xchg, xadd */
         if (f->rt != A64_ZR)
             zero_extend(e, f->size, a64_def(t, f->rt), value);
         return true;
@@ -357,6 +358,7 @@ INSN(LSE)
     int w = f->size == 3;
     a64_take(t, RAX);
     int n = a64_use_sp(t, f->rn), s = a64_use(t, f->rs), value = a64_tmp(t);
+    aligned(t, n, 1u << f->size);
     x64_mem m = a64_guest(t, n, -1, 0, 0);
     if (f->opc >= SMAX && f->size < 2) { /* compared as 32-bit numbers */
         int wide = a64_tmp(t);
@@ -402,6 +404,7 @@ INSN(LSE)
     lock_prefix(e, f->size);
     atomic_rm(e, f->size, 0xfb0, value, m);
     x_jcc_to(e, X_NE, again);
+    a64_give(t, value);
     if (f->rt != A64_ZR)
         zero_extend(e, f->size, a64_def(t, f->rt), RAX);
     return true;

@@ -352,8 +352,8 @@ static void load_state(a64_engine *engine, const emu_cpu_state *in)
     state->nzcv = (uint16_t)((in->flags >> 31 & 1) << 15 | (in->flags >> 30 & 1) << 14 | (in->flags >> 29 & 1) << 8 |
                              (in->flags >> 28 & 1));
     state->tpidr = in->tls[0];
-    state->fpcr = (uint32_t)in->fpcr & 0x07f80000u;
-    state->fpsr = (uint32_t)in->fpsr & 0x0800009fu;
+    state->fpcr = (uint32_t)in->fpcr & A64_FPCR_BITS;
+    state->fpsr = (uint32_t)in->fpsr & A64_FPSR_BITS;
     state->mxcsr = a64_mxcsr(state->fpcr);
     state->exclusive = 0;
     memcpy(state->v, in->v, sizeof in->v);
@@ -407,6 +407,19 @@ static bool step(a64_engine *engine, emu_stop *stop)
     return kind == 0;
 }
 
+static bool readable(const a64_engine *engine, uint64_t addr)
+{
+    const emu_user_memory *memory = &engine->shared->code->memory;
+    if (addr >= memory->size)
+        return false;
+    if (memory->hold != NULL)
+        memory->hold(memory->opaque);
+    bool is = memory->rights(memory->opaque, addr) & EMU_RIGHT_R;
+    if (memory->release != NULL)
+        memory->release(memory->opaque);
+    return is;
+}
+
 static int stop_for(a64_engine *engine, emu_stop *stop)
 {
     a64_state *state = engine->state;
@@ -424,6 +437,9 @@ static int stop_for(a64_engine *engine, emu_stop *stop)
         stop->kind = EMU_STOP_FAULT;
         stop->addr = state->address;
         stop->access = state->access;
+        /* What both reads and writes fails as a read, unless that alone would have been allowed (Arm ARM, ESR.WnR). */
+        if (stop->access == (EMU_RIGHT_R | EMU_RIGHT_W))
+            stop->access = readable(engine, stop->addr) ? EMU_RIGHT_W : EMU_RIGHT_R;
         break;
     case A64_EXIT_ALIGN:
         stop->kind = EMU_STOP_ALIGN;
@@ -514,7 +530,7 @@ static const int8_t pin_registers[32] = {
 };
 
 /* Intel SDM volume 3, 4.7: the page fault's error code. */
-enum { ERROR_WRITE = 2, VECTOR_PAGE_FAULT = 14 };
+enum { ERROR_WRITE = 2, VECTOR_PAGE_FAULT = 14, LOCK = 0xf0 };
 
 static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void *context)
 {
@@ -547,6 +563,8 @@ static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void
     /* An address that is not canonical is a general protection fault, which does not tell it. */
     state->address = page ? (uint64_t)(uintptr_t)info->si_addr - (uint64_t)(uintptr_t)code->memory.base : ~UINT64_C(0);
     state->access = page && host[REG_ERR] & ERROR_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
+    if (state->access == EMU_RIGHT_W && *rip == LOCK)
+        state->access |= EMU_RIGHT_R; /* which of them is missing: see stop_for */
     state->reason = A64_EXIT_FAULT;
     host[REG_RIP] = (greg_t)(uintptr_t)engine->shared->pieces.faulted;
     (void)sig;
@@ -610,6 +628,11 @@ static const emu_engine_ops ops = {
     .host_fault = a64_host_fault,
     .another = a64_another,
 };
+
+uint64_t emu_a64_stepped(const emu_engine *engine)
+{
+    return ((const a64_engine *)engine)->stepped;
+}
 
 const emu_engine_ops *emu_a64_user(void)
 {

@@ -6,6 +6,8 @@
 
 /* On a host that is not x86-64, open() says so. */
 const emu_engine_ops *emu_a64_user(void);
+/* How many instructions the other engine has done for one of these. */
+uint64_t emu_a64_stepped(const emu_engine *engine);
 
 /*
  * For people who look at translations; NULL and 0: nothing is shown.  dump: a file to which guest code and what

@@ -217,7 +217,7 @@ static void read_fpsr(a64_state *state)
 
 static void write_fpsr(a64_state *state)
 {
-    state->fpsr = (uint32_t)state->scratch[1] & 0x0800009fu;
+    state->fpsr = (uint32_t)state->scratch[1] & A64_FPSR_BITS;
     _mm_setcsr(_mm_getcsr() & ~0x3fu);
 }
 
@@ -226,7 +226,7 @@ static void write_fpcr(a64_state *state)
 {
     uint32_t seen = a64_fpsr(state, _mm_getcsr());
     state->fpsr = seen;
-    state->fpcr = (uint32_t)state->scratch[1] & 0x07f80000u;
+    state->fpcr = (uint32_t)state->scratch[1] & A64_FPCR_BITS;
     _mm_setcsr(a64_mxcsr(state->fpcr));
 }
 

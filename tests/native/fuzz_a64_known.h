@@ -1,0 +1,54 @@
+/*
+ * Where the translator and Unicorn (QEMU 5.0) are known to differ, and why.  Included by fuzz_a64.c alone.
+ *
+ * SKIP: such a word is not tried.  IGNORE_*: what is not compared after it; HALF_LOADED: vectors, where it faults;
+ * ACCESS: whether a fault is one of reading or writing.
+ */
+enum { SKIP = 1, IGNORE_FPSR = 2, IGNORE_HALF_LOADED = 4, IGNORE_ACCESS = 8 };
+
+static unsigned bits(uint32_t word, unsigned shift, unsigned width)
+{
+    return word >> shift & ((1u << width) - 1);
+}
+
+/* Registers whose values are the machine's own: counters; what a kernel answers for. */
+static bool own_register(uint32_t word)
+{
+    unsigned reg = bits(word, 5, 16);                         /* op0 op1 CRn CRm op2 */
+    return (reg & 0xff80) == 0xdf00                           /* generic timer */
+           || (reg & 0xff80) == 0xc000                        /* ID registers: Linux emulates them, QEMU's CPU does not */
+           || (reg & 0xff80) == 0xd800                        /* CTR_EL0, DCZID_EL0: ours tell of another cache */
+           || ((reg & 0xff80) == 0xde80 && (reg & 7) > 2);    /* TPIDR2_EL0 and beyond */
+}
+
+static bool dit_or_ssbs(uint32_t word)
+{
+    return bits(word, 16, 3) == 3 && bits(word, 5, 3) <= 2;
+}
+
+static bool signed_and_narrow(uint32_t word)
+{
+    return !bits(word, 15, 1) && (bits(word, 12, 3) == 4 || bits(word, 12, 3) == 5) && word >> 30 < 3;
+}
+
+static bool pair_of_30_and_zr(uint32_t word)
+{
+    return bits(word, 30, 1) && bits(word, 16, 5) == 30;
+}
+
+static const struct known {
+    enum a64_encoding encoding;
+    bool (*when)(uint32_t word); /* NULL: always */
+    unsigned what;
+    const char *reason;
+} known[] = {
+    {A64_MRS, own_register, SKIP, "time, identity and caches are the machine's own"},
+    {A64_MSR, own_register, SKIP, "as MRS"},
+    {A64_MSR_imm, dit_or_ssbs, SKIP, "QEMU 5.0 has neither"},
+    {A64_LDP_v, NULL, IGNORE_HALF_LOADED, "QEMU writes the first register before it loads the second"},
+    {A64_CAS, NULL, IGNORE_ACCESS, "what reads and writes fails as a read (Arm ARM, ESR_EL1.WnR); QEMU tells a write"},
+    {A64_CASP, NULL, IGNORE_ACCESS, "as CAS"},
+    {A64_CASP, pair_of_30_and_zr, SKIP, "QEMU writes the second register to SP"},
+    {A64_LSE, NULL, IGNORE_ACCESS, "as CAS"},
+    {A64_LSE, signed_and_narrow, SKIP, "QEMU 5.0 compares what it has loaded without sign extension"},
+};
