@@ -17,6 +17,7 @@
  *     a64_mem.c     loads and stores, of vector registers too
  *     a64_atomic.c  exclusives, acquire and release, LSE
  *     a64_system.c  system registers, hints, barriers, exceptions
+ *     a64_simd_*.c  Advanced SIMD on integers, by a64_vector.h
  *     a64_engine.c  the engine that runs the code (engine.h)
  *
  * An instruction's function is INSN(NAME) with NAME from isa/aarch64.decode; it
@@ -78,6 +79,7 @@ typedef struct a64_state {
     uint64_t host_rsp;
     struct a64_engine *engine;
     uint8_t v[32][16] __attribute__((aligned(16)));
+    uint64_t qc[2]; /* not 0: an instruction has saturated; FPSR.QC is in fpsr too */
     struct {
         uint64_t pc; /* + 1; 0: empty */
         const uint8_t *code;
@@ -305,6 +307,7 @@ a64_state *a64_state_of(struct a64_engine *engine);
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */
 #define A64_FPCR_BITS 0x07ff0000u /* AHP DN FZ RMode Stride FZ16 Len; no trap enables */
 #define A64_FPSR_BITS 0xf800009fu /* AArch32's NZCV, QC, the cumulative exceptions */
+#define A64_FPSR_QC (1u << 27)
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
 uint32_t a64_mxcsr(uint32_t fpcr);
 /* A block has been translated: shows it to who asked (a64_dump.c). */

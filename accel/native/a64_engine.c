@@ -354,6 +354,7 @@ static void load_state(a64_engine *engine, const emu_cpu_state *in)
     state->tpidr = in->tls[0];
     state->fpcr = (uint32_t)in->fpcr & A64_FPCR_BITS;
     state->fpsr = (uint32_t)in->fpsr & A64_FPSR_BITS;
+    state->qc[0] = state->qc[1] = 0;
     state->mxcsr = a64_mxcsr(state->fpcr);
     state->exclusive = 0;
     memcpy(state->v, in->v, sizeof in->v);

@@ -20,17 +20,13 @@ static void load_constant(a64_translator *t, int d, uint64_t low, uint64_t high)
     }
 }
 
-/* A mask for PSHUFB of the same byte or halfword everywhere, above zeros where it is 64 bits. */
-static x64_mem repeat(a64_translator *t, unsigned size, unsigned index, bool scalar, unsigned q)
+/* A mask for PSHUFB: one byte or halfword, below zeros. */
+static x64_mem single(a64_translator *t, unsigned size, unsigned index)
 {
-    uint64_t low, none = UINT64_C(0x8080808080808080);
-    if (size == 0)
-        low = scalar ? (none & ~UINT64_C(0xff)) | index : index * UINT64_C(0x0101010101010101);
-    else if (scalar)
-        low = (none & ~UINT64_C(0xffff)) | (2 * index + 1) << 8 | 2 * index;
-    else
-        low = 2 * index * UINT64_C(0x0101010101010101) + UINT64_C(0x0100010001000100);
-    return a64_constant(t, low, scalar || !q ? none : low);
+    uint64_t none = UINT64_C(0x8080808080808080);
+    uint64_t low = size == 0 ? (none & ~UINT64_C(0xff)) | index
+                             : (none & ~UINT64_C(0xffff)) | (2 * index + 1) << 8 | 2 * index;
+    return a64_constant(t, low, none);
 }
 
 /* ---- elements ------------------------------------------------------------------------------- */
@@ -74,16 +70,9 @@ INSN(V_DUP)
 
 INSN(V_DUP_e)
 {
-    unsigned size = size_of(f->imm5), index = index_of(f->imm5);
     int n = a64_use_v(t, f->rn), d = a64_def_v(t, f->rd);
-    if (size == 3) {
-        v_op(t, index ? V_PUNPCKHQDQ : V_PUNPCKLQDQ, d, n, n);
-    } else if (size == 2) {
-        v_unary_i(t, V_PSHUFD, d, n, index * 0x55);
-        v_end(t, d, f->Q);
-    } else {
-        v_op_m(t, V_PSHUFB, d, n, repeat(t, size, index, false, f->Q));
-    }
+    v_broadcast(t, size_of(f->imm5), d, n, index_of(f->imm5));
+    v_end(t, d, f->Q);
     return true;
 }
 
@@ -100,7 +89,7 @@ INSN(S_DUP_e)
     } else if (size == 2) {
         v_op_i(t, V_INSERTPS, d, n, n, index << 6 | 14);
     } else {
-        v_op_m(t, V_PSHUFB, d, n, repeat(t, size, index, true, 0));
+        v_op_m(t, V_PSHUFB, d, n, single(t, size, index));
     }
     return true;
 }
@@ -258,13 +247,8 @@ INSN(FMOV_imm)
 
 INSN(FMOV)
 {
-    int n = a64_use_v(t, f->rn), d = a64_def_v(t, f->rd);
-    if (f->ftype == 1)
-        x_movq_rr(&t->e, d, n);
-    else if (f->ftype == 0)
-        v_op_i(t, V_INSERTPS, d, n, n, 14);
-    else
-        v_op_m(t, V_PSHUFB, d, n, repeat(t, 1, 0, true, 0));
+    int n = a64_use_v(t, f->rn);
+    v_scalar(t, f->ftype == 3 ? 1 : 2 + f->ftype, a64_def_v(t, f->rd), n);
     return true;
 }
 

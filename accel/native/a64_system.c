@@ -201,7 +201,7 @@ static uint32_t collected(uint32_t mxcsr)
 
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr)
 {
-    return state->fpsr | collected(mxcsr);
+    return state->fpsr | collected(mxcsr) | (state->qc[0] | state->qc[1] ? A64_FPSR_QC : 0);
 }
 
 uint32_t a64_mxcsr(uint32_t fpcr)
@@ -218,6 +218,7 @@ static void read_fpsr(a64_state *state)
 static void write_fpsr(a64_state *state)
 {
     state->fpsr = (uint32_t)state->scratch[1] & A64_FPSR_BITS;
+    state->qc[0] = state->qc[1] = 0;
     _mm_setcsr(_mm_getcsr() & ~0x3fu);
 }
 

@@ -225,31 +225,56 @@ static inline void v_not(a64_translator *t, int d, int s)
     a64_give_v(t, ones);
 }
 
-/* Where mask's bits are set a, else b.  d may be any of them; mask's content is lost. */
-static inline void v_select(a64_translator *t, int d, int mask, int a, int b)
-{
-    int first = d == b ? a64_tmp_v(t) : d;
-    if (d == mask) {
-        /* b ^ ((a ^ b) & mask) */
-        int both = a64_tmp_v(t);
-        v_op(t, V_PXOR, both, a, b);
-        v_op(t, V_PAND, both, both, mask);
-        v_op(t, V_PXOR, d, both, b);
-        a64_give_v(t, both);
-    } else {
-        v_op(t, V_PAND, first, a, mask);
-        v_op(t, V_PANDN, mask, mask, b);
-        v_op(t, V_POR, d, first, mask);
-    }
-    if (first != d)
-        a64_give_v(t, first);
-}
-
 /* Ends an instruction on 64 bits: the upper half is cleared. */
 static inline void v_end(a64_translator *t, int d, unsigned q)
 {
     if (!q)
         x_movq_rr(&t->e, d, d);
 }
+
+/* An element's value repeated. */
+static inline x64_mem v_repeated(a64_translator *t, unsigned size, uint64_t value)
+{
+    for (unsigned bits = 8u << size; bits < 64; bits *= 2)
+        value = (value & ((UINT64_C(1) << bits) - 1)) | value << bits;
+    return a64_constant(t, value, value);
+}
+
+static inline uint64_t v_highest(unsigned size)
+{
+    return UINT64_C(1) << ((8u << size) - 1);
+}
+
+static inline uint64_t v_all(unsigned size)
+{
+    return ~UINT64_C(0) >> (64 - (8u << size));
+}
+
+/*
+ * What takes several x86 instructions (a64_vector.c).  Elements are of 1 << size bytes; d may be a source
+ * unless said otherwise.
+ */
+
+/* Where the mask's bits are set a, else b.  The mask is a temporary and lost. */
+void v_select(a64_translator *t, int d, int mask, int a, int b);
+/* All bits as an element's highest one. */
+void v_signs(a64_translator *t, unsigned size, int d, int s);
+/* a > b, signed. */
+void v_greater(a64_translator *t, unsigned size, int d, int a, int b);
+/* Shifts by 0 to the elements' bits. */
+void v_shift_left(a64_translator *t, unsigned size, int d, int s, unsigned count);
+void v_shift_right(a64_translator *t, unsigned size, bool is_signed, int d, int s, unsigned count);
+/* The same, rounded: count is not 0. */
+void v_shift_rounded(a64_translator *t, unsigned size, bool is_signed, int d, int s, unsigned count);
+/* The lower or upper half's elements at twice their size. */
+void v_widen(a64_translator *t, unsigned size, bool is_signed, int d, int s, bool upper);
+/* An element everywhere. */
+void v_broadcast(a64_translator *t, unsigned size, int d, int s, unsigned index);
+/* A narrow result in the low half of s becomes d: above zeros, or above d's low half, by Q.  Not d: s. */
+void v_narrowed(a64_translator *t, unsigned rd, int s, unsigned q);
+/* Sets FPSR.QC where any bit of s is set; s is a temporary and lost. */
+void v_saturated(a64_translator *t, int s);
+/* A scalar of 1 << size bytes: the rest of d is cleared. */
+void v_scalar(a64_translator *t, unsigned size, int d, int s);
 
 #endif
