@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
 
 import pytest
 
@@ -72,3 +74,21 @@ def test_python_of_debian_starts_children_of_its_kind():
     )
     done = emulate("-L", root, "/usr/bin/python3", "-c", script)
     assert (done.stdout, done.stderr) == ("aarch64 0 /usr/bin/python3\n", "")
+
+
+def ends(text: str) -> dict[str, str]:
+    """What became of each test, from unittest's verbose output."""
+    end = r"^(test\w+ \(\S+\)).*?\.\.\. (ok|skipped|FAIL|ERROR)"
+    return dict(re.findall(end, text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("module", ["test_fcntl", "test_mmap", "test_pty"])
+def test_cpythons_own_tests_end_as_they_do_natively(module, tmp_path):
+    """benchmarks/compare_cpython.py runs the whole suite."""
+    name = "libpython3.11-testsuite"
+    words = ("-m", "unittest", "-v", f"test.{module}")
+    native = package(name, "amd64", closure=True) + "/usr/bin/python3.11"
+    done = emulate("-L", package(name, "arm64", closure=True), "/usr/bin/python3.11", *words, cwd=tmp_path)
+    theirs = subprocess.run([native, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ends(done.stderr) == ends(theirs.stderr)
+    assert ends(theirs.stderr)
