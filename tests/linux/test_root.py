@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,4 +97,65 @@ def test_paths_lead_where_chroot_leads_them(guest, part, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "NO, " not in done.stdout
     assert done.stdout == chrooted(part)
+    kept(tmp_path)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_what_chroot_leaves_open_is_closed(guest, tmp_path):
+    """Inherited descriptors, the folders of /proc, mounts, handles: every line is a refusal."""
+    root = lay(tmp_path, build("escape", GUESTS[guest][0]))
+    outside = os.open(tmp_path, os.O_RDONLY)
+    log = os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        accel = GUESTS[guest][1]
+        usable(accel)
+        command = [sys.executable, "-m", "emu", "--accel", accel, "--root", root]
+        done = subprocess.run(
+            [*command, "/program", "beyond", str(outside)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            pass_fds=[outside],
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(outside)
+        os.close(log)
+    assert (done.returncode, (tmp_path / "log").read_text()) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) > 80
+    assert not [line for line in lines if re.search(r"\bNO\b", line)]
+    allowed = [line for line in lines if line.endswith(": ok")]
+    assert allowed == ["readlink /proc/self/root: ok", "chroot /a: ok"]
+    assert {"cwd link /", "exe link /program"} <= set(lines)
+    kept(tmp_path)
+
+
+def mix_up(root: Path, stop: threading.Event) -> None:
+    """Renames the folders that a guest walks through, and has links to the outside in their place."""
+    race, out = root / "race", root / "out"
+    while not stop.is_set():
+        for folder in (race / "x" / "y", race / "x"):
+            with contextlib.suppress(OSError):
+                folder.rename(out)
+                folder.symlink_to(root.parent if folder.name == "x" else "../../..")
+                folder.unlink()
+            with contextlib.suppress(OSError):
+                out.rename(folder)
+
+
+@pytest.mark.parametrize("guest", ["aarch64", "x86_64", "x86_64 by kvm"])
+def test_renames_during_a_walk_lead_nowhere(guest, tmp_path):
+    root = lay(tmp_path, build("escape", GUESTS[guest][0]))
+    (root / "race" / "x" / "y").mkdir(parents=True)
+    stop = threading.Event()
+    mixer = threading.Thread(target=mix_up, args=(root, stop))
+    mixer.start()
+    try:
+        done = inside(root, guest, "race", "1")
+    finally:
+        stop.set()
+        mixer.join()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raced\n", "")
     kept(tmp_path)

@@ -372,6 +372,11 @@ static int load_program(emu_thread *thread, struct program *program, char *const
     process->exe_guest = strdup(guest);
     if (process->exe == NULL || process->exe_guest == NULL)
         return -ENOMEM;
+    struct stat status;
+    if (fstat(program->image.fd, &status) != 0)
+        return -errno;
+    process->exe_dev = status.st_dev;
+    process->exe_ino = status.st_ino;
 
     process->exec_stack = elf->exec_stack == 1;
     int error = emu_layout(process, process->exec_stack);

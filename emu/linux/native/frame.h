@@ -45,9 +45,9 @@ typedef struct emu_frames {
     /* Where a frame may begin: the stack pointer, or the alternative stack's end. */
     uint64_t red_zone;
     /* Writes the frame below sp and changes `state` so that the handler begins.  0 or -EFAULT. */
-    int (*push)(emu_process *process, emu_cpu_state *state, uint64_t sp, const emu_delivery *delivery);
+    int (*push)(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *delivery);
     /* Reads the frame at the stack pointer back into `state`.  rt: rt_sigreturn.  0 or -EFAULT. */
-    int (*pop)(emu_process *process, emu_cpu_state *state, bool rt, emu_return *out);
+    int (*pop)(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *out);
 } emu_frames;
 
 extern const emu_frames frames_aarch64, frames_arm, frames_riscv64, frames_x86_64;

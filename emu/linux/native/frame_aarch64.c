@@ -37,13 +37,13 @@ static uint64_t syndrome(const emu_delivery *d)
     return (UINT64_C(0x24) << 26) | il | (d->fault_access & EMU_RIGHT_W ? 0x40 : 0) | translation;
 }
 
-static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
+static int push(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
 {
     uint8_t frame[SIZE];
     uint64_t record = (sp & ~UINT64_C(15)) - 16;
     uint64_t at = record - SIZE;
     memset(frame, 0, sizeof frame);
-    siginfo_to_guest(process->abi, d->info, frame);
+    siginfo_to_guest(thread->process->abi, d->info, frame);
     frame_put_altstack(frame + UC_STACK, &d->altstack, state->r[31]);
     put64(frame + UC_SIGMASK, d->mask);
     put64(frame + C_FAULT, d->fault ? d->fault_addr : 0);
@@ -64,7 +64,7 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
         put64(extra + 8, syndrome(d));
     }
     uint64_t link[2] = {state->r[29], state->r[30]};
-    if (umem_write(&process->umem, record, link, sizeof link) || umem_write(&process->umem, at, frame, sizeof frame))
+    if (umem_write(&thread->process->umem, record, link, sizeof link) || umem_write(&thread->process->umem, at, frame, sizeof frame))
         return -EFAULT;
     state->r[0] = (uint64_t)d->sig;
     if (d->action.flags & SA_SIGINFO) {
@@ -72,19 +72,19 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
         state->r[2] = at + UC;
     }
     state->r[29] = record;
-    state->r[30] = d->action.flags & SIGNAL_RESTORER ? d->action.restorer : process->sigreturn + TRAMPOLINE_RT;
+    state->r[30] = d->action.flags & SIGNAL_RESTORER ? d->action.restorer : thread->process->sigreturn + TRAMPOLINE_RT;
     state->r[31] = at;
     state->pc = d->action.handler;
     return 0;
 }
 
-static int pop(emu_process *process, emu_cpu_state *state, bool rt, emu_return *out)
+static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *out)
 {
     uint8_t frame[SIZE];
     uint64_t at = state->r[31];
     size_t offset = 0;
     bool vectors = false;
-    if (at & 15 || umem_read(&process->umem, frame, at, sizeof frame))
+    if (at & 15 || umem_read(&thread->process->umem, frame, at, sizeof frame))
         return -EFAULT;
     while (offset + 8 <= RESERVED_SIZE) {
         const uint8_t *record = frame + RESERVED + offset;

@@ -36,7 +36,7 @@ enum {
 #define IT_STATE UINT32_C(0x0600fc00)
 #define USER_FLAGS UINT32_C(0xf80f0000) /* NZCVQ and GE */
 
-static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
+static int push(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
 {
     uint8_t buffer[INFO + SIZE];
     bool rt = (d->action.flags & SA_SIGINFO) != 0;
@@ -47,7 +47,7 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     bool thumb = (d->action.handler & 1) != 0;
     memset(buffer, 0, sizeof buffer);
     if (rt) {
-        siginfo_to_guest(process->abi, d->info, buffer);
+        siginfo_to_guest(thread->process->abi, d->info, buffer);
         put32(frame + UC_STACK, (uint32_t)d->altstack.sp);
         put32(frame + UC_STACK + 4, altstack_flags(&d->altstack, state->r[13]));
         put32(frame + UC_STACK + 8, (uint32_t)d->altstack.size);
@@ -70,9 +70,9 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     memcpy(frame + VFP_REGS, state->v, 256);
     put32(frame + VFP_FPSCR, (uint32_t)state->fpcr);
     put32(frame + VFP_FPEXC, 0x40000000);
-    if (umem_write(&process->umem, at, buffer, size))
+    if (umem_write(&thread->process->umem, at, buffer, size))
         return -EFAULT;
-    uint64_t trampoline = process->sigreturn;
+    uint64_t trampoline = thread->process->sigreturn;
     if (thumb)
         trampoline += (rt ? TRAMPOLINE_RT_THUMB : TRAMPOLINE_OLD_THUMB) + 1;
     else
@@ -90,11 +90,11 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     return 0;
 }
 
-static int pop(emu_process *process, emu_cpu_state *state, bool rt, emu_return *out)
+static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *out)
 {
     uint8_t frame[SIZE];
     uint64_t at = state->r[13];
-    if (at & 7 || umem_read(&process->umem, frame, at + (rt ? INFO : 0), sizeof frame))
+    if (at & 7 || umem_read(&thread->process->umem, frame, at + (rt ? INFO : 0), sizeof frame))
         return -EFAULT;
     if (get32(frame + REGSPACE) != VFP_MAGIC || get32(frame + REGSPACE + 4) != VFP_SIZE)
         return -EFAULT;

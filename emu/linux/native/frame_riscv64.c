@@ -19,12 +19,12 @@ enum {
     SIZE = FLOATS + 528,
 };
 
-static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
+static int push(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
 {
     uint8_t frame[SIZE];
     uint64_t at = (sp - SIZE) & ~UINT64_C(15);
     memset(frame, 0, sizeof frame);
-    siginfo_to_guest(process->abi, d->info, frame);
+    siginfo_to_guest(thread->process->abi, d->info, frame);
     frame_put_altstack(frame + UC_STACK, &d->altstack, state->r[2]);
     put64(frame + UC_SIGMASK, d->mask);
     put64(frame + CONTEXT, state->pc);
@@ -32,9 +32,9 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     for (unsigned i = 0; i < 32; i++)
         put64(frame + FLOATS + 8 * i, state->v[i][0]);
     put32(frame + FCSR, (uint32_t)state->fpcr);
-    if (umem_write(&process->umem, at, frame, sizeof frame))
+    if (umem_write(&thread->process->umem, at, frame, sizeof frame))
         return -EFAULT;
-    state->r[1] = process->sigreturn + TRAMPOLINE_RT;
+    state->r[1] = thread->process->sigreturn + TRAMPOLINE_RT;
     state->r[2] = at;
     state->r[10] = (uint64_t)d->sig;
     state->r[11] = at;
@@ -43,10 +43,10 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     return 0;
 }
 
-static int pop(emu_process *process, emu_cpu_state *state, bool rt, emu_return *out)
+static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *out)
 {
     uint8_t frame[SIZE];
-    if (umem_read(&process->umem, frame, state->r[2], sizeof frame))
+    if (umem_read(&thread->process->umem, frame, state->r[2], sizeof frame))
         return -EFAULT;
     state->pc = get64(frame + CONTEXT);
     memcpy(state->r + 1, frame + CONTEXT + 8, 31 * 8);

@@ -76,10 +76,10 @@ static uint64_t trap_of(const emu_stop *stop, int sig)
     return sig == SIGFPE ? 0 : sig == SIGILL ? 6 : sig == SIGTRAP ? 3 : VECTOR_PF;
 }
 
-static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
+static int push(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *d)
 {
     uint8_t frame[SIZE], fxsave[XSAVE_ROOM + 4];
-    uint32_t extended = save_extended(process->main, fxsave);
+    uint32_t extended = save_extended(thread, fxsave);
     uint32_t fp_size = extended != 0 ? extended + 4 : FXSAVE_SIZE;
     uint64_t fp = (sp - fp_size) & ~UINT64_C(63);
     uint64_t at = ((fp - SIZE) & ~UINT64_C(15)) - 8;
@@ -97,7 +97,7 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     put64(frame + C_FLAGS, state->flags);
     put64(frame + C_SEGMENTS, USER_CS | (uint64_t)USER_SS << 48);
     if (d->fault) {
-        uint64_t trap = trap_of(&process->main->stop, d->sig);
+        uint64_t trap = trap_of(&thread->stop, d->sig);
         put64(frame + C_TRAP, trap);
         if (trap == VECTOR_PF) {
             bool mapped = d->info->si_code == SEGV_ACCERR;
@@ -109,12 +109,12 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     put64(frame + C_OLDMASK, d->mask);
     put64(frame + C_FPSTATE, fp);
     put64(frame + UC_SIGMASK, d->mask);
-    siginfo_to_guest(process->abi, d->info, frame + INFO);
+    siginfo_to_guest(thread->process->abi, d->info, frame + INFO);
     memcpy(fxsave, state->x87, FX_X87);
     put32(fxsave + FX_MXCSR, (uint32_t)state->fpcr);
     put32(fxsave + FX_MXCSR + 4, 0xffff);
     memcpy(fxsave + FX_X87, state->v, 16 * 16);
-    if (umem_write(&process->umem, fp, fxsave, fp_size) || umem_write(&process->umem, at, frame, sizeof frame))
+    if (umem_write(&thread->process->umem, fp, fxsave, fp_size) || umem_write(&thread->process->umem, at, frame, sizeof frame))
         return -EFAULT;
     state->r[7] = (uint64_t)d->sig;
     state->r[0] = 0;
@@ -132,21 +132,21 @@ static int push(emu_process *process, emu_cpu_state *state, uint64_t sp, const e
     if (extended != 0) {
         memset(fxsave, 0, XSAVE_LEAST);
         put32(fxsave + FX_MXCSR, (uint32_t)state->fpcr);
-        process->main->ops->xrstor(process->main->engine, fxsave, XSAVE_LEAST);
+        thread->ops->xrstor(thread->engine, fxsave, XSAVE_LEAST);
     }
     return 0;
 }
 
-static int pop(emu_process *process, emu_cpu_state *state, bool rt, emu_return *out)
+static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *out)
 {
     uint8_t frame[SIZE], fxsave[XSAVE_ROOM + 4];
-    if (umem_read(&process->umem, frame, state->r[4] - 8, sizeof frame))
+    if (umem_read(&thread->process->umem, frame, state->r[4] - 8, sizeof frame))
         return -EFAULT;
     uint64_t fp = get64(frame + C_FPSTATE);
     if (fp) {
-        if (umem_read(&process->umem, fxsave, fp, FXSAVE_SIZE))
+        if (umem_read(&thread->process->umem, fxsave, fp, FXSAVE_SIZE))
             return -EFAULT;
-        load_extended(process->main, fp, fxsave);
+        load_extended(thread, fp, fxsave);
         memcpy(state->x87, fxsave, FX_X87);
         memcpy(state->v, fxsave + FX_X87, 16 * 16);
         state->fpcr = get32(fxsave + FX_MXCSR) & 0xffff;

@@ -11,6 +11,10 @@ static emu_umem *umem_of(emu_thread *thread)
     return &thread->process->umem;
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* the last of Linux 6.1 */
+#endif
+
 /* An int as a 32-bit or 64-bit register holds it. */
 static int int_arg(uint64_t value)
 {
@@ -111,6 +115,9 @@ int64_t emu_sys_madvise(emu_thread *thread, const uint64_t *args)
     case 101: /* MADV_SOFT_OFFLINE, not in every header */
         return -EPERM;
     default:
+        /* What a newer kernel knows may make pages fault that are mapped: nothing that the engines expect. */
+        if (advice < 0 || advice > MADV_COLLAPSE)
+            return -EINVAL;
         break;
     }
     bool changes = advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE;

@@ -248,6 +248,13 @@ static bool below(struct emu_root *root, const char *host, char out[PATH_MAX])
     return found;
 }
 
+bool emu_path_busy(const emu_process *process, const emu_path *path)
+{
+    struct stat status;
+    return process->exe != NULL && fstatat(path->dir, path->host, &status, path->at_flags) == 0 &&
+           status.st_dev == process->exe_dev && status.st_ino == process->exe_ino;
+}
+
 bool emu_path_outside(emu_process *process, int fd)
 {
     char host[PATH_MAX], guest[PATH_MAX];
@@ -551,10 +558,25 @@ static int find_confined(emu_process *process, int dir, const char *path, unsign
     return 0;
 }
 
+/* Whether it would open the running program for writing: ETXTBSY. */
+static bool opens_program(emu_process *process, int dir, const char *path, const struct open_how *how)
+{
+    emu_path found;
+    if (how->flags & O_PATH || ((how->flags & O_ACCMODE) == O_RDONLY && !(how->flags & O_TRUNC)) ||
+        (how->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || how->resolve != 0)
+        return false;
+    bool busy = emu_path_find(process, dir, path, how->flags & O_NOFOLLOW ? EMU_PATH_NOFOLLOW : 0, &found) == 0 &&
+                emu_path_busy(process, &found);
+    emu_path_done(&found);
+    return busy;
+}
+
 int64_t emu_path_open(emu_thread *thread, int dir, const char *path, const struct open_how *how)
 {
     emu_process *process = thread->process;
     emu_path found;
+    if (opens_program(process, dir, path, how))
+        return -ETXTBSY;
     if (process->root == NULL) {
         /* O_CREAT | O_EXCL does not follow either. */
         bool nofollow = how->flags & O_NOFOLLOW || (how->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
@@ -574,6 +596,9 @@ int64_t emu_path_open(emu_thread *thread, int dir, const char *path, const struc
         return -ENOENT;
     if (how->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) {
         int error = emu_path_position(process, dir, guest);
+        /* The folders of /proc/self are the host's: nothing is to be found through their descriptors. */
+        if (error == 0 && dir != AT_FDCWD && on_proc(dir))
+            error = -EXDEV;
         return error != 0 ? error : confined(thread, dir, path, how);
     }
     int error = absolute(process, dir, path, guest);

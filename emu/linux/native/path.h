@@ -40,6 +40,8 @@ int64_t emu_path_open(emu_thread *thread, int dir, const char *path, const struc
 void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX]);
 /* Confined: the guest's name of a directory, absolute.  0; -ENOENT where it is not in the root; -errno. */
 int emu_path_position(emu_process *process, int dir, char out[PATH_MAX]);
+/* It is the program that runs, which nobody may write to. */
+bool emu_path_busy(const emu_process *process, const emu_path *path);
 /* Confined, and what the descriptor is of has a name outside the root: inherited, or received. */
 bool emu_path_outside(emu_process *process, int fd);
 

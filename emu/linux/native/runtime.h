@@ -195,6 +195,8 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot);
 int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, int flags,
                    uint64_t new_addr);
 int64_t umem_brk(emu_umem *umem, uint64_t addr);
+/* True when anything is mapped in [addr, end). */
+bool umem_occupied(const emu_umem *umem, uint64_t addr, uint64_t end);
 /* True when every page of the range is mapped. */
 bool umem_mapped(emu_umem *umem, uint64_t addr, uint64_t size);
 
@@ -263,6 +265,7 @@ struct emu_process {
     bool mem_files;        /* a descriptor of /proc/self/mem may be open */
     char *exe;       /* host path of the program, absolute, symlinks resolved */
     char *exe_guest; /* the same as the guest names it: what /proc/self/exe shows */
+    uint64_t exe_dev, exe_ino;
     char comm[16];
     /* Where the kernel would show them: argument and environment strings, auxv. */
     uint64_t arg_start, arg_end, env_start, env_end;

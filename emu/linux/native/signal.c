@@ -456,7 +456,7 @@ static int handle(emu_thread *thread, int sig, const siginfo_t *info, bool fault
     uint64_t sp = own - frames->red_zone;
     if (action->flags & SA_ONSTACK && s->altstack.size && !altstack_holds(&s->altstack, own))
         sp = s->altstack.sp + s->altstack.size;
-    if (frames->push(thread->process, &state, sp, &d))
+    if (frames->push(thread, &state, sp, &d))
         return -EFAULT;
     if (s->altstack.flags & ALT_AUTODISARM)
         memset(&s->altstack, 0, sizeof s->altstack);
@@ -623,7 +623,7 @@ int64_t signal_return(emu_thread *thread, bool rt)
     emu_cpu_state state;
     emu_return back;
     thread->ops->save(thread->engine, &state);
-    if (frames_of(thread->process)->pop(thread->process, &state, rt, &back)) {
+    if (frames_of(thread->process)->pop(thread, &state, rt, &back)) {
         thread->stop.access = EMU_RIGHT_R;
         emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);
         return EMU_KEEP_REGISTERS;

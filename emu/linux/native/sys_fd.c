@@ -240,7 +240,9 @@ static const struct {
     uint16_t request;
     uint8_t size;
 } old_requests[] = {
-    {FIBMAP & 0xffff, 4}, {FIGETBSZ & 0xffff, 4},
+    {FIBMAP & 0xffff, 4}, {FIGETBSZ & 0xffff, 4}, {BLKSECTGET & 0xffff, 2}, {BLKIOMIN & 0xffff, 4},
+    {BLKIOOPT & 0xffff, 4}, {BLKALIGNOFF & 0xffff, 4}, {BLKPBSZGET & 0xffff, 4}, {BLKDISCARDZEROES & 0xffff, 4},
+    {BLKROTATIONAL & 0xffff, 2}, {BLKDISCARD & 0xffff, 16}, {BLKSECDISCARD & 0xffff, 16}, {BLKZEROOUT & 0xffff, 16},
     {BLKROSET & 0xffff, 4}, {BLKROGET & 0xffff, 4}, {BLKRRPART & 0xffff, 0}, {BLKGETSIZE & 0xffff, 8},
     {BLKFLSBUF & 0xffff, 0}, {BLKRASET & 0xffff, 0}, {BLKRAGET & 0xffff, 8}, {BLKSSZGET & 0xffff, 4},
     {0x4b33, 1}, /* KDGKBTYPE */
@@ -249,10 +251,55 @@ static const struct {
     {TIOCGPGRP, 4}, {TIOCSPGRP, 4}, {TIOCOUTQ, 4}, {TIOCSTI, 1}, {TIOCGWINSZ, 8}, {TIOCSWINSZ, 8},
     {TIOCMGET, 4}, {TIOCMBIS, 4}, {TIOCMBIC, 4}, {TIOCMSET, 4}, {TIOCGSOFTCAR, 4}, {TIOCSSOFTCAR, 4},
     {FIONREAD, 4}, {TIOCCONS, 0}, {TIOCPKT, 4}, {FIONBIO, 4}, {TIOCNOTTY, 0}, {TIOCSETD, 4}, {TIOCGETD, 4},
-    {TCSBRKP, 0}, {TIOCSBRK, 0}, {TIOCCBRK, 0}, {TIOCGSID, 4}, {TIOCVHANGUP, 0}, {0x5441, 0} /* TIOCGPTPEER */,
+    {TIOCGLCKTRMIOS, 36}, {TIOCSLCKTRMIOS, 36}, {TCSBRKP, 0}, {TIOCSBRK, 0}, {TIOCCBRK, 0},
+    {TIOCGSID, 4}, {TIOCVHANGUP, 0}, {0x5441, 0} /* TIOCGPTPEER */,
     {FIONCLEX, 0}, {FIOCLEX, 0}, {FIOASYNC, 4}, {FIOQSIZE, 8},
     {0x8901, 4}, {0x8902, 4}, {0x8903, 4}, {0x8904, 4}, {0x8905, 4}, /* FIOSETOWN ... SIOCATMARK */
     {0x07b9, 4}, /* IOCTL_VM_SOCKETS_GET_LOCAL_CID */
+    {0x8906, 16}, {0x8907, 16}, /* SIOCGSTAMP, SIOCGSTAMPNS: two longs */
+    {0x894b, 4}, /* SIOCOUTQNSD */
+    {0xb701, 0}, {0xb702, 0}, {0xb703, 0}, /* NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE */
+    {0x5200 + 4, 0}, {0x5200 + 6, 0}, {0x5200 + 7, 0}, /* RNDZAPENTCNT, RNDCLEARPOOL, RNDRESEEDCRNG */
+};
+
+/*
+ * Requests whose numbers tell the argument's size, and whose argument holds no pointer: another would have
+ * the host's kernel read or write where the guest says, in the memory of the runtime.  What is not here does
+ * not exist, as for a driver that does not know it.
+ */
+static const struct {
+    uint8_t type, first, last;
+    bool changes; /* attributes of the file, or its file system */
+} known_requests[] = {
+    {'T', 0x00, 0x00, false},  /* TFD_IOC_SET_TICKS */
+    {'T', 0x2a, 0x43, false},  /* TCGETS2 ... TIOCSISO7816 */
+    {'T', 200, 212, false},    /* TUNSETNOCSUM ... */
+    {'T', 214, 223, false},    /* ... TUNGETVNETHDRSZ ... */
+    {'f', 1, 1, false},        /* FS_IOC_GETFLAGS */
+    {'f', 2, 2, true},
+    {'f', 3, 3, false},        /* EXT4_IOC_GETVERSION */
+    {'f', 4, 4, true},
+    {'f', 11, 11, false},      /* FS_IOC_FIEMAP */
+    {'f', 19, 20, true},       /* FS_IOC_SET_ENCRYPTION_POLICY */
+    {'f', 21, 22, false},
+    {'f', 23, 25, true},       /* FS_IOC_ADD_ENCRYPTION_KEY ... */
+    {'f', 26, 27, false},
+    {'f', 134, 134, false},    /* FS_IOC_MEASURE_VERITY */
+    {'v', 1, 1, false},        /* FS_IOC_GETVERSION */
+    {'v', 2, 2, true},
+    {'X', 31, 31, false},      /* FS_IOC_FSGETXATTR */
+    {'X', 32, 32, true},
+    {'X', 119, 121, true},     /* FIFREEZE, FITHAW, FITRIM */
+    {0x94, 13, 13, false},     /* FICLONERANGE */
+    {0x94, 49, 49, false},     /* FS_IOC_GETFSLABEL */
+    {0x94, 50, 50, true},
+    {0x94, 54, 54, false},     /* FIDEDUPERANGE */
+    {0x12, 112, 114, false},   /* BLKBSZGET, BLKBSZSET, BLKGETSIZE64 */
+    {0x89, 0x06, 0x07, false}, /* SIOCGSTAMP_NEW, SIOCGSTAMPNS_NEW */
+    {0x8a, 1, 2, false},       /* EPIOCSPARAMS, EPIOCGPARAMS */
+    {'p', 7, 20, false},       /* real-time clocks */
+    {'R', 0, 3, false},        /* /dev/random */
+    {'W', 0, 10, false},       /* watchdogs */
 };
 
 enum {
@@ -318,8 +365,60 @@ static int64_t interface_list(emu_thread *thread, int fd, uint64_t addr)
     return result;
 }
 
+/* A request of 64-bit guests has sizes of their longs and size_t in its number. */
+static uint32_t widened(uint32_t request)
+{
+    unsigned type = _IOC_TYPE(request), nr = _IOC_NR(request);
+    bool longs = ((type == 'f' || type == 'v') && nr <= 2) || (type == 0x12 && nr >= 112 && nr <= 114);
+    if (!longs || _IOC_SIZE(request) != 4)
+        return request;
+    return (request & ~(uint32_t)(_IOC_SIZEMASK << _IOC_SIZESHIFT)) | 8u << _IOC_SIZESHIFT;
+}
+
+/* Descriptors in the argument: those of the runtime are not to be named. */
+static int clones(emu_thread *thread, uint32_t request, uint64_t arg)
+{
+    enum { CLONE_RANGE = 13, DEDUPE_RANGE = 54, DEDUPE_HEAD = 24, DEDUPE_INFO = 32 };
+    int64_t fd;
+    uint16_t count;
+    if (_IOC_NR(request) == CLONE_RANGE)
+        return get(thread, &fd, arg, sizeof fd) ? -EFAULT : emu_process_owns_fd(thread->process, (int)fd) ? -EBADF : 0;
+    if (_IOC_NR(request) != DEDUPE_RANGE)
+        return 0;
+    if (get(thread, &count, arg + 16, sizeof count))
+        return -EFAULT;
+    for (uint16_t i = 0; i < count; i++) {
+        if (get(thread, &fd, arg + DEDUPE_HEAD + (uint64_t)DEDUPE_INFO * i, sizeof fd))
+            return -EFAULT;
+        if (emu_process_owns_fd(thread->process, (int)fd))
+            return -EBADF;
+    }
+    return 0;
+}
+
+static int64_t old_request(emu_thread *thread, int fd, uint32_t request, uint64_t arg, uint32_t size)
+{
+    int64_t wide[2] = {0};
+    if (size == 0)
+        return WAIT3(thread, SYS_ioctl, fd, request, (int)arg);
+    bool one = request == (BLKGETSIZE & 0xffff) || request == (BLKRAGET & 0xffff);
+    if (!is_32(thread) || (!one && request != 0x8906 && request != 0x8907)) {
+        if (!inside(thread, arg, size))
+            return -EFAULT;
+        return WAIT3(thread, SYS_ioctl, fd, request, umem_address(umem_of(thread), arg));
+    }
+    long result = HOST3(SYS_ioctl, fd, request, wide);
+    if (result < 0)
+        return result;
+    if (one && (uint64_t)wide[0] >> 32)
+        return -EFBIG;
+    const int32_t narrow[2] = {(int32_t)wide[0], (int32_t)wide[1]};
+    return put(thread, arg, narrow, one ? 4 : 8);
+}
+
 int64_t emu_sys_ioctl(emu_thread *thread, const uint64_t *args)
 {
+    enum { TUN_INTERFACE = 0x400454ca, TUN_INTERFACE_GET = 0x800454d2 }; /* TUNSETIFF, TUNGETIFF: of an ifreq */
     int fd = (int)args[0];
     uint32_t request = (uint32_t)args[1];
     uint64_t arg = args[2];
@@ -327,32 +426,25 @@ int64_t emu_sys_ioctl(emu_thread *thread, const uint64_t *args)
         return emu_process_owns_fd(thread->process, (int)arg) ? -EBADF : HOST3(SYS_ioctl, fd, request, (int)arg);
     if (request == NET_CONF)
         return interface_list(thread, fd, arg);
-    if (plain_ifreq(request))
+    if (plain_ifreq(request) || request == TUN_INTERFACE || request == TUN_INTERFACE_GET)
         return interface_request(thread, fd, request, arg);
-    for (size_t i = 0; i < sizeof old_requests / sizeof *old_requests; i++) {
-        if (old_requests[i].request != request)
+    for (size_t i = 0; i < sizeof old_requests / sizeof *old_requests; i++)
+        if (old_requests[i].request == request)
+            return old_request(thread, fd, request, arg, old_requests[i].size);
+    if (is_32(thread))
+        request = widened(request);
+    uint32_t size = _IOC_SIZE(request), type = _IOC_TYPE(request), nr = _IOC_NR(request);
+    for (size_t i = 0; i < sizeof known_requests / sizeof *known_requests && size != 0; i++) {
+        if (known_requests[i].type != type || nr < known_requests[i].first || nr > known_requests[i].last)
             continue;
-        if (old_requests[i].size == 0)
-            return WAIT3(thread, SYS_ioctl, fd, request, (int)arg);
-        if (is_32(thread) && (request == (BLKGETSIZE & 0xffff) || request == (BLKRAGET & 0xffff))) {
-            uint64_t value = 0;
-            long result = HOST3(SYS_ioctl, fd, request, &value);
-            return result < 0 ? result : value >> 32 ? -EFBIG : put_u32(thread, arg, (uint32_t)value);
-        }
-        if (!inside(thread, arg, old_requests[i].size))
+        if (!inside(thread, arg, size))
             return -EFAULT;
-        return WAIT3(thread, SYS_ioctl, fd, request, umem_address(umem_of(thread), arg));
+        if (known_requests[i].changes && emu_path_outside(thread->process, fd))
+            return -EPERM;
+        int status = type == 0x94 ? clones(thread, request, arg) : 0;
+        return status ? status : WAIT3(thread, SYS_ioctl, fd, request, umem_address(umem_of(thread), arg));
     }
-    /* FS_IOC_GETFLAGS and its kin are declared with long, but take an int. */
-    if (is_32(thread) && (_IOC_TYPE(request) == 'f' || _IOC_TYPE(request) == 'v') && _IOC_SIZE(request) == 4 &&
-        _IOC_NR(request) <= 2)
-        request = (request & ~(uint32_t)(_IOC_SIZEMASK << _IOC_SIZESHIFT)) | 8u << _IOC_SIZESHIFT;
-    uint32_t size = _IOC_SIZE(request);
-    if (_IOC_DIR(request) == _IOC_NONE || size == 0)
-        return fcntl(fd, F_GETFD) < 0 ? -EBADF : -ENOTTY;
-    if (!inside(thread, arg, size))
-        return -EFAULT;
-    return WAIT3(thread, SYS_ioctl, fd, request, umem_address(umem_of(thread), arg));
+    return fcntl(fd, F_GETFD) < 0 ? -EBADF : -ENOTTY;
 }
 
 /* ---- select and poll --------------------------------------------------------------------------------------------- */

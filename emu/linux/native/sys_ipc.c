@@ -72,15 +72,6 @@ void attachments_forget(void)
     attached = 0;
 }
 
-/* True where any page of the range is mapped. */
-static bool umem_any(emu_umem *umem, uint64_t addr, uint64_t size)
-{
-    for (uint64_t page = addr; page < addr + size; page += EMU_PAGE)
-        if (umem_find(umem, page))
-            return true;
-    return false;
-}
-
 static int64_t attach(emu_thread *thread, const uint64_t *args)
 {
     emu_umem *umem = umem_of(thread);
@@ -101,7 +92,7 @@ static int64_t attach(emu_thread *thread, const uint64_t *args)
         return -EINVAL;
     if (addr && !inside(thread, addr, size))
         return -EINVAL;
-    if (addr && !(flags & SHM_REMAP) && umem_any(umem, addr, size))
+    if (addr && !(flags & SHM_REMAP) && umem_occupied(umem, addr, addr + size))
         return -EINVAL;
     uint64_t place = addr ? addr : umem_place(umem, size, align);
     if (place == 0)

@@ -1,6 +1,7 @@
 /* System calls about the process, its limits and identity, and the system. */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -287,6 +288,30 @@ int64_t emu_sys_process_vm_readv(emu_thread *thread, const uint64_t *args)
 int64_t emu_sys_process_vm_writev(emu_thread *thread, const uint64_t *args)
 {
     return process_memory(thread, SYS_process_vm_writev, args);
+}
+
+/* The process of a pidfd; 0 where it is none. */
+static pid_t pid_of(int pidfd)
+{
+    char path[48], line[64];
+    int pid = 0;
+    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", pidfd);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "Pid: %d", &pid) == 1)
+            break;
+    if (file != NULL)
+        fclose(file);
+    return pid;
+}
+
+int64_t emu_sys_pidfd_getfd(emu_thread *thread, const uint64_t *args)
+{
+    if (thread->process->root != NULL)
+        return -EPERM; /* descriptors of processes that are not confined */
+    if (emu_process_owns_fd(thread->process, (int)args[1]) && pid_of((int)args[0]) == getpid())
+        return -EBADF;
+    return HOST3(SYS_pidfd_getfd, args[0], args[1], args[2]);
 }
 
 /* The private number 0xf0001 of arm is a breakpoint. */

@@ -413,17 +413,36 @@ int64_t emu_sys_recv(emu_thread *thread, const uint64_t *args)
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
-enum {
-    TCP = 6,
-    TCP_ZEROCOPY = 35, /* TCP_ZEROCOPY_RECEIVE: its structure holds an address */
-    IP_TABLES_FIRST = 64,
-    IP_TABLES_LAST = 65, /* tables of netfilter hold pointers; 66 and 67 are IPv6's traffic class */
-};
-
+/* Options whose structures hold pointers, which nobody translates: a kernel without them. */
 static bool holds_pointers(int level, int name)
 {
-    return (level == TCP && name == TCP_ZEROCOPY) ||
-           ((level == SOL_IP || level == SOL_IPV6) && name >= IP_TABLES_FIRST && name <= IP_TABLES_LAST);
+    enum {
+        TCP = 6,
+        TCP_ZEROCOPY = 35,              /* TCP_ZEROCOPY_RECEIVE */
+        TABLES = 64, TABLES_LAST = 65,  /* netfilter's; 66 and 67 are IPv6's traffic class */
+        ARP_TABLES = 96, ARP_TABLES_LAST = 97,
+        BRIDGES = 128, BRIDGES_LAST = 131, /* on the same level */
+        SCTP = 132,
+        SCTP_CONNECTX3 = 111,
+        RDS = 276,
+        XDP = 283,
+        XDP_UMEM = 4,                   /* XDP_UMEM_REG */
+    };
+    switch (level) {
+    case TCP:
+        return name == TCP_ZEROCOPY;
+    case SOL_IP:
+        return (name >= TABLES && name <= TABLES_LAST) || (name >= ARP_TABLES && name <= ARP_TABLES_LAST) ||
+               (name >= BRIDGES && name <= BRIDGES_LAST);
+    case SOL_IPV6:
+        return name >= TABLES && name <= TABLES_LAST;
+    case SCTP:
+        return name == SCTP_CONNECTX3;
+    case XDP:
+        return name == XDP_UMEM;
+    default:
+        return level == RDS;
+    }
 }
 
 static bool is_timeout(int level, int name)

@@ -321,11 +321,13 @@ static int64_t with_paths(emu_thread *thread, const emu_call *call, const uint64
         const emu_argument *arg = &call->argument[i];
         a[i] = (long)args[i];
         if (arg->kind >= EMU_ARG_PATH) {
-            if (args[i] == 0) {
-                a[i] = 0; /* the kernel decides what NULL means */
+            bool beside = i != 0 && call->argument[i - 1].kind == EMU_ARG_FD;
+            if (args[i] == 0) { /* the kernel decides what NULL means; futimesat: the descriptor */
+                a[i] = 0;
+                if (beside && !(call->flags & EMU_CALL_LOOKS) && emu_path_outside(thread->process, (int)args[i - 1]))
+                    return -EPERM;
                 continue;
             }
-            bool beside = i != 0 && call->argument[i - 1].kind == EMU_ARG_FD;
             unsigned flags = (arg->kind == EMU_ARG_LINK   ? EMU_PATH_NOFOLLOW
                               : arg->kind == EMU_ARG_NAME ? EMU_PATH_NAME
                                                           : 0) |
@@ -334,6 +336,8 @@ static int64_t with_paths(emu_thread *thread, const emu_call *call, const uint64
             int status = emu_path_read(thread->process, beside ? (int)args[i - 1] : AT_FDCWD, args[i], flags, path);
             if (status < 0)
                 return status;
+            if (call->host == SYS_truncate && emu_path_busy(thread->process, path))
+                return -ETXTBSY;
             a[i] = (long)(uintptr_t)path->host;
             if (beside)
                 a[i - 1] = path->dir;
@@ -375,8 +379,7 @@ static int forbidden(emu_thread *thread, const emu_call *call, const uint64_t *a
 {
     enum { TYPE = 0170000 };
     switch (call->host) {
-    case SYS_setns:       /* leads into the root of another process */
-    case SYS_pidfd_getfd: /* takes its descriptors */
+    case SYS_setns: /* leads into the root of another process */
     case SYS_umount2:
     case SYS_pivot_root:
         return -EPERM;

@@ -166,8 +166,7 @@ bool umem_mapped(emu_umem *umem, uint64_t addr, uint64_t size)
     return umem_reach(umem, addr, size) == size;
 }
 
-/* Anything mapped in [addr, end)? */
-static bool occupied(const emu_umem *umem, uint64_t addr, uint64_t end)
+bool umem_occupied(const emu_umem *umem, uint64_t addr, uint64_t end)
 {
     size_t i = area_at(umem, addr);
     return i < umem->count && umem->areas[i].start < end;
@@ -347,11 +346,11 @@ int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int fla
             return -ENOMEM;
         if (addr < EMU_PAGE)
             return -EPERM; /* vm.mmap_min_addr */
-        if ((flags & MAP_FIXED_NOREPLACE) && occupied(umem, addr, addr + size))
+        if ((flags & MAP_FIXED_NOREPLACE) && umem_occupied(umem, addr, addr + size))
             return -EEXIST;
     } else {
         addr = page_up(addr);
-        if (addr < EMU_PAGE * 16 || addr > umem->top || size > umem->top - addr || occupied(umem, addr, addr + size))
+        if (addr < EMU_PAGE * 16 || addr > umem->top || size > umem->top - addr || umem_occupied(umem, addr, addr + size))
             addr = umem_place(umem, size, EMU_PAGE);
         if (addr == 0)
             return -ENOMEM;
@@ -363,7 +362,7 @@ int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int fla
                      .prot = (uint32_t)prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
                      .flags = (uint32_t)flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN),
                      .offset = offset};
-    bool replaces = fixed && occupied(umem, addr, addr + size);
+    bool replaces = fixed && umem_occupied(umem, addr, addr + size);
     if (replaces)
         tell_before(umem, addr, size);
     int keep = MAP_ANONYMOUS | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_LOCKED | MAP_SYNC | MAP_TYPE;
@@ -391,7 +390,7 @@ int umem_enter(emu_umem *umem, uint64_t addr, uint64_t size, uint32_t prot, uint
 {
     if (!room_for(umem, 3))
         return -ENOMEM;
-    bool replaces = occupied(umem, addr, addr + size);
+    bool replaces = umem_occupied(umem, addr, addr + size);
     if (replaces)
         tell_before(umem, addr, size);
     emu_area area = {.start = addr, .end = addr + size, .prot = prot, .flags = flags};
@@ -408,7 +407,7 @@ int64_t umem_unmap(emu_umem *umem, uint64_t addr, uint64_t size)
     if ((addr & (EMU_PAGE - 1)) != 0 || size == 0 || addr > umem->top || size > umem->top - addr)
         return -EINVAL;
     size = page_up(size);
-    if (!occupied(umem, addr, addr + size))
+    if (!umem_occupied(umem, addr, addr + size))
         return 0;
     if (!room_for(umem, 2))
         return -ENOMEM;
@@ -523,7 +522,7 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
         return error != 0 ? error : (int64_t)addr;
     }
     uint64_t more = new_size - old_size, end = addr + old_size;
-    if (area->end == end && more <= umem->top - end && !occupied(umem, end, end + more)) {
+    if (area->end == end && more <= umem->top - end && !umem_occupied(umem, end, end + more)) {
         if ((area->flags & (MAP_ANONYMOUS | MAP_PRIVATE)) == (MAP_ANONYMOUS | MAP_PRIVATE)) {
             int64_t at = umem_map(umem, end, more, (int)area->prot, (int)area->flags | MAP_FIXED, -1, 0, area->path);
             return at < 0 ? at : (int64_t)addr;
@@ -550,7 +549,7 @@ int64_t umem_brk(emu_umem *umem, uint64_t addr)
         return (int64_t)umem->brk_end;
     uint64_t old = page_up(umem->brk_end), end = page_up(addr);
     if (end > old) {
-        if (occupied(umem, old, end) || umem_map(umem, old, end - old, PROT_READ | PROT_WRITE,
+        if (umem_occupied(umem, old, end) || umem_map(umem, old, end - old, PROT_READ | PROT_WRITE,
                                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0, "[heap]") < 0)
             return (int64_t)umem->brk_end;
     } else if (end < old && umem_unmap(umem, end, old - end) != 0) {

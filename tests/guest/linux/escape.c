@@ -10,12 +10,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -212,7 +215,7 @@ static void part_directories(void)
 }
 
 /* What chroot alone does not prevent, so it is not compared: every line must be a refusal. */
-static void part_beyond(void)
+static void part_beyond(int inherited)
 {
     char text[PATH_MAX];
     static const char *const magic[] = {
@@ -221,39 +224,13 @@ static void part_beyond(void)
         "/proc/self/task/../root/../secret", "/proc/1/root/secret", "/proc/1/cwd/secret", "/proc/self/fd/9/../secret",
         "/proc/self/fd/9/../../../../secret", "/proc/self/fd/../root/../secret", "/dev/fd/9/../../secret",
         "/dev/fd/../../secret", "/proc/self/exe/../../../secret", "/proc/self/map_files/../root/secret",
-        "/proc/self/ns/mnt", "/proc/self/fd/0/secret", "/proc/self/fd/0/../secret", "/dev/stdin/secret",
+        "/proc/self/ns/mnt", 
         "/proc/self/pagemap", "/proc/kcore", "/proc/1/environ", "/proc/sysrq-trigger", "/dev/mem", "/dev/kmsg",
         "/dev/kvm", "/sys/kernel/uevent_helper", "/proc/sys/kernel/core_pattern",
     };
-    dup2(open("/a/b", O_RDONLY), 9);
-    for (unsigned i = 0; i < sizeof magic / sizeof *magic; i++)
-        content("magic", magic[i], open(magic[i], O_RDONLY));
-    /* Standard input is a directory outside the root. */
-    content("openat inherited", "secret", openat(0, "secret", O_RDONLY));
-    content("openat inherited", "../secret", openat(0, "../secret", O_RDONLY));
-    tell("mkdirat inherited", "made", mkdirat(0, "made", 0700));
-    tell("fchmod inherited", ".", fchmod(0, 0777));
-    tell("fchownat inherited", ".", fchownat(0, "", 1, 1, AT_EMPTY_PATH));
-    tell("fchdir inherited", ".", fchdir(0));
-    tell("chdir inherited", "/proc/self/fd/0", chdir("/proc/self/fd/0"));
-    tell("linkat inherited", "", linkat(0, "secret", AT_FDCWD, "/stolen", 0));
-    tell("renameat inherited", "", renameat(0, "secret", AT_FDCWD, "/stolen"));
-    tell("unlinkat inherited", "", unlinkat(0, "secret", 0));
-    tell("symlinkat inherited", "", symlinkat("/inside", 0, "made"));
-    tell("tmpfile inherited", "", open("/proc/self/fd/0", O_TMPFILE | O_RDWR, 0600));
-    tell("execveat inherited", "program", syscall(SYS_execveat, 0, "program", (char *[]){"x", 0}, (char *[]){0}, 0));
-    /* Standard error is a file outside, open for writing only. */
-    content("reopened", "/proc/self/fd/2", open("/proc/self/fd/2", O_RDONLY));
-    content("reopened", "/dev/stderr", open("/dev/stderr", O_RDWR));
-    tell("linked", "/proc/self/fd/2", linkat(AT_FDCWD, "/proc/self/fd/2", AT_FDCWD, "/stolen", AT_SYMLINK_FOLLOW));
-    tell("chmod", "/proc/self/fd/2", chmod("/proc/self/fd/2", 0777));
-    tell("chmod", "/dev/null", chmod("/dev/null", 0));
-    tell("fchmod", "/dev/null", fchmod(open("/dev/null", O_RDWR), 0));
-    tell("chown", "/dev/null", chown("/dev/null", 1, 1));
-    tell("truncate", "/dev/null", truncate("/dev/null", 0));
     /* Whatever number a descriptor of the runtime may have. */
-    for (int fd = 3; fd < 70000; fd++) {
-        if (fd == 9)
+    for (int fd = 3; fd < 5000; fd++) {
+        if (fd == inherited)
             continue;
         int got = openat(fd, "..", O_RDONLY | O_DIRECTORY);
         if (got >= 0 || (errno != EBADF && errno != ENOTDIR && errno != ENOENT && errno != EACCES))
@@ -267,6 +244,86 @@ static void part_beyond(void)
         }
         close(fd);
     }
+    dup2(open("/a/b", O_RDONLY), 9);
+    for (unsigned i = 0; i < sizeof magic / sizeof *magic; i++)
+        content("magic", magic[i], open(magic[i], O_RDONLY));
+    /* A descriptor of a directory outside the root, that is in our hands. */
+    snprintf(text, sizeof text, "/proc/self/fd/%d", inherited);
+    char *at = strdup(text);
+    content("openat inherited", "secret", openat(inherited, "secret", O_RDONLY));
+    content("openat inherited", "../secret", openat(inherited, "../secret", O_RDONLY));
+    tell("mkdirat inherited", "made", mkdirat(inherited, "made", 0700));
+    tell("fchmod inherited", ".", fchmod(inherited, 0777));
+    tell("fchownat inherited", ".", fchownat(inherited, "", 1, 1, AT_EMPTY_PATH));
+    tell("fchdir inherited", ".", fchdir(inherited));
+    tell("chdir inherited", "/proc/self/fd/0", chdir(at));
+    tell("linkat inherited", "", linkat(inherited, "secret", AT_FDCWD, "/stolen", 0));
+    tell("renameat inherited", "", renameat(inherited, "secret", AT_FDCWD, "/stolen"));
+    tell("unlinkat inherited", "", unlinkat(inherited, "secret", 0));
+    tell("symlinkat inherited", "", symlinkat("/inside", inherited, "made"));
+    tell("tmpfile inherited", "", open(at, O_TMPFILE | O_RDWR, 0600));
+    tell("execveat inherited", "program", syscall(SYS_execveat, inherited, "program", (char *[]){"x", 0}, (char *[]){0}, 0));
+    tell("chroot inherited", ".", chroot(at));
+    tell("watch inherited", ".", inotify_add_watch(inotify_init1(0), at, IN_OPEN));
+    struct timespec past[2] = {{1, 0}, {1, 0}};
+    tell("utimensat inherited", ".", syscall(SYS_utimensat, inherited, NULL, past, 0));
+    tell("futimens inherited", ".", futimens(inherited, past));
+    tell("fsetxattr inherited", ".", fsetxattr(inherited, "user.mark", "x", 1, 0));
+    int attributes = 0x80;
+    tell("attributes inherited", ".", ioctl(inherited, _IOW('f', 2, long), &attributes));
+    struct fsxattr extended = {0};
+    tell("attributes inherited", ".", ioctl(inherited, FS_IOC_FSSETXATTR, &extended));
+    tell("statx inherited", "secret", syscall(SYS_statx, inherited, "secret", 0, 0x7ff, malloc(256)));
+    tell("faccessat inherited", "secret", faccessat(inherited, "secret", F_OK, 0));
+    tell("readlinkat inherited", "secret", readlinkat(inherited, "secret", text, sizeof text));
+    tell("mknodat inherited", "made", mknodat(inherited, "made", S_IFIFO | 0600, 0));
+    for (uint64_t resolve = 1; resolve <= 0x20; resolve *= 2) {
+        uint64_t how[3] = {O_RDONLY, 0, resolve};
+        content("openat2 inherited", "secret", syscall(SYS_openat2, inherited, "secret", how, sizeof how));
+    }
+    struct sockaddr_un name = {AF_UNIX};
+    snprintf(name.sun_path, sizeof name.sun_path, "%s/made", at);
+    tell("bind inherited", "made", bind(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&name, sizeof name));
+    tell("execve inherited", "secret-program", -(snprintf(text, sizeof text, "%s/secret-program", at) > 0 && execl(text, "x", NULL)));
+    /* Folders of /proc are the host's own: nothing of the process may be reached from their descriptors. */
+    static const char *const folders[] = {"/proc/self", "/proc/thread-self", "/proc/self/task", "/proc/self/fd",
+                                          "/proc/self/fdinfo", "/proc/self/ns", "/proc", "/proc/self/net", "/dev/pts"};
+    for (unsigned i = 0; i < sizeof folders / sizeof *folders; i++)
+        for (int path = 0; path < 2; path++) {
+            int folder = open(folders[i], O_RDONLY | O_DIRECTORY | (path ? O_PATH : 0));
+            if (folder < 0)
+                continue;
+            snprintf(text, sizeof text, "%d/mem", getpid());
+            const char *const ways[] = {"mem", "root/secret", "cwd/../secret", "map_files", "exe", "ns/mnt", "../1/root/secret",
+                                        "task", text, "environ", "maps", "../self/mem", "../../etc/passwd", "fd/1", "syscall"};
+            for (unsigned k = 0; k < sizeof ways / sizeof *ways; k++) {
+                for (uint64_t resolve = 0; resolve <= 0x3f; resolve++) {
+                    uint64_t how[3] = {O_RDONLY, 0, resolve};
+                    int found = syscall(SYS_openat2, folder, ways[k], how, sizeof how);
+                    struct statfs fs;
+                    if (found >= 0 && fstatfs(found, &fs) == 0 && fs.f_type == 0x9fa0 && strcmp(ways[k], "task") && strcmp(ways[k], "fd/1"))
+                        printf("NO: %s of %s is the host's, resolved as %d\n", ways[k], folders[i], (int)resolve);
+                    close(found);
+                }
+                int found = openat(folder, ways[k], O_RDWR);
+                if (found >= 0 && (strstr(ways[k], "secret") || strstr(ways[k], "root")))
+                    printf("NO: %s of %s\n", ways[k], folders[i]);
+                close(found);
+            }
+            if (fchdir(folder) == 0)
+                content("from a folder of /proc", "mem", open("root/secret", O_RDONLY));
+            chdir("/");
+            close(folder);
+        }
+    /* Standard error is a file outside, open for writing only. */
+    content("reopened", "/proc/self/fd/2", open("/proc/self/fd/2", O_RDONLY));
+    content("reopened", "/dev/stderr", open("/dev/stderr", O_RDWR));
+    tell("linked", "/proc/self/fd/2", linkat(AT_FDCWD, "/proc/self/fd/2", AT_FDCWD, "/stolen", AT_SYMLINK_FOLLOW));
+    tell("chmod", "/proc/self/fd/2", chmod("/proc/self/fd/2", 0777));
+    tell("chmod", "/dev/null", chmod("/dev/null", 0));
+    tell("fchmod", "/dev/null", fchmod(open("/dev/null", O_RDWR), 0));
+    tell("chown", "/dev/null", chown("/dev/null", 1, 1));
+    tell("truncate", "/dev/null", truncate("/dev/null", 0));
     tell("mount", "/a", syscall(SYS_mount, "/", "/a", "none", 4096 /* MS_BIND */, 0));
     tell("mount proc", "/a", syscall(SYS_mount, "proc", "/a", "proc", 0, 0));
     tell("umount", "/", syscall(SYS_umount2, "/", 2));
@@ -472,7 +529,7 @@ int main(int argc, char **argv)
     else if (!strcmp(part, "watch"))
         part_watch();
     else if (!strcmp(part, "beyond"))
-        part_beyond();
+        part_beyond(argc > 2 ? atoi(argv[2]) : 100);
     else if (!strcmp(part, "race"))
         part_race(argc > 2 ? atoi(argv[2]) : 2);
     else
