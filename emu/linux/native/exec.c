@@ -19,6 +19,7 @@
 #include "load.h"
 #include "own.h"
 #include "path.h"
+#include "syscall.h"
 
 enum {
     SCRIPT_DEPTH = 5,  /* scripts whose interpreter is a script */
@@ -419,6 +420,7 @@ static void release_program(struct program *program)
 static int run_native(emu_thread *thread, const struct program *program, char *const *envp)
 {
     emu_signal_native(thread);
+    limits_native();
     emu_vfork_release(thread->process);
     emu_watch_native(thread);
     execve(program->host, program->argv, envp);
@@ -468,6 +470,8 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         thread->engine = room.engine;
     }
     if (room.moved) {
+        if (running)
+            memcpy(room.umem.most, process->umem.most, sizeof room.umem.most);
         umem_free(&process->umem);
         process->umem = room.umem;
         process->umem.opaque = process;

@@ -223,18 +223,22 @@ static int map_trampolines(emu_process *process)
     return error != 0 ? error : (int)umem_protect(&process->umem, (uint64_t)at, EMU_PAGE, PROT_READ | PROT_EXEC);
 }
 
+uint64_t emu_stack_size(const emu_abi *abi)
+{
+    uint64_t most = abi->word == 4 ? UINT64_C(64) << 20 : UINT64_C(1) << 30, size = 8 << 20;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) == 0)
+        size = limit.rlim_cur > most ? most : page_up(limit.rlim_cur);
+    return size < 0x20000 ? 0x20000 : size;
+}
+
 int emu_layout(emu_process *process, bool exec_stack)
 {
     emu_umem *umem = &process->umem;
     bool narrow = process->abi->word == 4;
     umem->top = narrow ? KUSER : umem->size - 0x10000;
     /* All of the stack that the limit allows is there from the start: untouched pages cost nothing. */
-    uint64_t most = narrow ? UINT64_C(64) << 20 : UINT64_C(1) << 30, stack = 8 << 20;
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_STACK, &limit) == 0)
-        stack = limit.rlim_cur > most ? most : page_up(limit.rlim_cur);
-    if (stack < 0x20000)
-        stack = 0x20000;
+    uint64_t stack = emu_stack_size(process->abi);
     uint64_t top = umem->top - EMU_PAGE;
     int prot = PROT_READ | PROT_WRITE | (exec_stack ? PROT_EXEC : 0);
     int64_t at = umem_map(umem, top - stack, stack, prot,

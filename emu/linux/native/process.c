@@ -298,6 +298,22 @@ static void child_state(const emu_abi *abi, const struct clone_request *request,
     }
 }
 
+/* The engine needs descriptors of its own, whatever the guest has left of its number. */
+static int engine_forked(emu_thread *thread, char *text, size_t size)
+{
+    struct rlimit guests, all;
+    if (thread->ops->forked == NULL)
+        return 0;
+    bool limited = getrlimit(RLIMIT_NOFILE, &guests) == 0 && guests.rlim_cur < guests.rlim_max;
+    all = (struct rlimit){guests.rlim_max, guests.rlim_max};
+    if (limited)
+        setrlimit(RLIMIT_NOFILE, &all);
+    int error = thread->ops->forked(thread->engine, text, size);
+    if (limited)
+        setrlimit(RLIMIT_NOFILE, &guests);
+    return error;
+}
+
 static void child_start(emu_thread *thread, const struct clone_request *request)
 {
     emu_process *process = thread->process;
@@ -305,7 +321,7 @@ static void child_start(emu_thread *thread, const struct clone_request *request)
     thread->tid = (pid_t)syscall(SYS_gettid);
     thread->clear_child_tid = thread->robust_list = 0;
     char text[160] = "";
-    if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
+    if (engine_forked(thread, text, sizeof text) != 0) {
         fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
         emu_process_die(SIGKILL);
     }
@@ -515,7 +531,7 @@ int emu_process_spawn(emu_process *process, const int streams[3])
         first_actions();
         set_streams(streams);
         process->forked = true;
-        if (thread->ops->forked != NULL && thread->ops->forked(thread->engine, text, sizeof text) != 0) {
+        if (engine_forked(thread, text, sizeof text) != 0) {
             fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
             emu_process_die(SIGKILL);
         }

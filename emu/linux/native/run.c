@@ -84,6 +84,16 @@ static int fpe_code(emu_thread *thread, const emu_stop *stop)
     return seen & 0x12 ? FPE_FLTUND : FPE_FLTRES;
 }
 
+/* A stack that is not there yet: the instruction is executed again. */
+static bool grows(emu_thread *thread, uint64_t addr)
+{
+    emu_umem *umem = &thread->process->umem;
+    umem_lock(umem);
+    bool grown = addr < umem->size && umem_grow(umem, addr, emu_stack_size(thread->process->abi));
+    umem_unlock(umem);
+    return grown;
+}
+
 static void fault(emu_thread *thread, const emu_stop *stop)
 {
     emu_umem *umem = &thread->process->umem;
@@ -94,6 +104,8 @@ static void fault(emu_thread *thread, const emu_stop *stop)
             emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);
             break;
         }
+        if (grows(thread, stop->addr))
+            break;
         umem_hold(umem);
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
         bool allowed = mapped && (umem_rights(umem, stop->addr) & stop->access) == stop->access;

@@ -92,15 +92,20 @@ typedef struct emu_umem {
     bool low; /* base 0 was asked for (and may not have been had) */
     uint64_t size;     /* of the guest's address space, and so a bound for addresses */
     uint64_t reserved; /* bytes reserved at base, guard included */
-    emu_area *areas;   /* sorted, without overlaps, like neighbours merged */
+    emu_area *areas; /* sorted, without overlaps, like neighbours merged; room at both ends */
     size_t count;
-    size_t room;
-    size_t last; /* the area found last */
+    size_t front; /* unused slots before them */
+    size_t room;  /* slots in all */
+    size_t last;  /* the area found last */
+    uint64_t search_top; /* from there up to mmap_top nothing is free of search_size bytes; 0: nobody knows */
+    uint64_t search_size;
+    int64_t spare; /* so many areas may come before the host's mappings are counted again */
     uint64_t brk_start;
     uint64_t brk_end;
     uint64_t brk_limit;   /* brk may not reach this */
     uint64_t top;         /* mappings must end at or below this */
     uint64_t mmap_top;    /* mappings without an address are placed below this */
+    uint64_t most[2];     /* RLIMIT_AS and RLIMIT_DATA that the guest has set; UINT64_MAX: none */
     /* Told of every change; the process forwards it to its engines. */
     void (*before)(void *opaque, uint64_t addr, uint64_t size);
     void (*after)(void *opaque, uint64_t addr, uint64_t size);
@@ -195,8 +200,15 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot);
 int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, int flags,
                    uint64_t new_addr);
 int64_t umem_brk(emu_umem *umem, uint64_t addr);
+/*
+ * A stack (MAP_GROWSDOWN) grows down to addr, where it lies next above it and is
+ * at most `limit` bytes long then.  False where not.
+ */
+bool umem_grow(emu_umem *umem, uint64_t addr, uint64_t limit);
 /* True when anything is mapped in [addr, end). */
 bool umem_occupied(const emu_umem *umem, uint64_t addr, uint64_t end);
+/* True when something of the range may be executed. */
+bool umem_executable(emu_umem *umem, uint64_t addr, uint64_t size);
 /* True when every page of the range is mapped. */
 bool umem_mapped(emu_umem *umem, uint64_t addr, uint64_t size);
 
@@ -473,6 +485,9 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
  * signal.c installs its own.
  */
 void emu_signal_host(int sig, siginfo_t *info, void *context);
+
+/* RLIMIT_STACK as far as it is honoured. */
+uint64_t emu_stack_size(const emu_abi *abi);
 
 /* ---- program start (exec.c, load.c) -------------------------------------------------------------- */
 

@@ -550,6 +550,17 @@ uint64_t signal_held(emu_thread *thread)
     return (s->held[0] ? BIT(SIGSEGV) : 0) | (s->held[1] ? BIT(SIGBUS) : 0);
 }
 
+void signal_hold(emu_thread *thread, int sig, const siginfo_t *info)
+{
+    struct emu_thread_signals *s = thread->signals;
+    unsigned i = sig == SIGBUS;
+    if (s->held[i])
+        return; /* it is pending already */
+    s->held_info[i] = *info;
+    s->held[i] = 1;
+    thread->pending = 1;
+}
+
 bool signal_take_held(emu_thread *thread, uint64_t set, siginfo_t *info)
 {
     struct emu_thread_signals *s = thread->signals;

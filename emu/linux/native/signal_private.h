@@ -11,8 +11,9 @@ extern emu_process *signal_process;
 /* What the guest blocks; setting it lets in what has become unblocked. */
 uint64_t signal_mask(emu_thread *thread);
 void signal_set_mask(emu_thread *thread, uint64_t mask);
-/* Signals kept here, not in the kernel; signal_take_held removes one of `set`. */
+/* Signals kept here, not in the kernel: SIGSEGV and SIGBUS; signal_take_held removes one of `set`. */
 uint64_t signal_held(emu_thread *thread);
+void signal_hold(emu_thread *thread, int sig, const siginfo_t *info);
 bool signal_take_held(emu_thread *thread, uint64_t set, siginfo_t *info);
 /* Notes the mask of a call like sigsuspend; signal_mask_end belongs to it. */
 void signal_suspend(emu_thread *thread, uint64_t mask);

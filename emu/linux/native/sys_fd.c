@@ -98,6 +98,8 @@ static int64_t with_iovecs(emu_thread *thread, long nr, const uint64_t *args, ui
     if (is_32(thread))
         low = (uint32_t)low | high << 32;
     long result = WAIT6(thread, nr, args[0], iovecs, args[2], low, 0, flags);
+    if (result > 0 && (nr == SYS_readv || nr == SYS_preadv || nr == SYS_preadv2))
+        iovecs_written(thread, iovecs, args[2]);
     iovecs_free(iovecs, small);
     return result;
 }

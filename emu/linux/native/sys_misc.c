@@ -82,40 +82,114 @@ int64_t emu_sys_setgroups(emu_thread *thread, const uint64_t *args)
 
 /*
  * Limits of the address space concern the guest's, which is a small part of the
- * host process's: they are kept here and not told to the host's kernel.
+ * host process's: they are kept here, observed by umem, and not told to the
+ * host's kernel.  Of the number of descriptors the kernel is told the soft limit
+ * alone: a fork may need some of the runtime's own.
  */
+enum { LIMITS = 3 };
+static const int kept_limits[LIMITS] = {RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE};
 static struct {
     bool set;
     struct rlimit value;
-} own_limits[2];
+} own_limits[LIMITS];
 
+/* The limits that are kept here; -1: not one of them. */
 static int own_limit(uint32_t resource)
 {
-    return resource == RLIMIT_AS ? 0 : resource == RLIMIT_DATA ? 1 : -1;
+    for (int i = 0; i < LIMITS; i++)
+        if ((uint32_t)kept_limits[i] == resource)
+            return i;
+    return -1;
 }
 
-static int64_t limit(int pid, uint32_t resource, const struct rlimit *set, struct rlimit *old)
+static int now_limit(int own, struct rlimit *now)
 {
-    int own = pid == 0 || pid == getpid() ? own_limit(resource) : -1;
-    if (own < 0)
-        return HOST4(SYS_prlimit64, pid, resource, set, old);
-    struct rlimit now = own_limits[own].value;
-    if (!own_limits[own].set) {
-        long result = HOST4(SYS_prlimit64, 0, resource, NULL, &now);
-        if (result < 0)
-            return result;
-    }
-    if (old)
-        *old = now;
-    if (set == NULL)
-        return 0;
+    if (!own_limits[own].set)
+        return (int)HOST4(SYS_prlimit64, 0, kept_limits[own], NULL, now);
+    *now = own_limits[own].value;
+    return 0;
+}
+
+static int keep_limit(emu_thread *thread, int own, const struct rlimit *set, const struct rlimit *now)
+{
+    emu_umem *umem = umem_of(thread);
     if (set->rlim_cur > set->rlim_max)
         return -EINVAL;
-    if (set->rlim_max > now.rlim_max && geteuid() != 0)
+    if (set->rlim_max > now->rlim_max && geteuid() != 0)
         return -EPERM;
+    if (kept_limits[own] == RLIMIT_NOFILE) {
+        struct rlimit host;
+        long result = HOST4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &host);
+        host.rlim_cur = set->rlim_cur;
+        if (host.rlim_max < set->rlim_max)
+            host.rlim_max = set->rlim_max;
+        if (result == 0)
+            result = HOST4(SYS_prlimit64, 0, RLIMIT_NOFILE, &host, NULL);
+        if (result < 0)
+            return (int)result;
+    } else {
+        umem_lock(umem);
+        umem->most[own] = set->rlim_cur == RLIM_INFINITY ? UINT64_MAX : set->rlim_cur;
+        umem_unlock(umem);
+    }
     own_limits[own].set = true;
     own_limits[own].value = *set;
     return 0;
+}
+
+static int64_t limit(emu_thread *thread, int pid, uint32_t resource, const struct rlimit *set, struct rlimit *old)
+{
+    bool self = pid == 0 || pid == getpid();
+    int own = self ? own_limit(resource) : -1;
+    if (own >= 0) {
+        struct rlimit now;
+        int result = now_limit(own, &now);
+        if (result == 0 && set != NULL)
+            result = keep_limit(thread, own, set, &now);
+        if (result == 0 && old != NULL)
+            *old = now;
+        return result;
+    }
+    int64_t result = HOST4(SYS_prlimit64, pid, resource, set, old);
+    if (result == 0 && set != NULL && self && resource == RLIMIT_STACK) {
+        /* The kernel's calls do not make the stack grow, so it grows at once. */
+        emu_umem *umem = umem_of(thread);
+        uint64_t end = thread->process->stack_start, size = emu_stack_size(thread->process->abi);
+        umem_lock(umem);
+        (void)umem_grow(umem, end - size, size);
+        umem_unlock(umem);
+    }
+    return result;
+}
+
+void limits_native(void)
+{
+    for (int i = 0; i < LIMITS; i++)
+        if (own_limits[i].set)
+            HOST4(SYS_prlimit64, 0, kept_limits[i], &own_limits[i].value, NULL);
+}
+
+void limits_text(FILE *out, FILE *host)
+{
+    static const char *const names[LIMITS] = {"Max address space", "Max data size", "Max open files"};
+    char line[256];
+    while (fgets(line, sizeof line, host) != NULL) {
+        int i = 0;
+        while (i < LIMITS && (!own_limits[i].set || strncmp(line, names[i], strlen(names[i])) != 0))
+            i++;
+        if (i == LIMITS) {
+            fputs(line, out);
+            continue;
+        }
+        const rlim_t values[2] = {own_limits[i].value.rlim_cur, own_limits[i].value.rlim_max};
+        fprintf(out, "%-26s", names[i]);
+        for (int k = 0; k < 2; k++)
+            if (values[k] == RLIM_INFINITY)
+                fprintf(out, "%-20s ", "unlimited");
+            else
+                fprintf(out, "%-20llu ", (unsigned long long)values[k]);
+        fprintf(out, "%-10s\n", i == 2 ? "files" : "bytes");
+    }
 }
 
 static uint32_t limit_to_32(rlim_t value)
@@ -126,7 +200,7 @@ static uint32_t limit_to_32(rlim_t value)
 int64_t emu_sys_getrlimit(emu_thread *thread, const uint64_t *args)
 {
     struct rlimit value;
-    int64_t result = limit(0, (uint32_t)args[0], NULL, &value);
+    int64_t result = limit(thread, 0, (uint32_t)args[0], NULL, &value);
     if (result < 0)
         return result;
     if (!is_32(thread))
@@ -147,7 +221,7 @@ int64_t emu_sys_setrlimit(emu_thread *thread, const uint64_t *args)
     } else if (get(thread, &value, args[1], sizeof value)) {
         return -EFAULT;
     }
-    return limit(0, (uint32_t)args[0], &value, NULL);
+    return limit(thread, 0, (uint32_t)args[0], &value, NULL);
 }
 
 int64_t emu_sys_prlimit64(emu_thread *thread, const uint64_t *args)
@@ -155,7 +229,7 @@ int64_t emu_sys_prlimit64(emu_thread *thread, const uint64_t *args)
     struct rlimit set, old;
     if (args[2] && get(thread, &set, args[2], sizeof set))
         return -EFAULT;
-    int64_t result = limit((int)args[0], (uint32_t)args[1], args[2] ? &set : NULL, args[3] ? &old : NULL);
+    int64_t result = limit(thread, (int)args[0], (uint32_t)args[1], args[2] ? &set : NULL, args[3] ? &old : NULL);
     if (result < 0)
         return result;
     return args[3] ? put(thread, args[3], &old, sizeof old) : 0;
@@ -290,12 +364,11 @@ int64_t emu_sys_process_vm_writev(emu_thread *thread, const uint64_t *args)
     return process_memory(thread, SYS_process_vm_writev, args);
 }
 
-/* The process of a pidfd; 0 where it is none. */
-static pid_t pid_of(int pidfd)
+pid_t pidfd_process(int fd)
 {
     char path[48], line[64];
     int pid = 0;
-    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", pidfd);
+    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", fd);
     FILE *file = fopen(path, "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
         if (sscanf(line, "Pid: %d", &pid) == 1)
@@ -309,7 +382,7 @@ int64_t emu_sys_pidfd_getfd(emu_thread *thread, const uint64_t *args)
 {
     if (thread->process->root != NULL)
         return -EPERM; /* descriptors of processes that are not confined */
-    if (emu_process_owns_fd(thread->process, (int)args[1]) && pid_of((int)args[0]) == getpid())
+    if (emu_process_owns_fd(thread->process, (int)args[1]) && pidfd_process((int)args[0]) == getpid())
         return -EBADF;
     return HOST3(SYS_pidfd_getfd, args[0], args[1], args[2]);
 }

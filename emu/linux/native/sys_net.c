@@ -283,6 +283,8 @@ static int64_t receive_one(emu_thread *thread, int fd, uint64_t addr, uint32_t f
     }
     if (result == 0)
         result = WAIT3(thread, SYS_recvmsg, fd, &msg, flags);
+    if (result > 0)
+        iovecs_written(thread, msg.msg_iov, from.iovlen);
     if (result >= 0) {
         uint32_t out_flags = (uint32_t)msg.msg_flags;
         uint64_t length = msg.msg_controllen;

@@ -289,11 +289,26 @@ static int guest_siginfo(emu_thread *thread, uint64_t addr, siginfo_t *info)
     return 0;
 }
 
+/*
+ * What a thread sends to itself may look like a fault.  On the host it would be
+ * taken for one, of the runtime: so it does not go there.
+ */
+static bool forged(emu_thread *thread, uint64_t tid, int sig, siginfo_t *info)
+{
+    if ((sig != SIGSEGV && sig != SIGBUS) || info->si_code <= 0 || (pid_t)tid != thread->tid)
+        return false;
+    info->si_signo = sig;
+    signal_hold(thread, sig, info);
+    return true;
+}
+
 int64_t emu_sys_rt_sigqueueinfo(emu_thread *thread, const uint64_t *args)
 {
     siginfo_t info;
     if (guest_siginfo(thread, args[2], &info))
         return -EFAULT;
+    if (forged(thread, args[0], (int)args[1], &info))
+        return 0;
     return HOST3(SYS_rt_sigqueueinfo, args[0], args[1], &info);
 }
 
@@ -302,6 +317,8 @@ int64_t emu_sys_rt_tgsigqueueinfo(emu_thread *thread, const uint64_t *args)
     siginfo_t info;
     if (guest_siginfo(thread, args[3], &info))
         return -EFAULT;
+    if ((pid_t)args[0] == getpid() && forged(thread, args[1], (int)args[2], &info))
+        return 0;
     return HOST4(SYS_rt_tgsigqueueinfo, args[0], args[1], args[2], &info);
 }
 
@@ -310,5 +327,10 @@ int64_t emu_sys_pidfd_send_signal(emu_thread *thread, const uint64_t *args)
     siginfo_t info;
     if (args[2] && guest_siginfo(thread, args[2], &info))
         return -EFAULT;
+    /* A descriptor costs a look into /proc: only where it may be the case. */
+    if (args[2] && info.si_code > 0 && info.si_signo == (int)args[1] && args[3] == 0 &&
+        ((int)args[1] == SIGSEGV || (int)args[1] == SIGBUS) &&
+        forged(thread, (uint64_t)pidfd_process((int)args[0]), (int)args[1], &info))
+        return 0;
     return HOST4(SYS_pidfd_send_signal, args[0], args[1], args[2] ? &info : NULL, args[3]);
 }

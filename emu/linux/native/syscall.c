@@ -458,7 +458,6 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
         return pass_path(thread, call, args);
     if (call->flags & EMU_CALL_COPIES)
         return pass_copies(thread, call, args);
-    emu_umem *umem = umem_of(thread);
     const emu_argument *code = NULL;
     long a[6] = {0};
     for (unsigned i = 0; i < call->arguments; i++) {
@@ -468,22 +467,12 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
             continue;
         if (!convert(thread, call, arg, args[i], args, &a[i]))
             return -EFAULT;
-        if (arg->kind != EMU_ARG_OUT)
-            continue;
-        umem_hold(umem);
-        if (umem_rights(umem, args[i]) & EMU_RIGHT_X)
+        if (arg->kind == EMU_ARG_OUT && umem_code(umem_of(thread), args[i], span(thread, call, arg, args)))
             code = arg;
-        umem_release(umem);
     }
     long result = begin(thread, call, a);
-    if (code != NULL && result > 0 && umem->before != NULL) {
-        /* The kernel has written where the guest can execute: engines have not seen it. */
-        uint64_t addr = args[code - call->argument], size = span(thread, call, code, args);
-        umem_lock(umem);
-        umem->before(umem->opaque, addr, size);
-        umem->after(umem->opaque, addr, size);
-        umem_unlock(umem);
-    }
+    if (code != NULL && result > 0)
+        umem_code_changed(umem_of(thread), args[code - call->argument], span(thread, call, code, args));
     return result;
 }
 
@@ -612,6 +601,16 @@ int iovecs_get(emu_thread *thread, uint64_t addr, uint64_t count, struct iovec s
     if (status)
         iovecs_free(*out, small);
     return status;
+}
+
+void iovecs_written(emu_thread *thread, const struct iovec *iovecs, uint64_t count)
+{
+    emu_umem *umem = umem_of(thread);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t addr = (uint64_t)((uint8_t *)iovecs[i].iov_base - umem->base);
+        if (iovecs[i].iov_len != 0 && iovecs[i].iov_base != NULL && umem_code(umem, addr, iovecs[i].iov_len))
+            umem_code_changed(umem, addr, iovecs[i].iov_len);
+    }
 }
 
 void iovecs_free(struct iovec *iovecs, struct iovec *small)

@@ -10,6 +10,7 @@
 #ifndef EMU_SYSCALL_H
 #define EMU_SYSCALL_H
 
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -151,6 +152,24 @@ static inline int put_word(emu_thread *thread, uint64_t addr, uint64_t value)
     return put(thread, addr, &value, thread->process->abi->word);
 }
 
+/* Where the kernel writes what the guest can execute, engines do not see it: asked before the call, told after it. */
+static inline bool umem_code(emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    if (umem->before == NULL)
+        return false;
+    umem_hold(umem);
+    bool code = umem_executable(umem, addr, size);
+    umem_release(umem);
+    return code;
+}
+static inline void umem_code_changed(emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    umem_lock(umem);
+    umem->before(umem->opaque, addr, size);
+    umem->after(umem->opaque, addr, size);
+    umem_unlock(umem);
+}
+
 /* A timespec: `wide` of two 64-bit words (of a 32-bit guest's tv_nsec the low half counts), else of longs.  0 or -EFAULT. */
 int get_timespec(emu_thread *thread, uint64_t addr, struct timespec *ts, bool wide);
 int put_timespec(emu_thread *thread, uint64_t addr, const struct timespec *ts, bool wide);
@@ -164,6 +183,8 @@ enum { SMALL_IOVECS = 16 };
 int iovecs_get(emu_thread *thread, uint64_t addr, uint64_t count, struct iovec small[SMALL_IOVECS],
                struct iovec **out);
 void iovecs_free(struct iovec *iovecs, struct iovec *small);
+/* The kernel has written there. */
+void iovecs_written(emu_thread *thread, const struct iovec *iovecs, uint64_t count);
 
 /* ---- what the signal part offers to calls that sleep ---------------------------------------- */
 
@@ -180,6 +201,13 @@ void siginfo_to_guest(const emu_abi *abi, const siginfo_t *info, uint8_t out[128
 void siginfo_from_guest(const emu_abi *abi, const uint8_t in[128], siginfo_t *info);
 /* Mask of what may never be blocked on the host: its faults serve the runtime. */
 uint64_t signal_host_mask(uint64_t guest);
+
+/* The process of a pidfd; 0 where it is none. */
+pid_t pidfd_process(int fd);
+
+/* The limits that the host's kernel does not know of: before a native program runs; in the text of /proc. */
+void limits_native(void);
+void limits_text(FILE *out, FILE *host);
 
 /* What execve ends: POSIX timers are deleted; shared memory has gone with the old image. */
 void timers_forget(void);

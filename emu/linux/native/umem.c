@@ -55,6 +55,7 @@ int umem_init(emu_umem *umem, unsigned bits, bool low)
     pthread_rwlock_init(&umem->lock, NULL);
     umem->low = low;
     umem->size = UINT64_C(1) << bits;
+    umem->most[0] = umem->most[1] = UINT64_MAX;
     umem->reserved = umem->size + GUARD;
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     if (low) {
@@ -85,7 +86,7 @@ static void forget_areas(emu_umem *umem)
 void umem_free(emu_umem *umem)
 {
     forget_areas(umem);
-    free(umem->areas);
+    free(umem->areas - umem->front);
     if (umem->reserved != 0)
         munmap(umem->base, umem->reserved);
     memset(umem, 0, sizeof *umem);
@@ -172,17 +173,81 @@ bool umem_occupied(const emu_umem *umem, uint64_t addr, uint64_t end)
     return i < umem->count && umem->areas[i].start < end;
 }
 
+bool umem_executable(emu_umem *umem, uint64_t addr, uint64_t size)
+{
+    for (size_t i = area_at(umem, addr); i < umem->count && umem->areas[i].start < addr + size; i++)
+        if (umem->areas[i].prot & PROT_EXEC)
+            return true;
+    return false;
+}
+
+/* Room for `more` areas, wherever they come. */
 static bool room_for(emu_umem *umem, size_t more)
 {
-    if (umem->count + more <= umem->room)
+    if (umem->front + umem->count + more <= umem->room)
         return true;
-    size_t room = umem->room == 0 ? 64 : umem->room * 2;
-    emu_area *areas = realloc(umem->areas, room * sizeof *areas);
+    size_t room = 64 + umem->count * 2 + more, front = (room - umem->count - more) / 2;
+    emu_area *areas = malloc(room * sizeof *areas);
     if (areas == NULL)
         return false;
-    umem->areas = areas;
+    if (umem->count != 0)
+        memcpy(areas + front, umem->areas, umem->count * sizeof *areas);
+    free(umem->areas - umem->front);
+    umem->areas = areas + front;
+    umem->front = front;
     umem->room = room;
     return true;
+}
+
+/* A slot at index i; room_for has been asked.  Most mappings come at the low end: that side moves. */
+static emu_area *open_slot(emu_umem *umem, size_t i)
+{
+    if (i < umem->count / 2 && umem->front > 0) {
+        memmove(umem->areas - 1, umem->areas, i * sizeof *umem->areas);
+        umem->areas--;
+        umem->front--;
+    } else {
+        memmove(umem->areas + i + 1, umem->areas + i, (umem->count - i) * sizeof *umem->areas);
+    }
+    umem->count++;
+    return &umem->areas[i];
+}
+
+static void close_slots(emu_umem *umem, size_t i, size_t n)
+{
+    if (i < (umem->count - n) / 2) {
+        memmove(umem->areas + n, umem->areas, i * sizeof *umem->areas);
+        umem->areas += n;
+        umem->front += n;
+    } else {
+        memmove(umem->areas + i, umem->areas + i + n, (umem->count - i - n) * sizeof *umem->areas);
+    }
+    umem->count -= n;
+}
+
+/*
+ * Whether the host's kernel has so many mappings that a guest must not have
+ * another: the runtime needs a few itself.  A guest's area is one for the host,
+ * the gap before it another.
+ */
+static bool crowded(emu_umem *umem)
+{
+    enum { RUNTIMES = 2048, FEW = 1024 };
+    static long most;
+    if (umem->count < FEW || --umem->spare > 0)
+        return false;
+    if (most == 0) {
+        FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+        if (file == NULL || fscanf(file, "%ld", &most) != 1)
+            most = 65530;
+        if (file != NULL)
+            fclose(file);
+    }
+    size_t mappings = umem->count + 1;
+    for (size_t i = 1; i < umem->count; i++)
+        mappings += umem->areas[i - 1].end != umem->areas[i].start;
+    umem->spare = (most - RUNTIMES - (int64_t)mappings) / 2;
+    return umem->spare <= 0;
 }
 
 /* Makes addr a border between areas where it lies inside one. */
@@ -200,8 +265,9 @@ static int split(emu_umem *umem, uint64_t addr)
         if (path == NULL)
             return -ENOMEM;
     }
-    memmove(area + 1, area, (umem->count - i) * sizeof *area);
-    umem->count++;
+    const emu_area whole = *area;
+    area = open_slot(umem, i);
+    area[0] = area[1] = whole;
     area[0].end = addr;
     area[1].start = addr;
     area[1].path = path;
@@ -228,8 +294,8 @@ static void merge_at(emu_umem *umem, size_t i)
     emu_area *area = &umem->areas[i];
     area->end = area[1].end;
     free(area[1].path);
-    memmove(area + 1, area + 2, (umem->count - i - 2) * sizeof *area);
-    umem->count--;
+    area[1] = area[0];
+    close_slots(umem, i, 1);
 }
 
 /* Forgets what is recorded in [start, end).  0 or -ENOMEM, and then nothing is forgotten. */
@@ -243,8 +309,9 @@ static int remove_areas(emu_umem *umem, uint64_t start, uint64_t end)
     size_t first = area_at(umem, start), past = first;
     while (past < umem->count && umem->areas[past].start < end)
         free(umem->areas[past++].path);
-    memmove(umem->areas + first, umem->areas + past, (umem->count - past) * sizeof *umem->areas);
-    umem->count -= past - first;
+    if (past != first)
+        umem->search_top = 0;
+    close_slots(umem, first, past - first);
     umem->last = 0;
     return 0;
 }
@@ -253,9 +320,7 @@ static int remove_areas(emu_umem *umem, uint64_t start, uint64_t end)
 static void insert_area(emu_umem *umem, const emu_area *area)
 {
     size_t i = area_at(umem, area->start);
-    memmove(umem->areas + i + 1, umem->areas + i, (umem->count - i) * sizeof *area);
-    umem->areas[i] = *area;
-    umem->count++;
+    *open_slot(umem, i) = *area;
     merge_at(umem, i);
     if (i > 0)
         merge_at(umem, i - 1);
@@ -281,6 +346,7 @@ void umem_clear(emu_umem *umem)
         (void)reserve(umem, umem->areas[i].start, umem->areas[i].end - umem->areas[i].start);
     forget_areas(umem);
     umem->brk_start = umem->brk_end = umem->brk_limit = 0;
+    umem->search_top = 0;
     tell_after(umem, 0, umem->size);
 }
 
@@ -290,14 +356,25 @@ uint64_t umem_place(emu_umem *umem, uint64_t size, uint64_t align)
 {
     const uint64_t lowest = 0x10000; /* vm.mmap_min_addr of most systems */
     uint64_t end = umem->mmap_top;
+    size_t i = umem->count;
     if (align < EMU_PAGE)
         align = EMU_PAGE;
     if (size > end)
         return 0;
-    for (size_t i = umem->count; end >= lowest + size; i--) {
+    if (umem->search_top != 0 && size >= umem->search_size) { /* what is above has been looked at */
+        end = umem->search_top;
+        i = area_at(umem, end);
+        if (i < umem->count && umem->areas[i].start < end)
+            end = umem->areas[i].start;
+    }
+    for (; end >= lowest + size; i--) {
         uint64_t low = i == 0 || umem->areas[i - 1].end < lowest ? lowest : umem->areas[i - 1].end;
         if (low < end && end - low >= size) {
             uint64_t addr = (end - size) & ~(align - 1);
+            if (addr >= low && align == EMU_PAGE) {
+                umem->search_top = addr + size;
+                umem->search_size = size;
+            }
             if (addr >= low)
                 return addr;
         }
@@ -324,6 +401,32 @@ static void describe_file(emu_area *area, int fd)
         path[length] = 0;
         area->path = strdup(path);
     }
+}
+
+enum { STACK_SEEN = 0x21000 }; /* of a stack, which is there as a whole, what Linux would have at the start */
+
+static bool is_data(uint32_t prot, uint32_t flags)
+{
+    return prot & PROT_WRITE && !(flags & (MAP_SHARED | MAP_GROWSDOWN));
+}
+
+/* Whether the limits allow so much more, with [addr, end) mapped anew (Linux: may_expand_vm). */
+static bool may_expand(const emu_umem *umem, uint64_t addr, uint64_t end, uint32_t prot, uint32_t flags)
+{
+    if (umem->most[0] == UINT64_MAX && umem->most[1] == UINT64_MAX)
+        return true;
+    uint64_t total = flags & MAP_GROWSDOWN ? STACK_SEEN : end - addr, data = is_data(prot, flags) ? total : 0;
+    for (size_t i = 0; i < umem->count; i++) {
+        const emu_area *area = &umem->areas[i];
+        uint64_t size = area->end - area->start, from = area->start > addr ? area->start : addr;
+        uint64_t to = area->end < end ? area->end : end;
+        size -= from < to ? to - from : 0;
+        if (area->flags & MAP_GROWSDOWN && size > STACK_SEEN)
+            size = STACK_SEEN;
+        total += size;
+        data += is_data(area->prot, area->flags) ? size : 0;
+    }
+    return total <= umem->most[0] && (!is_data(prot, flags) || data <= umem->most[1]);
 }
 
 int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int flags, int fd, uint64_t offset,
@@ -355,7 +458,7 @@ int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int fla
         if (addr == 0)
             return -ENOMEM;
     }
-    if (!room_for(umem, 3))
+    if (!room_for(umem, 3) || crowded(umem) || !may_expand(umem, addr, addr + size, (uint32_t)prot, (uint32_t)flags))
         return -ENOMEM;
     emu_area area = {.start = addr,
                      .end = addr + size,
@@ -435,7 +538,7 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot)
     if (size == 0)
         return error;
     uint32_t rights = (uint32_t)prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
-    int failed = split(umem, addr);
+    int failed = crowded(umem) ? -ENOMEM : split(umem, addr);
     if (failed == 0)
         failed = split(umem, addr + size);
     if (failed != 0)
@@ -522,6 +625,8 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
         return error != 0 ? error : (int64_t)addr;
     }
     uint64_t more = new_size - old_size, end = addr + old_size;
+    if (!may_expand(umem, end, end + more, area->prot, area->flags))
+        return -ENOMEM;
     if (area->end == end && more <= umem->top - end && !umem_occupied(umem, end, end + more)) {
         if ((area->flags & (MAP_ANONYMOUS | MAP_PRIVATE)) == (MAP_ANONYMOUS | MAP_PRIVATE)) {
             int64_t at = umem_map(umem, end, more, (int)area->prot, (int)area->flags | MAP_FIXED, -1, 0, area->path);
@@ -541,6 +646,23 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
         return -ENOMEM;
     new_addr = umem_place(umem, new_size, EMU_PAGE);
     return new_addr == 0 ? -ENOMEM : move(umem, addr, old_size, new_size, new_addr);
+}
+
+bool umem_grow(emu_umem *umem, uint64_t addr, uint64_t limit)
+{
+    const uint64_t gap = UINT64_C(1) << 20; /* stack_guard_gap */
+    addr &= ~(EMU_PAGE - 1);
+    size_t i = area_at(umem, addr);
+    if (i == umem->count || umem->areas[i].start <= addr || !(umem->areas[i].flags & MAP_GROWSDOWN))
+        return false;
+    const emu_area area = umem->areas[i];
+    if (addr < 0x10000 || area.end - addr > limit)
+        return false;
+    if (i > 0 && umem->areas[i - 1].prot != 0 && !(umem->areas[i - 1].flags & MAP_GROWSDOWN) &&
+        addr - umem->areas[i - 1].end < gap)
+        return false;
+    return umem_map(umem, addr, area.start - addr, (int)area.prot, (int)area.flags | MAP_FIXED | MAP_NORESERVE, -1, 0,
+                    area.path) == (int64_t)addr;
 }
 
 int64_t umem_brk(emu_umem *umem, uint64_t addr)

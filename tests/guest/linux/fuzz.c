@@ -386,6 +386,12 @@ static int tame(const struct call *call, long *a)
         if (!in_play(*addr))
             *addr = (long)(playground + next() % PLAY_PAGES * PAGE);
         /* A size that stays in the playground, or one that fits nowhere. */
+        if (IS("shmat") || IS("shmdt")) {
+            *addr &= IS("shmat") ? ~(long)(4 * PAGE - 1) : -1;
+            *addr = in_play(*addr) && in_play(*addr + 4 * PAGE - 1) ? *addr : 0;
+            a[0] = IS("shmat") ? objects[0] : a[0];
+            return 1;
+        }
         long rest = playground + PLAY_PAGES * PAGE - (char *)*addr;
         if ((unsigned long)a[1] > (unsigned long)rest)
             a[1] = odds(2) ? -(long)(next() % 100000) - 1 : next() % rest;
@@ -400,8 +406,6 @@ static int tame(const struct call *call, long *a)
         }
         if (IS("mmap") || IS("mmap2"))
             a[3] = (a[3] & ~(long)(MAP_POPULATE | MAP_LOCKED | 0x40000)) | (odds(2) ? MAP_FIXED | MAP_PRIVATE : 0) | (odds(2) ? MAP_ANONYMOUS : 0);
-        if (IS("shmat"))
-            a[0] = objects[0];
         return 1;
     }
     if (IS("brk")) {
