@@ -53,15 +53,10 @@ INSN(V_LOGIC)
     return true;
 }
 
-static void add_or_subtract(a64_translator *t, unsigned size, bool subtract, int d, int n, int m)
-{
-    v_op(t, subtract ? V_PSUB + size : v_padd[size], d, n, m);
-}
-
 INSN(V_ADDSUB)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    add_or_subtract(t, f->size, f->U, d, n, m);
+    v_add_or_subtract(t, f->size, f->U, d, n, m);
     v_end(t, d, f->Q);
     return true;
 }
@@ -69,7 +64,7 @@ INSN(V_ADDSUB)
 INSN(S_ADDSUB)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    add_or_subtract(t, 3, f->U, d, n, m);
+    v_add_or_subtract(t, 3, f->U, d, n, m);
     v_end(t, d, 0);
     return true;
 }
@@ -77,16 +72,6 @@ INSN(S_ADDSUB)
 static void invert(a64_translator *t, int d)
 {
     v_op_m(t, V_PXOR, d, d, v_repeated(t, 3, ~UINT64_C(0)));
-}
-
-/* a, is_signed, size: minimum or maximum. */
-static unsigned extreme(bool minimum, bool is_signed, unsigned size)
-{
-    static const unsigned ops[2][2][3] = {
-        {{V_PMAXUB, V_PMAXUW, V_PMAXUD}, {V_PMAXSB, V_PMAXSW, V_PMAXSD}},
-        {{V_PMINUB, V_PMINUW, V_PMINUD}, {V_PMINSB, V_PMINSW, V_PMINSD}},
-    };
-    return ops[minimum][is_signed][size];
 }
 
 /* ---- comparisons --------------------------------------------------------------------------------- */
@@ -117,7 +102,7 @@ static void compare(a64_translator *t, unsigned size, bool is_signed, bool or_eq
     }
     /* n is at least m where it is the greater one of both. */
     int least = or_equal ? n : m, greatest = a64_tmp_v(t);
-    v_op(t, extreme(false, is_signed, size), greatest, n, m);
+    v_op(t, v_extreme(false, is_signed, size), greatest, n, m);
     v_op(t, v_pcmpeq[size], d, greatest, least);
     if (!or_equal)
         invert(t, d);
@@ -218,24 +203,15 @@ INSN(S_CMZ)
 INSN(V_MAXMIN)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    v_op(t, extreme(f->a, !f->U, f->size), d, n, m);
+    v_op(t, v_extreme(f->a, !f->U, f->size), d, n, m);
     v_end(t, d, f->Q);
     return true;
-}
-
-static void difference(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m)
-{
-    int least = a64_tmp_v(t);
-    v_op(t, extreme(true, is_signed, size), least, n, m);
-    v_op(t, extreme(false, is_signed, size), d, n, m);
-    v_op(t, V_PSUB + size, d, d, least);
-    a64_give_v(t, least);
 }
 
 INSN(V_ABD)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    difference(t, f->size, !f->U, d, n, m);
+    v_difference(t, f->size, !f->U, d, n, m);
     v_end(t, d, f->Q);
     return true;
 }
@@ -244,7 +220,7 @@ INSN(V_ABA)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_use_v(t, f->rd), between = a64_tmp_v(t);
     a64_def_v(t, f->rd);
-    difference(t, f->size, !f->U, between, n, m);
+    v_difference(t, f->size, !f->U, between, n, m);
     v_op(t, v_padd[f->size], d, d, between);
     v_end(t, d, f->Q);
     return true;
@@ -344,22 +320,14 @@ INSN(V_MLA)
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_use_v(t, f->rd), product = a64_tmp_v(t);
     a64_def_v(t, f->rd);
     multiply(t, f->size, product, n, m);
-    add_or_subtract(t, f->size, f->U, d, d, product);
+    v_add_or_subtract(t, f->size, f->U, d, d, product);
     v_end(t, d, f->Q);
     return true;
 }
 
-/* Rm's element of a by-element form, everywhere in a temporary. */
-static int element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m)
-{
-    int s = size == 1 ? a64_use_v(t, rm) : a64_use_v(t, m << 4 | rm), all = a64_tmp_v(t);
-    v_broadcast(t, size, all, s, size == 1 ? h << 2 | l << 1 | m : h << 1 | l);
-    return all;
-}
-
 INSN(V_MUL_e)
 {
-    int n = a64_use_v(t, f->rn), m = element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_def_v(t, f->rd);
+    int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_def_v(t, f->rd);
     multiply(t, f->size, d, n, m);
     v_end(t, d, f->Q);
     return true;
@@ -367,10 +335,10 @@ INSN(V_MUL_e)
 
 INSN(V_MLA_e)
 {
-    int n = a64_use_v(t, f->rn), m = element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_use_v(t, f->rd);
+    int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_use_v(t, f->rd);
     a64_def_v(t, f->rd);
     multiply(t, f->size, m, n, m);
-    add_or_subtract(t, f->size, f->o2, d, d, m);
+    v_add_or_subtract(t, f->size, f->o2, d, d, m);
     v_end(t, d, f->Q);
     return true;
 }
@@ -414,7 +382,7 @@ INSN(V_DOT)
 INSN(V_DOT_e)
 {
     int d = a64_use_v(t, f->rd), n = apart(t, a64_use_v(t, f->rn), d);
-    int m = element(t, 2, f->rm, f->H, f->L, f->M);
+    int m = v_element(t, 2, f->rm, f->H, f->L, f->M);
     a64_def_v(t, f->rd);
     dot(t, !f->U, d, n, m);
     v_end(t, d, f->Q);
@@ -423,25 +391,10 @@ INSN(V_DOT_e)
 
 /* ---- one register ------------------------------------------------------------------------------------- */
 
-static void absolute(a64_translator *t, unsigned size, bool negate, int d, int n)
-{
-    int sign = a64_tmp_v(t);
-    if (negate) {
-        v_zero(t, sign);
-        v_op(t, V_PSUB + size, d, sign, n);
-    } else if (size < 3) {
-        v_unary(t, V_PABSB + size, d, n);
-    } else {
-        v_signs(t, 3, sign, n);
-        v_op(t, V_PXOR, d, n, sign);
-        v_op(t, V_PSUB + 3, d, d, sign);
-    }
-}
-
 INSN(V_ABS)
 {
     int n = a64_use_v(t, f->rn), d = a64_def_v(t, f->rd);
-    absolute(t, f->size, f->U, d, n);
+    v_absolute(t, f->size, f->U, d, n);
     v_end(t, d, f->Q);
     return true;
 }
@@ -449,7 +402,7 @@ INSN(V_ABS)
 INSN(S_ABS)
 {
     int n = a64_use_v(t, f->rn), d = a64_def_v(t, f->rd);
-    absolute(t, 3, f->U, d, n);
+    v_absolute(t, 3, f->U, d, n);
     v_end(t, d, 0);
     return true;
 }

@@ -174,3 +174,70 @@ void v_scalar(a64_translator *t, unsigned size, int d, int s)
     else
         v_op_m(t, V_PSHUFB, d, s, a64_constant(t, (none & ~v_all(size)) | (size ? 0x100 : 0), none));
 }
+
+unsigned v_extreme(bool minimum, bool is_signed, unsigned size)
+{
+    static const unsigned ops[2][2][3] = {
+        {{V_PMAXUB, V_PMAXUW, V_PMAXUD}, {V_PMAXSB, V_PMAXSW, V_PMAXSD}},
+        {{V_PMINUB, V_PMINUW, V_PMINUD}, {V_PMINSB, V_PMINSW, V_PMINSD}},
+    };
+    return ops[minimum][is_signed][size];
+}
+
+void v_add_or_subtract(a64_translator *t, unsigned size, bool subtract, int d, int n, int m)
+{
+    v_op(t, subtract ? V_PSUB + size : v_padd[size], d, n, m);
+}
+
+void v_difference(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m)
+{
+    int least = a64_tmp_v(t);
+    v_op(t, v_extreme(true, is_signed, size), least, n, m);
+    v_op(t, v_extreme(false, is_signed, size), d, n, m);
+    v_op(t, V_PSUB + size, d, d, least);
+    a64_give_v(t, least);
+}
+
+void v_absolute(a64_translator *t, unsigned size, bool negate, int d, int n)
+{
+    int sign = a64_tmp_v(t);
+    if (negate) {
+        v_zero(t, sign);
+        v_op(t, V_PSUB + size, d, sign, n);
+    } else if (size < 3) {
+        v_unary(t, V_PABSB + size, d, n);
+    } else {
+        v_signs(t, 3, sign, n);
+        v_op(t, V_PXOR, d, n, sign);
+        v_op(t, V_PSUB + 3, d, d, sign);
+    }
+    a64_give_v(t, sign);
+}
+
+int v_element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m)
+{
+    int s = a64_use_v(t, size == 1 ? rm : m << 4 | rm), all = a64_tmp_v(t);
+    v_broadcast(t, size, all, s, size == 1 ? h << 2 | l << 1 | m : h << 1 | l);
+    return all;
+}
+
+void v_multiply_long(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m, bool upper)
+{
+    int other = a64_tmp_v(t), one = a64_tmp_v(t);
+    if (size == 0) {
+        v_widen(t, 0, is_signed, other, m, upper);
+        v_widen(t, 0, is_signed, d, n, upper);
+        v_op(t, V_PMULLW, d, d, other);
+    } else if (size == 1) {
+        v_op(t, is_signed ? V_PMULHW : V_PMULHUW, other, n, m);
+        v_op(t, V_PMULLW, one, n, m);
+        v_op(t, (upper ? V_PUNPCKHBW : V_PUNPCKLBW) + 1, d, one, other);
+    } else {
+        unsigned order = upper ? 0xfa : 0x50;
+        v_unary_i(t, V_PSHUFD, one, n, order);
+        v_unary_i(t, V_PSHUFD, other, m, order);
+        v_op(t, is_signed ? V_PMULDQ : V_PMULUDQ, d, one, other);
+    }
+    a64_give_v(t, other);
+    a64_give_v(t, one);
+}

@@ -274,6 +274,17 @@ void v_broadcast(a64_translator *t, unsigned size, int d, int s, unsigned index)
 void v_narrowed(a64_translator *t, unsigned rd, int s, unsigned q);
 /* Sets FPSR.QC where any bit of s is set; s is a temporary and lost. */
 void v_saturated(a64_translator *t, int s);
+/* Minimum or maximum: an operation. */
+unsigned v_extreme(bool minimum, bool is_signed, unsigned size);
+void v_add_or_subtract(a64_translator *t, unsigned size, bool subtract, int d, int n, int m);
+/* |n - m|. */
+void v_difference(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m);
+/* Products at twice the size, of the lower or upper halves' elements. */
+void v_multiply_long(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m, bool upper);
+/* |n| or -n. */
+void v_absolute(a64_translator *t, unsigned size, bool negate, int d, int n);
+/* Rm's element of a by-element form, everywhere in a temporary. */
+int v_element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m);
 /* A scalar of 1 << size bytes: the rest of d is cleared. */
 void v_scalar(a64_translator *t, unsigned size, int d, int s);
 
