@@ -216,8 +216,11 @@ void v_absolute(a64_translator *t, unsigned size, bool negate, int d, int n)
 
 int v_element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m)
 {
+    unsigned in_use = t->vector.locked;
     int s = a64_use_v(t, size == 1 ? rm : m << 4 | rm), all = a64_tmp_v(t);
     v_broadcast(t, size, all, s, size == 1 ? h << 2 | l << 1 | m : h << 1 | l);
+    if (!(in_use >> s & 1))
+        a64_give_v(t, s);
     return all;
 }
 
