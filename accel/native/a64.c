@@ -133,8 +133,6 @@ bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
         case A64_BR:
         case A64_SVC:
         case A64_BRK:
-        case A64_MRS:
-        case A64_MSR:
         case A64_CBZ:
         case A64_TBZ:
             return false;
@@ -199,6 +197,8 @@ static void poll(a64_translator *t, uint64_t target)
 
 void a64_exit_to(a64_translator *t, uint64_t target)
 {
+    if (t->flags == FLAGS_PENDING && !a64_flags_dead_at(t, target)) /* the block ends before whoever asks */
+        a64_flags_save(t);
     a64_discard(t, A64_PENDING);
     a64_flush(t);
     a64_forget(t);
@@ -258,10 +258,11 @@ void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason)
     a64_exit *exit = &t->exit[t->exits++];
     exit->place = x_jcc(&t->e, cc);
     exit->target = target;
-    exit->general = held_outside(t);
+    exit->general = reason ? t->general : held_outside(t);
     exit->vector = t->vector;
     exit->flags = t->flags;
     exit->flags_saved = t->flags_saved;
+    exit->pending = t->pending;
     exit->kind = (uint8_t)reason;
 }
 
@@ -343,6 +344,7 @@ static void write_exits(a64_translator *t)
         a64_forget(t);
         t->flags = exit->flags;
         t->flags_saved = exit->flags_saved;
+        t->pending = exit->pending;
         if (exit->kind) {
             a64_flags_save(t);
             leave_for(t, (enum a64_reason)exit->kind, exit->target);

@@ -36,7 +36,8 @@
 #include "translate.h"
 
 enum { A64_ZR = 31, A64_SP = 31 };
-enum { A64_SITE_RBX = 0x8000 }; /* in a site's pc_high */
+/* A site's `more`: enum a64_flags, and FLAGS_PENDING's condition from this bit on; the state has x19, rbx not. */
+enum { A64_SITE_FORM = 7, A64_SITE_CONDITION = 3, A64_SITE_RBX = 0x80 };
 
 /* ---- the state of a guest thread ------------------------------------------------------- */
 
@@ -136,6 +137,7 @@ typedef struct a64_exit {
     a64_file general, vector;
     uint8_t flags;
     bool flags_saved;
+    uint8_t pending;
     uint8_t kind; /* 0: to target; else enum a64_reason, with pc = target */
 } a64_exit;
 
@@ -237,8 +239,10 @@ void a64_flags_lose(a64_translator *t);
 void a64_flags_set(a64_translator *t, enum a64_flags form);
 /* The state's copy has been written. */
 void a64_flags_stored(a64_translator *t);
-/* Writes the state's copy, from any form. */
+/* Writes the state's copy, from any form; of FLAGS_PENDING, one with which that condition is as it was. */
 void a64_flags_save(a64_translator *t);
+/* The same where a fault has been met, by EFLAGS and a site's `more`. */
+void a64_flags_found(a64_state *state, uint64_t eflags, unsigned more);
 /* True when the flags that the instruction sets are wanted by nobody. */
 bool a64_flags_dead(const a64_translator *t);
 /* Sets EFLAGS up for a condition (not 14, 15) and returns the x86 condition. */

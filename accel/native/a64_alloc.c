@@ -337,8 +337,8 @@ void a64_site(a64_translator *t)
     tr_code *code = t->code;
     tr_site *site = &code->sites[code->site_count];
     site->at = (uint32_t)(t->e.at - code->view - code->code);
-    site->pc_low = (uint32_t)t->pc;
-    site->pc_high = (uint16_t)(t->pc >> 32);
+    site->index = (uint8_t)((t->pc - t->start) >> 2);
+    site->more = (uint8_t)(t->flags | t->pending << A64_SITE_CONDITION);
     unsigned dirty = t->general.dirty & ~(unsigned)t->general.fresh;
     for (int i = 0; i < POOL; i++)
         site->general[i] = dirty >> pool[i] & 1 ? (uint8_t)t->general.guest[pool[i]] : TR_NOTHING;
@@ -351,5 +351,5 @@ void a64_site(a64_translator *t)
 void a64_site_rbx(a64_translator *t)
 {
     a64_site(t);
-    t->code->sites[t->code->site_count - 1].pc_high |= A64_SITE_RBX;
+    t->code->sites[t->code->site_count - 1].more |= A64_SITE_RBX;
 }

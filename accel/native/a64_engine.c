@@ -548,7 +548,7 @@ static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void
         return 0;
     a64_state *state = engine->state;
     for (int n = 0; n < 32; n++)
-        if (a64_pins[n] >= 0 && !(n == 19 && site->pc_high & A64_SITE_RBX))
+        if (a64_pins[n] >= 0 && !(n == 19 && site->more & A64_SITE_RBX))
             *a64_x(state, n) = (uint64_t)host[pin_registers[n]];
     for (size_t i = 0; i < sizeof site->general; i++)
         if (site->general[i] != TR_NOTHING)
@@ -559,7 +559,8 @@ static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void
     for (int i = 0; i < 8; i++)
         if (site->vector[i] != TR_NOTHING)
             memcpy(state->v[site->vector[i]], &fp->_xmm[8 + i], 16);
-    state->pc = (uint64_t)(site->pc_high & ~A64_SITE_RBX) << 32 | site->pc_low;
+    state->pc = tr_block_at(code, rip)->pc + 4 * (uint64_t)site->index;
+    a64_flags_found(state, (uint64_t)host[REG_EFL], site->more);
     bool page = host[REG_TRAPNO] == VECTOR_PAGE_FAULT;
     /* An address that is not canonical is a general protection fault, which does not tell it. */
     state->address = page ? (uint64_t)(uintptr_t)info->si_addr - (uint64_t)(uintptr_t)code->memory.base : ~UINT64_C(0);

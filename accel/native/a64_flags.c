@@ -7,6 +7,9 @@
  */
 #include "a64.h"
 
+/* In the state's copy. */
+enum { SAVED_N = 0x8000, SAVED_Z = 0x4000, SAVED_C = 0x0100, SAVED_V = 0x0001 };
+
 enum { EQ, NE, CS, CC, MI, PL, VS, VC, HI, LS, GE, LT, GT, LE };
 
 /* x86's condition; -1: none that EFLAGS of this form answer. */
@@ -65,10 +68,54 @@ static void save(a64_translator *t, bool in_exit)
     t->flags_saved = true;
 }
 
+/* Flags with which a condition does not hold, and does; of the odd ones, the opposites, it is the other way round. */
+static const uint16_t examples[7][2] = {
+    {0, SAVED_Z}, {0, SAVED_C}, {0, SAVED_N}, {0, SAVED_V}, {0, SAVED_C}, {SAVED_N, 0}, {SAVED_N, 0},
+};
+
+/* EFLAGS are free where a condition is pending. */
+static void save_pending(a64_translator *t)
+{
+    x64_emit *e = &t->e;
+    const uint16_t *example = examples[t->pending >> 1];
+    int host = t->general.host[A64_PENDING];
+    if (host >= 0)
+        x_op_rr8(e, 0, 0x84, host, host); /* test */
+    else
+        x_test_mi8(e, a64_x_at(A64_PENDING), 0xff);
+    x_mov_mi16(e, A64_AT(nzcv), example[t->pending & 1]);
+    uint8_t *not = x_jcc8(e, X_E);
+    x_mov_mi16(e, A64_AT(nzcv), example[~t->pending & 1]);
+    x_land8(e, not);
+}
+
 void a64_flags_save(a64_translator *t)
 {
-    if (t->flags != FLAGS_SAVED && t->flags != FLAGS_PENDING && !t->flags_saved)
+    if (t->flags == FLAGS_PENDING)
+        save_pending(t);
+    else if (t->flags != FLAGS_SAVED && !t->flags_saved)
         save(t, false);
+}
+
+void a64_flags_found(a64_state *state, uint64_t eflags, unsigned more)
+{
+    enum a64_flags form = (enum a64_flags)(more & A64_SITE_FORM);
+    unsigned pending = more >> A64_SITE_CONDITION & 15;
+    switch (form) {
+    case FLAGS_SAVED:
+        return;
+    case FLAGS_PENDING:
+        state->nzcv = examples[pending >> 1][(pending ^ (unsigned)((uint8_t)state->pending != 0)) & 1];
+        return;
+    case FLAGS_FCMP:
+    case FLAGS_FCMP_SWAP:
+        state->nzcv = state->fcmp[form == FLAGS_FCMP_SWAP][eflags & 0xff];
+        return;
+    default:
+        state->nzcv = (uint16_t)((eflags & (SAVED_N | SAVED_Z) >> 8) << 8 | (eflags >> 11 & 1));
+        if ((eflags & 1) == (form == FLAGS_ADD))
+            state->nzcv |= SAVED_C;
+    }
 }
 
 /* The only condition (or its opposite) that is asked before the flags are set again; -1: there is more to it. */
@@ -81,7 +128,7 @@ static int only_condition(a64_translator *t)
         if (!a64_implemented((enum a64_encoding)encoding))
             return -1;
         if (effect & A64_USES) {
-            if (encoding == A64_ADC)
+            if (encoding != A64_B_cond && encoding != A64_CSEL && encoding != A64_CCMP)
                 return -1;
             int condition = encoding == A64_B_cond ? (int)(word & 15) : (int)(word >> 12 & 15);
             if (condition >= 14 || (found >= 0 && (condition ^ found) > 1))
@@ -177,6 +224,12 @@ unsigned a64_flags_of(unsigned encoding, uint32_t word)
     case A64_CSEL:
     case A64_B_cond:
         return A64_USES;
+    case A64_CFINV:
+        return A64_USES | A64_SETS;
+    case A64_MRS:
+        return word >> 5 == 0xd53b4200u >> 5 ? A64_USES : 0; /* NZCV */
+    case A64_MSR:
+        return word >> 5 == 0xd51b4200u >> 5 ? A64_SETS : 0;
     default:
         return 0;
     }

@@ -57,13 +57,16 @@ typedef struct tr_block {
     uint32_t dead;
 } tr_block;
 
-/* Host code that may fault: where it begins, the guest's pc, and which host register holds which guest one. */
+/*
+ * Host code that may fault: where it begins, which guest instruction of its block it is of, and which host register
+ * holds which guest one.  `more` is the ISA's.
+ */
 typedef struct tr_site {
     uint32_t at;
-    uint16_t pc_high;
+    uint8_t index;
+    uint8_t more;
     uint8_t general[6];
     uint8_t vector[8];
-    uint32_t pc_low;
 } tr_site;
 
 enum { TR_NOTHING = 0xff }; /* in a site: the register holds nothing that memory has not */

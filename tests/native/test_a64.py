@@ -49,3 +49,11 @@ def test_single_instructions_where_guest_addresses_are_not_host_addresses(fuzzer
 def test_single_instructions_on_a_host_with_nothing_but_what_is_required(fuzzer):
     without = "avx,avx2,bmi1,bmi2,lzcnt,popcnt,fma,f16c,aes,pclmul,sha,sse42,adx"
     run(fuzzer, CASES // 3, EMU_HOST_WITHOUT=without)
+
+
+def test_sequences_leave_what_they_leave_in_unicorn(fuzzer):
+    run(fuzzer, CASES // 3, "--sequences")
+
+
+def test_sequences_where_guest_addresses_are_not_host_addresses(fuzzer):
+    run(fuzzer, CASES // 10, "--sequences", "--based")
