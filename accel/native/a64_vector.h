@@ -193,6 +193,9 @@ enum {
     V_PSLLW_I = V_SHIFT_OP(0x71, 6), /* + 0 to 2 */
     V_PSRLDQ_I = V_SHIFT_OP(0x73, 3),
     V_PSLLDQ_I = V_SHIFT_OP(0x73, 7),
+    V_PSRLVD = V_OP(PP_66, MAP_0F38, 0x45), /* AVX2, by each element of b; | V_W: of 8 bytes */
+    V_PSRAVD = V_OP(PP_66, MAP_0F38, 0x46),
+    V_PSLLVD = V_OP(PP_66, MAP_0F38, 0x47),
     V_PSRLW = V_OP(PP_66, MAP_0F, 0xd1), /* + 0 to 2 */
     V_PSRAW = V_OP(PP_66, MAP_0F, 0xe1), /* + 0, 1 */
     V_PSLLW = V_OP(PP_66, MAP_0F, 0xf1), /* + 0 to 2 */
