@@ -18,6 +18,9 @@
  *     a64_atomic.c  exclusives, acquire and release, LSE
  *     a64_system.c  system registers, hints, barriers, exceptions
  *     a64_simd_*.c  Advanced SIMD on integers, by a64_vector.h
+ *     a64_flagm.c   instructions for flags alone
+ *     a64_pauth.c   pointer authentication: undefined
+ *     a64_features.c  HWCAP and ID registers
  *     a64_engine.c  the engine that runs the code (engine.h)
  *
  * An instruction's function is INSN(NAME) with NAME from isa/aarch64.decode; it
@@ -36,6 +39,7 @@
 #include "translate.h"
 
 enum { A64_ZR = 31, A64_SP = 31 };
+enum { A64_SSBS = 1 << 12, A64_DIT = 1 << 24 }; /* in PSTATE */
 /* A site's `more`: enum a64_flags, and FLAGS_PENDING's condition from this bit on; the state has x19, rbx not. */
 enum { A64_SITE_FORM = 7, A64_SITE_CONDITION = 3, A64_SITE_RBX = 0x80 };
 
@@ -77,6 +81,7 @@ typedef struct a64_state {
     uint32_t fpsr;      /* but for what MXCSR has collected since */
     uint32_t mxcsr;     /* the guest's, while its code does not run */
     uint32_t host_mxcsr;
+    uint32_t pstate;    /* A64_DIT, A64_SSBS */
     uint64_t host_rsp;
     struct a64_engine *engine;
     uint8_t v[32][16] __attribute__((aligned(16)));
@@ -316,6 +321,9 @@ uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
 uint32_t a64_mxcsr(uint32_t fpcr);
 /* A block has been translated: shows it to who asked (a64_dump.c). */
 void a64_show(const a64_translator *t);
+/* AT_HWCAP and AT_HWCAP2; an ID register as Linux shows it, false where it does not (a64_features.c). */
+void a64_hwcaps(uint64_t out[2]);
+bool a64_id_register(unsigned crm, unsigned op2, uint64_t *value);
 /* Called by the pieces. */
 const uint8_t *a64_linked(a64_state *state, uint32_t slot);
 const uint8_t *a64_looked_up(a64_state *state, uint64_t pc);

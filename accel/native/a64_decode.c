@@ -25,6 +25,11 @@ bool a64_implemented(enum a64_encoding encoding)
     return functions[encoding];
 }
 
+bool a64_complete(enum a64_feature feature)
+{
+    return complete[feature];
+}
+
 bool a64_dispatch_as(enum a64_encoding encoding, struct a64_translator *t, uint32_t word)
 {
     return call(encoding, t, word);

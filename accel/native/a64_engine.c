@@ -40,6 +40,7 @@ typedef struct shared {
     pthread_cond_t left; /* somebody has left translated code, or may enter it again */
     _Atomic int stale; /* translations are to be dropped before anybody enters */
     _Atomic int dropping;
+    _Atomic uint32_t changes; /* of mappings and of code, so far */
 } shared;
 
 typedef struct a64_engine {
@@ -51,6 +52,7 @@ typedef struct a64_engine {
     volatile sig_atomic_t kicked;
     uint32_t generation; /* of the translations that the jump table leads to */
     emu_engine *stepper; /* Unicorn, for what is not translated */
+    uint32_t changes;    /* that it has been told of */
     uint64_t stepped;
 } a64_engine;
 
@@ -340,6 +342,7 @@ static void save_state(a64_engine *engine, emu_cpu_state *out)
     out->tls[0] = state->tpidr;
     out->fpcr = state->fpcr;
     out->fpsr = a64_fpsr(state, state->mxcsr);
+    out->flags |= state->pstate;
     memcpy(out->v, state->v, sizeof out->v);
 }
 
@@ -351,6 +354,7 @@ static void load_state(a64_engine *engine, const emu_cpu_state *in)
     state->pc = in->pc;
     state->nzcv = (uint16_t)((in->flags >> 31 & 1) << 15 | (in->flags >> 30 & 1) << 14 | (in->flags >> 29 & 1) << 8 |
                              (in->flags >> 28 & 1));
+    state->pstate = (uint32_t)in->flags & (A64_DIT | A64_SSBS);
     state->tpidr = in->tls[0];
     state->fpcr = (uint32_t)in->fpcr & A64_FPCR_BITS;
     state->fpsr = (uint32_t)in->fpsr & A64_FPSR_BITS;
@@ -399,6 +403,12 @@ static bool step(a64_engine *engine, emu_stop *stop)
     emu_cpu_state state;
     save_state(engine, &state);
     pthread_mutex_lock(&turn);
+    uint32_t changes = engine->shared->changes;
+    if (engine->changes != changes) {
+        engine->changes = changes;
+        emu_uc_user()->before_change(engine->stepper, 0, code->memory.size);
+        emu_uc_user()->after_change(engine->stepper, 0, code->memory.size);
+    }
     emu_uc_user()->load(engine->stepper, &state);
     int kind = emu_uc_user()->step(engine->stepper, stop);
     emu_uc_user()->save(engine->stepper, &state);
@@ -486,6 +496,7 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
                 return stop->kind;
             break;
         case A64_EXIT_CODE:
+            engine->shared->changes++;
             invalidate(engine, state->address & ~UINT64_C(63), 64);
             break;
         case A64_EXIT_DROP:
@@ -515,6 +526,7 @@ static void a64_before_change(emu_engine *opaque, uint64_t addr, uint64_t size)
 static void a64_after_change(emu_engine *opaque, uint64_t addr, uint64_t size)
 {
     a64_engine *engine = (a64_engine *)opaque;
+    engine->shared->changes++;
     if (addr == 0 && size == engine->shared->code->memory.size) /* execve */
         must_drop(engine);
     else
@@ -605,8 +617,7 @@ static void a64_stayed(emu_engine *opaque)
 static void a64_hwcap(emu_engine *engine, uint64_t out[2])
 {
     (void)engine;
-    out[0] = 3; /* FP ASIMD */
-    out[1] = 0;
+    a64_hwcaps(out);
 }
 
 static const emu_engine_ops ops = {

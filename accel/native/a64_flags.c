@@ -225,6 +225,10 @@ unsigned a64_flags_of(unsigned encoding, uint32_t word)
     case A64_B_cond:
         return A64_USES;
     case A64_CFINV:
+    case A64_AXFLAG:
+    case A64_XAFLAG:
+    case A64_RMIF:
+    case A64_SETF:
         return A64_USES | A64_SETS;
     case A64_MRS:
         return word >> 5 == 0xd53b4200u >> 5 ? A64_USES : 0; /* NZCV */

@@ -30,6 +30,12 @@ INSN(HLT)
     return undefined(t);
 }
 
+INSN(ERET)
+{
+    (void)f;
+    return undefined(t);
+}
+
 INSN(HVC)
 {
     (void)f;
@@ -91,24 +97,21 @@ INSN(SB)
     return true;
 }
 
-/* DIT and SSBS promise nothing about results. */
+/* DIT and SSBS promise nothing about results, but are remembered. */
+static void set_pstate(a64_translator *t, unsigned bit, bool on)
+{
+    a64_flags_lose(t);
+    if (on)
+        x_alu_mi(&t->e, X_OR, 0, A64_AT(pstate), (int32_t)bit);
+    else
+        x_alu_mi(&t->e, X_AND, 0, A64_AT(pstate), (int32_t)~bit);
+}
+
 INSN(MSR_imm)
 {
     if (f->op1 != 3 || f->op2 > 2)
         return undefined(t);
-    return true;
-}
-
-INSN(CFINV)
-{
-    (void)f;
-    a64_flags_save(t);
-    t->flags = FLAGS_SAVED;
-    x64_mem flags = A64_AT(nzcv);
-    flags.disp += 1;
-    x_op_rm(&t->e, 0, 0x80, X_XOR, flags);
-    x_byte(&t->e, 1);
-    a64_flags_stored(t);
+    set_pstate(t, f->op2 == 1 ? A64_SSBS : A64_DIT, f->crm & 1);
     return true;
 }
 
@@ -241,13 +244,21 @@ static x64_mem argument(void)
 INSN(MRS)
 {
     x64_emit *e = &t->e;
-    switch (SYSREG(2 + f->o0, f->op1, f->crn, f->crm, f->op2)) {
+    unsigned reg = SYSREG(2 + f->o0, f->op1, f->crn, f->crm, f->op2);
+    uint64_t value;
+    switch (reg) {
     case TPIDR_EL0:
         x_mov_rm(e, 1, a64_def(t, f->rt), A64_AT(tpidr));
         return true;
-    case TPIDRRO_EL0:
     case DIT:
-    case SSBS:
+    case SSBS: {
+        a64_flags_lose(t);
+        int d = a64_def(t, f->rt);
+        x_mov_rm(e, 0, d, A64_AT(pstate));
+        x_alu_ri(e, X_AND, 0, d, reg == DIT ? A64_DIT : A64_SSBS);
+        return true;
+    }
+    case TPIDRRO_EL0:
         x_mov_ri(e, a64_def(t, f->rt), 0);
         return true;
     case CTR_EL0:
@@ -273,7 +284,10 @@ INSN(MRS)
         a64_call_soft(t, read_nzcv);
         break;
     default:
-        return false;
+        if (!f->o0 || f->op1 != 0 || f->crn != 0 || !a64_id_register(f->crm, f->op2, &value))
+            return undefined(t);
+        x_mov_ri(e, a64_def(t, f->rt), value);
+        return true;
     }
     x_mov_rm(e, 1, a64_def(t, f->rt), argument());
     return true;
@@ -288,14 +302,21 @@ INSN(MSR)
         x_mov_mr(e, 1, A64_AT(tpidr), a64_use(t, f->rt));
         return true;
     case DIT:
-    case SSBS:
+    case SSBS: {
+        a64_flags_lose(t);
+        int n = a64_use(t, f->rt), bit = a64_tmp(t);
+        x_mov_rr(e, 0, bit, n);
+        x_alu_ri(e, X_AND, 0, bit, reg == DIT ? A64_DIT : A64_SSBS);
+        set_pstate(t, reg == DIT ? A64_DIT : A64_SSBS, false);
+        x_alu_mr(e, X_OR, 0, A64_AT(pstate), bit);
         return true;
+    }
     case NZCV:
     case FPCR:
     case FPSR:
         break;
     default:
-        return false;
+        return undefined(t);
     }
     x_mov_mr(e, 1, argument(), a64_use(t, f->rt));
     a64_call_soft(t, reg == NZCV ? write_nzcv : reg == FPCR ? write_fpcr : write_fpsr);

@@ -83,6 +83,11 @@ def implemented(sources: Iterable[Path], table: Table) -> list[Encoding]:
     return [encoding for encoding in table if encoding.name in found]
 
 
+def feature_names(table: Table) -> list[str]:
+    """The features that encodings need, each once."""
+    return list(dict.fromkeys(encoding.feature for encoding in table if encoding.feature))
+
+
 def header(table: Table, functions: list[Encoding]) -> str:
     """a64_decode.h."""
     lines = [
@@ -97,6 +102,12 @@ def header(table: Table, functions: list[Encoding]) -> str:
         "",
         "/* Defines the function that translates an encoding; `f` has its fields. */",
         "#define INSN(name) bool a64_tr_##name(struct a64_translator *t, const a64_##name *f)",
+        "",
+        "/* What a CPU may have besides the base architecture. */",
+        "enum a64_feature {",
+        *(f"    A64_HAS_{name.upper()}," for name in feature_names(table)),
+        "    A64_FEATURES",
+        "};",
         "",
         "enum a64_encoding {",
         "    A64_NONE, /* unallocated */",
@@ -122,6 +133,8 @@ def header(table: Table, functions: list[Encoding]) -> str:
         "const char *a64_name(enum a64_encoding encoding);",
         "/* Whether an encoding has a function that translates it. */",
         "bool a64_implemented(enum a64_encoding encoding);",
+        "/* Whether all encodings of a feature have one. */",
+        "bool a64_complete(enum a64_feature feature);",
         "/* Translates a word; false if there is no function for it, or it returned false. */",
         "bool a64_dispatch(struct a64_translator *t, uint32_t word);",
         "/* The same for a word whose encoding is known. */",
@@ -254,6 +267,14 @@ def tables(table: Table, functions: list[Encoding]) -> str:
         "static const bool functions[A64_ENCODINGS] = {",
         "    [A64_NONE] = false,",
         *(f"    [A64_{encoding.name}] = true," for encoding in functions),
+        "};",
+        "",
+        "static const bool complete[A64_FEATURES] = {",
+        *(
+            f"    [A64_HAS_{name.upper()}] = "
+            f"{str(all(e in functions for e in table if e.feature == name)).lower()},"
+            for name in feature_names(table)
+        ),
         "};",
         "",
         "/* Calls the function of an encoding with the fields of a word. */",

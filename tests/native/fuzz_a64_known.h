@@ -18,6 +18,8 @@ static bool own_register(uint32_t word)
     return (reg & 0xff80) == 0xdf00                           /* generic timer */
            || (reg & 0xff80) == 0xc000                        /* ID registers: Linux emulates them, QEMU's CPU does not */
            || (reg & 0xff80) == 0xd800                        /* CTR_EL0, DCZID_EL0: ours tell of another cache */
+           || reg == 0xda15 || reg == 0xda16                  /* DIT, SSBS: QEMU 5.0 has neither */
+           || reg == 0xd920 || reg == 0xd921                  /* RNDR, RNDRRS */
            || ((reg & 0xff80) == 0xde80 && (reg & 7) > 2);    /* TPIDR2_EL0 and beyond */
 }
 
@@ -45,6 +47,11 @@ static const struct known {
     {A64_MRS, own_register, SKIP, "time, identity and caches are the machine's own"},
     {A64_MSR, own_register, SKIP, "as MRS"},
     {A64_MSR_imm, dit_or_ssbs, SKIP, "QEMU 5.0 has neither"},
+    {A64_PACGA, NULL, SKIP, "Unicorn's CPU has pointer authentication"},
+    {A64_PAC, NULL, SKIP, "as PACGA"},
+    {A64_XPAC, NULL, SKIP, "as PACGA"},
+    {A64_BRA, NULL, SKIP, "as PACGA"},
+    {A64_LDRA, NULL, SKIP, "as PACGA"},
     {A64_LDP_v, NULL, IGNORE_HALF_LOADED, "QEMU writes the first register before it loads the second"},
     {A64_LDn_multi, NULL, IGNORE_HALF_LOADED, "as LDP_v: element by element"},
     {A64_LDn_multi_post, NULL, IGNORE_HALF_LOADED, "as LDn_multi"},

@@ -26,7 +26,7 @@ enum {
     ESR_MAGIC = 0x45535201,
     ESR_SIZE = 16,
 };
-#define NZCV UINT64_C(0xf0000000)
+#define PSTATE UINT64_C(0xf1001000) /* NZCV DIT SSBS */
 
 /* Data abort from EL0, a permission or translation fault, WnR for a store; or an instruction abort. */
 static uint64_t syndrome(const emu_delivery *d)
@@ -50,7 +50,7 @@ static int push(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu
     memcpy(frame + C_REGS, state->r, 31 * 8);
     put64(frame + C_SP, state->r[31]);
     put64(frame + C_PC, state->pc);
-    put64(frame + C_PSTATE, state->flags & NZCV);
+    put64(frame + C_PSTATE, state->flags & PSTATE);
     uint8_t *extra = frame + RESERVED;
     put32(extra, FPSIMD_MAGIC);
     put32(extra + 4, FPSIMD_SIZE);
@@ -106,7 +106,7 @@ static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *ou
     memcpy(state->r, frame + C_REGS, 31 * 8);
     state->r[31] = get64(frame + C_SP);
     state->pc = get64(frame + C_PC);
-    state->flags = get64(frame + C_PSTATE) & NZCV;
+    state->flags = get64(frame + C_PSTATE) & PSTATE;
     out->mask = get64(frame + UC_SIGMASK);
     frame_get_altstack(frame + UC_STACK, &out->altstack);
     out->has_altstack = true;
