@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
 from accel.errors import BadImage, EmuError
 from emu.native import ffi, lib
@@ -219,7 +218,7 @@ class Process:
         """
         process = self._opened()
         default_signals()
-        lib.emu_process_die(lib.emu_process_run(process))
+        lib.emu_process_become(process)
         raise AssertionError("a process that has died goes on")
 
     def close(self) -> None:
@@ -401,6 +400,8 @@ def own_environ() -> Mapping[str, str]:
 
 def default_signals() -> None:
     """Gives back to a program what Python takes for itself: SIGPIPE, SIGXFSZ, SIGINT."""
+    import _signal as signal  # type: ignore[import-not-found]  # `signal` costs milliseconds: it makes enums
+
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

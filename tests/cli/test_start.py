@@ -8,7 +8,7 @@ from emu.samples.checksum import program
 
 # Costs milliseconds each, and no program's start needs them.
 HEAVY = {
-    "argparse", "asyncio", "capstone", "dataclasses", "inspect", "json", "pkg_resources", "platform",
+    "argparse", "asyncio", "capstone", "dataclasses", "enum", "inspect", "json", "pkg_resources", "platform",
     "re", "subprocess", "typing", "unicorn", "unittest", "urllib", "importlib.metadata",
 }  # fmt: skip
 

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import threading
+import subprocess
+import sys
 
 import pytest
 
-from emu.linux.process import Process
 from tests.conftest import usable
-from tests.linux.programs import GUESTS, build, emulated, native
+from tests.linux.programs import GUESTS, ROOT, build, emulated, native
 
 PARTS = (
     *("counter", "meeting", "spinning", "storage", "many", "detached", "cancellation", "signals", "storm"),
@@ -55,38 +55,51 @@ def test_all_threads_end_with_their_process(guest, end):
     assert outcome.status == ENDS[end]
 
 
+# The process becomes the guest, and a thread of Python's then takes the interpreter's lock and never gives
+# it back: calls through PyDLL keep it.
+KEEPER = """
+import ctypes, os, sys, threading
+from emu.linux.process import Process
+go, took, never = map(int, sys.argv[1:4])
+calls = ctypes.PyDLL(None)
+def keep_the_lock():
+    os.read(go, 1)
+    calls.write(took, b"t", 1)
+    calls.read(never, ctypes.create_string_buffer(1), 1)
+process = Process(sys.argv[5], sys.argv[5:], accel=sys.argv[4])
+threading.Thread(target=keep_the_lock).start()
+process.become()
+"""
+
+
 @pytest.mark.parametrize("guest", THREADED)
 def test_threads_that_read_do_not_wait_for_python(guest):
     name, accel = GUESTS[guest]
     usable(accel)
-    pipes = [os.pipe() for _ in range(4)]
-    out, inlet = os.pipe()
-    saved = os.dup(1)
-    busy = threading.Event()
-
-    def keep_the_lock():
-        while not busy.is_set():
-            sum(range(1000))
-
-    runner = threading.Thread(target=keep_the_lock)
+    program = build("threads", name)
+    pipes = [os.pipe() for _ in range(7)]
+    (go, let_go), (taken, took), (never, nobody), *inputs = pipes
+    numbers = [str(fd) for fd in (go, took, never)]
+    words = [accel, str(program), "readers", *(str(reader) for reader, _ in inputs)]
     try:
-        for reader, _ in pipes:
-            os.set_inheritable(reader, True)
-        words = ["threads", "readers", *(str(reader) for reader, _ in pipes)]
-        with Process(build("threads", name), words, accel=accel) as process:
-            os.dup2(inlet, 1)
-            runner.start()
-            guest_thread = threading.Thread(target=process.run)
-            guest_thread.start()
-            assert os.read(out, 8) == b"reading\n"
-            for i, (_, writer) in enumerate(pipes):
-                os.write(writer, b"abcd"[i : i + 1])
-            guest_thread.join(60)
-            assert process.status == 0
-            assert os.read(out, 100) == b"read a\nread b\nread c\nread d\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", KEEPER, *numbers, *words],
+            pass_fds=[go, took, never, nobody, *(reader for reader, _ in inputs)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                assert process.stdout.readline() == b"reading\n"
+                os.write(let_go, b"g")
+                assert os.read(taken, 1) == b"t"
+                for i, (_, writer) in enumerate(inputs):
+                    os.write(writer, b"abcd"[i : i + 1])
+                output, _ = process.communicate(timeout=60)
+                assert (output, process.returncode) == (b"read a\nread b\nread c\nread d\n", 0)
+            finally:
+                process.kill()
     finally:
-        os.dup2(saved, 1)
-        busy.set()
-        runner.join()
-        for fd in (saved, out, inlet, *(fd for pair in pipes for fd in pair)):
-            os.close(fd)
+        for pair in pipes:
+            for fd in pair:
+                os.close(fd)

@@ -542,7 +542,7 @@ int emu_process_spawn(emu_process *process, const int streams[3])
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (child == 0)
-        emu_process_die(emu_process_run(process));
+        emu_process_become(process);
     return child < 0 ? -error : child;
 }
 

@@ -39,6 +39,8 @@ int emu_process_start(emu_process *process, const char *path, char *const *argv,
  * wait4 gives it.  Children that the guest forked never return from here.
  */
 int emu_process_run(emu_process *process);
+/* The same, and this host process ends with it, without returning to a caller who waits for a lock first. */
+void emu_process_become(emu_process *process);
 /*
  * Runs it in a child of this process, with the signal actions that a program
  * starts with.  streams: host descriptors that become its 0, 1 and 2; -1: ours.

@@ -199,3 +199,8 @@ int emu_process_run(emu_process *process)
     sigaction(SIGBUS, &bus, NULL);
     return process->status;
 }
+
+void emu_process_become(emu_process *process)
+{
+    emu_process_die(emu_process_run(process));
+}
