@@ -647,6 +647,13 @@ uint64_t emu_a64_stepped(const emu_engine *engine)
     return ((const a64_engine *)engine)->stepped;
 }
 
+const char *emu_engine_name(const char *asked)
+{
+    if (asked == NULL || asked[0] == 0)
+        asked = getenv("EMU_ENGINE");
+    return asked == NULL || asked[0] == 0 ? "unicorn" : asked;
+}
+
 const emu_engine_ops *emu_a64_user(void)
 {
     return &ops;

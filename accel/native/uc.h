@@ -15,6 +15,8 @@
 
 /* 0, or -1 with the reason in *text.  Opening it again does nothing. */
 int emu_uc_library(const char *path, char *text, size_t size);
+/* Where it lies in a folder of Python packages. */
+const char *emu_uc_library_name(void);
 /* The path for an engine that is opened while the library is not open yet. */
 void emu_uc_library_later(const char *path);
 /* What emu_uc_library_later promised; 0, or -1 with the reason in *text. */

@@ -42,6 +42,11 @@ int emu_uc_library(const char *path, char *text, size_t size)
     return 0;
 }
 
+const char *emu_uc_library_name(void)
+{
+    return "unicorn/lib/libunicorn.so.2";
+}
+
 static char later[4096];
 
 void emu_uc_library_later(const char *path)

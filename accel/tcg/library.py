@@ -8,7 +8,6 @@ import sys
 from accel.errors import Unavailable
 from accel.native import ffi, lib
 
-_NAME = os.path.join("unicorn", "lib", "libunicorn.so.2")
 _opened = False
 
 
@@ -18,7 +17,8 @@ def place() -> str:
     Importing the package costs ten times the opening, and importlib half as much again as the opening: a
     wheel's place is looked up by hand, and importlib asked only for what is not there.  Raises Unavailable.
     """
-    places = (os.path.join(folder, _NAME) for folder in sys.path)
+    name = os.fsdecode(ffi.string(lib.emu_uc_library_name()))
+    places = (os.path.join(folder, name) for folder in sys.path)
     return next(filter(os.path.exists, places), "") or _asked_of_importlib()
 
 

@@ -13,8 +13,6 @@ from accel.native import ffi, lib
 from accel.tcg.library import library, place
 
 ENGINES = ("translator", "unicorn")
-# What is taken where nobody says.
-USUAL = "unicorn"
 
 
 def user_engine(*, later: bool = False) -> int:
@@ -35,7 +33,8 @@ def user_engines(name: str | None = None) -> list[int]:
 
     Raises AccelError for another name, Unavailable as user_engine does.
     """
-    name = name or os.environ.get("EMU_ENGINE") or USUAL
+    asked = ffi.NULL if name is None else ffi.new("char[]", os.fsencode(name))
+    name = os.fsdecode(ffi.string(lib.emu_engine_name(asked)))
     if name not in ENGINES:
         raise AccelError(f"no engine is called {name!r}; use {' or '.join(ENGINES)}")
     if name == "unicorn":

@@ -81,7 +81,7 @@ class Process:
         self.note = ""
         files = Files(sysroot, root)
         environ = own_environ() if environ is None else environ
-        path = search(os.fspath(program), files, environ.get("PATH", ""))
+        path = files.search(os.fspath(program), environ.get("PATH", ""))
         name, self.note = self._choose(accel, path, files)
         engines = _engines(name, engine)
         text = ffi.new("char[]", len(os.fsencode(path)) + 1024)  # the path, and what is wrong with it
@@ -299,15 +299,14 @@ class Files:
             os.close(fd)
         return fd >= 0 or -fd not in (errno.ENOENT, errno.ENOTDIR)
 
-    def executable(self, path: str) -> bool:
-        """Whether it is a regular file that may be executed."""
-        fd = self.peek(path)
-        if fd < 0:
-            return False
-        try:
-            return os.access(f"/proc/self/fd/{fd}", os.X_OK)
-        finally:
-            os.close(fd)
+    def search(self, program: str, path: str) -> str:
+        """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
+        found = ffi.new("char[4096]")
+        if "\0" in program or lib.emu_process_search(
+            self.sysroot, self.root, os.fsencode(program), os.fsencode(path), found
+        ):
+            return program
+        return os.fsdecode(ffi.string(found))
 
 
 def isa_of(path: str, files: Files | None = None) -> str:
@@ -339,17 +338,6 @@ def isa_of(path: str, files: Files | None = None) -> str:
             return ""
         path = os.fsdecode(words[0])
     return ""
-
-
-def search(program: str, files: Files, path: str) -> str:
-    """The guest path of a program: itself, or for a bare name that is no file here the first in PATH."""
-    if not program or "/" in program or files.has(program):
-        return program
-    for folder in path.split(":"):
-        candidate = f"{folder}/{program}"
-        if folder.startswith("/") and files.executable(candidate):
-            return candidate
-    return program
 
 
 def _engines(name: str, engine: str | None) -> list[object]:

@@ -68,12 +68,16 @@ def folder(tmp_path: Path) -> Path:
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
+INSTALLED = Path(sys.executable).parent / "emu"
+EMU = [str(INSTALLED)] if INSTALLED.exists() else [sys.executable, "-m", "emu"]
+
+
 def emu(
     folder: Path, *words: str, stdout: int | TextIO = subprocess.PIPE
 ) -> subprocess.CompletedProcess[str]:
     """One command line, run in the folder, with a minute to end."""
     return subprocess.run(
-        [sys.executable, "-m", "emu", *words],
+        [*EMU, *words],
         cwd=folder,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
@@ -139,9 +143,14 @@ def test_output_that_cannot_be_written_is_told(folder: Path, words: list[str]) -
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("words", ["--version", "./missing", "--help", "boot", "./right"])
 def test_closed_streams_make_no_traceback(folder: Path, closed: str, words: str) -> None:
-    shell = f'"{sys.executable}" -m emu {words} {closed}'
+    shell = f'"$@" {words} {closed}'
     run = subprocess.run(
-        ["sh", "-c", shell], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+        ["sh", "-c", shell, "sh", *EMU],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "Traceback" not in run.stderr
     assert run.returncode == {"./missing": 127, "boot": 2}.get(words, 0)

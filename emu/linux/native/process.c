@@ -120,6 +120,42 @@ int emu_process_peek(const char *sysroot, const char *root, const char *path)
     return error != 0 ? error : fd;
 }
 
+static bool executable(const char *sysroot, const char *root, const char *path)
+{
+    char link[40];
+    int fd = emu_process_peek(sysroot, root, path);
+    if (fd < 0)
+        return false;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    bool may = access(link, X_OK) == 0;
+    close(fd);
+    return may;
+}
+
+int emu_process_search(const char *sysroot, const char *root, const char *program, const char *path, char *out)
+{
+    size_t length = strlen(program);
+    if (length >= PATH_MAX)
+        return -ENAMETOOLONG;
+    memcpy(out, program, length + 1);
+    if (length == 0 || strchr(program, '/') != NULL)
+        return 0;
+    int fd = emu_process_peek(sysroot, root, program);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || (fd != -ENOENT && fd != -ENOTDIR))
+        return 0;
+    for (; *path != 0; path += strcspn(path, ":"), path += *path == ':') {
+        char candidate[PATH_MAX];
+        int size = snprintf(candidate, sizeof candidate, "%.*s/%s", (int)strcspn(path, ":"), path, program);
+        if (*path != '/' || size >= (int)sizeof candidate || !executable(sysroot, root, candidate))
+            continue;
+        memcpy(out, candidate, (size_t)size + 1);
+        return 0;
+    }
+    return 0;
+}
+
 void emu_process_engine(emu_process *process, const emu_engine_ops *ops)
 {
     for (size_t i = 0; i < sizeof process->engines / sizeof *process->engines; i++)

@@ -26,6 +26,12 @@ int emu_process_confine(emu_process *process, const char *directory, char *text,
  * sysroot or in a root (NULL: none), without a process; -errno.
  */
 int emu_process_peek(const char *sysroot, const char *root, const char *path);
+/*
+ * The guest path of a program: itself, or for a bare name that is no file there
+ * the first in the folders of `path` ($PATH).  `out` has 4096 bytes; 0, or
+ * -ENAMETOOLONG.
+ */
+int emu_process_search(const char *sysroot, const char *root, const char *program, const char *path, char *out);
 /* Another engine, for programs that the ones before cannot run; at most 4 in all. */
 void emu_process_engine(emu_process *process, const emu_engine_ops *ops);
 /*

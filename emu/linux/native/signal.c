@@ -217,9 +217,7 @@ int emu_signal_start(emu_process *process)
         if (BIT(sig) & UNBLOCKABLE)
             continue;
         host_sigaction(sig, NULL, &p->found[sig]);
-        /* The interpreter around us ignores these two for its own sake; a program starts with the default. */
-        bool ours = sig == SIGPIPE || sig == SIGXFSZ;
-        if (p->found[sig].handler == (uintptr_t)SIG_IGN && !ours)
+        if (p->found[sig].handler == (uintptr_t)SIG_IGN)
             p->actions[sig].handler = HANDLER_IGN;
         mirror(sig, &p->actions[sig]);
     }
