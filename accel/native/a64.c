@@ -68,13 +68,19 @@ enum { PEEK = 12 };
 
 x64_mem a64_guest(a64_translator *t, int host, int index, int scale, int64_t disp)
 {
-    if (t->based < 0)
-        return index < 0 ? x64_at(host, (int32_t)disp) : x64_indexed(host, index, scale, (int32_t)disp);
-    if (index < 0)
-        return x64_indexed(t->based, host, 0, (int32_t)disp);
+    x64_mem m = index < 0 ? x64_at(host, (int32_t)disp) : x64_indexed(host, index, scale, (int32_t)disp);
+    if (!t->masked && !t->based)
+        return m;
     int sum = a64_tmp(t);
-    x_lea(&t->e, 1, sum, x64_indexed(host, index, scale, (int32_t)disp));
-    return x64_indexed(t->based, sum, 0, 0);
+    a64_flags_lose(t);
+    x_lea(&t->e, 1, sum, m);
+    if (t->masked) {
+        x_shift_ri(&t->e, X_SHL, 1, sum, (unsigned)t->masked);
+        x_shift_ri(&t->e, X_SHR, 1, sum, (unsigned)t->masked);
+    }
+    if (t->based)
+        x_alu_rm(&t->e, X_ADD, 1, sum, A64_AT(base));
+    return x64_at(sum, 0);
 }
 
 x64_mem a64_constant(a64_translator *t, uint64_t low, uint64_t high)
@@ -114,12 +120,8 @@ uint64_t a64_branch_target(uint32_t word, uint64_t pc)
 bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
 {
     for (int i = 0; i < PEEK; i++, pc += 4) {
-        if (pc >> 12 != t->pages) {
-            if (pc & 3 || pc >= t->code->memory.size ||
-                !(t->code->memory.rights(t->code->memory.opaque, pc) & EMU_RIGHT_X))
-                return false;
-            t->pages = pc >> 12;
-        }
+        if (pc >> 12 != t->start >> 12) /* a block is good as long as its own page does not change */
+            return false;
         uint32_t word;
         memcpy(&word, t->code->memory.base + pc, 4);
         unsigned encoding = a64_decode(word);
@@ -164,7 +166,7 @@ static void chain(a64_translator *t, uint64_t target)
         x_jmp_to(&t->e, t->entry);
         return;
     }
-    uint32_t found = tr_find(t->code, target);
+    uint32_t found = target >> 12 == t->start >> 12 ? tr_find_beside(t->code, target) : 0;
     if (found != 0) {
         jump(t, t->code->code + t->code->blocks[found - 1].at);
         return;
@@ -175,7 +177,7 @@ static void chain(a64_translator *t, uint64_t target)
     x_word(&t->e, 0);
     int32_t distance = (int32_t)((const uint8_t *)&t->code->slots[slot] - executed(t, t->e.at));
     memcpy(t->e.at - 4, &distance, 4);
-    t->code->slots[slot].code = executed(t, t->e.at);
+    tr_slot_stub(t->code, slot, executed(t, t->e.at));
     x_mov_ri(&t->e, RAX, slot);
     jump(t, a64_pieces_of(t->engine)->link);
 }
@@ -317,8 +319,6 @@ void a64_call(a64_translator *t, void (*function)(a64_state *))
     x_call_r(e, RAX);
     x_lea(e, 1, RSP, x64_at(RSP, A64_BIAS));
     a64_load_pins(e, true);
-    if (t->based >= 0)
-        x_mov_ri(e, t->based, (uint64_t)(uintptr_t)t->code->memory.base);
 }
 
 void a64_call_soft(a64_translator *t, void (*function)(a64_state *))
@@ -404,13 +404,13 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     t->engine = engine;
     t->code = code;
     t->start = t->pc = pc;
-    t->pages = pc >> 12;
     t->ended = false;
     t->exits = t->laters = 0;
     t->flags = FLAGS_SAVED;
     t->flags_saved = true;
-    t->based = code->memory.base == NULL ? -1 : R15;
-    code->used = (code->used + TR_ENTRY - 1) & ~(uint32_t)(TR_ENTRY - 1);
+    t->masked = code->masked;
+    t->based = code->memory.base != NULL;
+    tr_page_now(code, pc);
     uint32_t at = code->used;
     t->e.origin = code->code + code->view;
     t->e.at = t->entry = code->code + code->view + at;
@@ -462,7 +462,7 @@ static const uint8_t *begin(tr_code *code, x64_emit *e)
 }
 
 /* A call into the translator: rsi is set; goes on at what it returns. */
-static void resolve(x64_emit *e, const void *function, int base, uint64_t base_value)
+static void resolve(x64_emit *e, const void *function)
 {
     a64_store_pins(e, true);
     x_lea(e, 1, RDI, x64_at(RSP, -A64_BIAS));
@@ -472,8 +472,6 @@ static void resolve(x64_emit *e, const void *function, int base, uint64_t base_v
     x_call_r(e, RAX);
     x_lea(e, 1, RSP, x64_at(RSP, A64_BIAS));
     a64_load_pins(e, true);
-    if (base >= 0)
-        x_mov_ri(e, base, base_value);
     x_jmp_r(e, RAX);
 }
 
@@ -481,8 +479,6 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces)
 {
     static const int8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
     x64_emit emit = {.at = code->code + code->view}, *e = &emit;
-    int based = code->memory.base == NULL ? -1 : R15;
-    uint64_t base = (uint64_t)(uintptr_t)code->memory.base;
     pieces->enter = (int (*)(a64_state *, const uint8_t *))(uintptr_t)begin(code, e);
     for (size_t i = 0; i < sizeof saved; i++) {
         if (saved[i] >= 8)
@@ -496,8 +492,6 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces)
     x_sse_rm(e, PP_NONE, MAP_0F, 0, 0xae, 2, A64_AT(mxcsr));      /* ldmxcsr */
     x_mov_rr(e, 1, RAX, RSI);
     a64_load_pins(e, true);
-    if (based >= 0)
-        x_mov_ri(e, based, base);
     x_jmp_r(e, RAX);
 
     pieces->leave = begin(code, e);
@@ -515,11 +509,11 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces)
     x_byte(e, 0xc3);
 
     pieces->link = begin(code, e);
-    resolve(e, (const void *)(uintptr_t)a64_linked, based, base);
+    resolve(e, (const void *)(uintptr_t)a64_linked);
 
     pieces->look_up = begin(code, e);
     x_lea(e, 1, RAX, x64_at(RAX, -1));
-    resolve(e, (const void *)(uintptr_t)a64_looked_up, based, base);
+    resolve(e, (const void *)(uintptr_t)a64_looked_up);
 
     static const int8_t kept[] = {RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11};
     pieces->soft = begin(code, e);
@@ -544,12 +538,6 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces)
     for (int i = 8; i >= 0; i--)
         x_mov_rm(e, 1, kept[i], x64_at(RSP, A64_AT(kept).disp + 8 * i));
     x_jmp_m(e, A64_AT(pushed));
-
-    pieces->stale = begin(code, e);
-    /* The call has pushed where it came from; the stack pointer goes back to the state. */
-    x_lea(e, 1, RSP, x64_at(RSP, 8));
-    x_mov_rm(e, 1, RAX, A64_AT(pushed));
-    resolve(e, (const void *)(uintptr_t)a64_was_stale, based, base);
 
     code->first = code->used = (uint32_t)(e->at - code->view - code->code);
 }

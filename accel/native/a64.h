@@ -56,6 +56,7 @@ enum a64_reason {
     A64_EXIT_ILLEGAL,
     A64_EXIT_STEP,        /* the instruction at pc is another engine's */
     A64_EXIT_CODE,        /* IC IVAU of `address`; pc behind it */
+    A64_EXIT_TAG,         /* a fault at an address whose top byte is to be ignored */
     A64_EXIT_DROP,        /* no room for translations */
 };
 
@@ -73,6 +74,7 @@ typedef struct a64_state {
     uint64_t pinned[9];
     uint64_t pending;   /* A64_PENDING's place */
     uint64_t pc;
+    uint64_t base; /* the guest's memory */
     uint64_t tpidr;
     uint64_t address;
     uint32_t access;    /* enum emu_rights */
@@ -166,14 +168,14 @@ typedef struct a64_translator {
     uint64_t pc;    /* of the instruction */
     int index;      /* the same, from the block's start */
     bool ended;     /* nothing falls through to the next instruction */
-    int based;      /* the host register that holds memory.base; -1: that is 0 */
+    int masked;     /* as tr_code's */
+    bool based;     /* memory.base is not 0 */
     a64_file general, vector;
     uint32_t tick;
     uint8_t flags; /* enum a64_flags */
     bool flags_saved; /* the state has them too */
     uint8_t pending;  /* FLAGS_PENDING: which condition */
     bool consumed;    /* the instruction has taken the flags that it wants */
-    uint64_t pages;   /* known to be executable, for peeks */
     int count;
     uint32_t words[A64_BLOCK];
     uint16_t encodings[A64_BLOCK];
@@ -301,7 +303,6 @@ typedef struct a64_pieces {
     const uint8_t *leave;   /* rax: pc; reason is set */
     const uint8_t *link;    /* eax: the slot */
     const uint8_t *look_up; /* rax: pc */
-    const uint8_t *stale;   /* called by a block that has become invalid */
     const uint8_t *faulted; /* everything is in the state already */
     const uint8_t *soft;    /* called: state->soft is called in turn */
 } a64_pieces;
@@ -319,6 +320,8 @@ a64_state *a64_state_of(struct a64_engine *engine);
 #define A64_FPSR_QC (1u << 27)
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr);
 uint32_t a64_mxcsr(uint32_t fpcr);
+/* Where the first access of a load or store goes (a64_fault.c). */
+uint64_t a64_address(a64_state *state, uint32_t word);
 /* A block has been translated: shows it to who asked (a64_dump.c). */
 void a64_show(const a64_translator *t);
 /* AT_HWCAP and AT_HWCAP2; an ID register as Linux shows it, false where it does not (a64_features.c). */
@@ -327,6 +330,5 @@ bool a64_id_register(unsigned crm, unsigned op2, uint64_t *value);
 /* Called by the pieces. */
 const uint8_t *a64_linked(a64_state *state, uint32_t slot);
 const uint8_t *a64_looked_up(a64_state *state, uint64_t pc);
-const uint8_t *a64_was_stale(a64_state *state, const uint8_t *back);
 
 #endif

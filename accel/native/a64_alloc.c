@@ -85,7 +85,7 @@ static int find_room(a64_translator *t)
     int best = -1;
     for (int i = 0; i < POOL; i++) {
         int host = pool[i];
-        if (t->general.locked >> host & 1 || host == t->based)
+        if (t->general.locked >> host & 1)
             continue;
         if (t->general.guest[host] < 0)
             return host;

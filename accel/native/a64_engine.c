@@ -20,6 +20,10 @@
 #include "a64_engine.h"
 #include "uc.h"
 
+#define NO_SLOT UINT32_MAX
+
+enum { TAG = 8 /* bits of an address's top byte, which Linux lets programs use (TBI) */ };
+
 enum { STACK = 256 << 10 /* bytes below the state, for the functions that translated code calls */ };
 
 /* For whoever works on the translator: EMU_TRACE_STEPS=1 names each instruction that another engine does. */
@@ -38,8 +42,9 @@ typedef struct shared {
     a64_translator translator; /* under the code's lock */
     struct a64_engine *engines;
     pthread_cond_t left; /* somebody has left translated code, or may enter it again */
-    _Atomic int stale; /* translations are to be dropped before anybody enters */
+    _Atomic int full; /* translations are to be dropped before anybody enters */
     _Atomic int dropping;
+    _Atomic int tagged;
     _Atomic uint32_t changes; /* of mappings and of code, so far */
 } shared;
 
@@ -49,7 +54,7 @@ typedef struct a64_engine {
     shared *shared;
     struct a64_engine *next;
     _Atomic int inside; /* translated code */
-    volatile sig_atomic_t kicked;
+    _Atomic int kicked;
     uint32_t generation; /* of the translations that the jump table leads to */
     emu_engine *stepper; /* Unicorn, for what is not translated */
     uint32_t changes;    /* that it has been told of */
@@ -99,6 +104,7 @@ static a64_engine *make(shared *shared, char *text, size_t size)
     engine->memory = memory;
     engine->state = (a64_state *)(void *)(memory + STACK);
     engine->state->engine = engine;
+    engine->state->base = (uint64_t)(uintptr_t)shared->code->memory.base;
     engine->state->mxcsr = a64_mxcsr(0);
     fill_fcmp(engine->state);
     engine->shared = shared;
@@ -126,6 +132,8 @@ static emu_engine *a64_open(uint32_t isa, const emu_user_memory *memory, char *t
         return NULL;
     }
     pthread_cond_init(&made->left, NULL);
+    if (memory->confined)
+        made->code->masked = __builtin_clzll(memory->size - 1);
     a64_write_pieces(made->code, &made->pieces);
     a64_engine *engine = make(made, text, size);
     if (engine == NULL) {
@@ -179,7 +187,7 @@ static void clear_jumps(a64_engine *engine)
  * The code of the block at pc; NULL with a reason to leave in the state.  The
  * guest's memory is held so that what was asked about it stays true.
  */
-static const uint8_t *find(a64_engine *engine, uint64_t pc)
+static const uint8_t *find(a64_engine *engine, uint64_t pc, uint32_t slot)
 {
     shared *shared = engine->shared;
     tr_code *code = shared->code;
@@ -188,16 +196,20 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc)
     if (code->memory.hold != NULL)
         code->memory.hold(code->memory.opaque);
     pthread_mutex_lock(&code->lock);
-    bool waits = shared->dropping || shared->stale;
-    uint32_t found = waits ? 0 : tr_find(code, pc);
+    bool waits = shared->dropping || shared->full || __atomic_load_n(&state->poll, __ATOMIC_SEQ_CST);
+    bool runs = !(pc & 3) && pc < code->memory.size &&
+                code->memory.rights(code->memory.opaque, pc) & EMU_RIGHT_X;
+    uint32_t found = waits || !runs ? 0 : tr_find(code, pc);
     if (found != 0) {
         at = code->code + code->blocks[found - 1].at;
+        if (slot != NO_SLOT)
+            tr_link(code, slot, found);
     } else if (waits) {
         state->reason = A64_EXIT_KICK; /* and in again, behind the drop */
     } else if (pc & 3) {
         state->reason = A64_EXIT_ALIGN;
         state->address = pc;
-    } else if (pc >= code->memory.size || !(code->memory.rights(code->memory.opaque, pc) & EMU_RIGHT_X)) {
+    } else if (!runs) {
         state->reason = A64_EXIT_FAULT;
         state->address = pc;
         state->access = EMU_RIGHT_X;
@@ -205,17 +217,25 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc)
         state->reason = A64_EXIT_DROP;
     } else {
         at = a64_translate(engine, &shared->translator, pc);
+        if (slot != NO_SLOT)
+            tr_link(code, slot, code->block_count);
+    }
+    if (at != NULL) {
+        size_t i = pc >> 2 & (A64_JUMPS - 1);
+        state->jumps[i].code = at;
+        __atomic_store_n(&state->jumps[i].pc, pc + 1, __ATOMIC_SEQ_CST);
+        /* A kick since the look above has not seen this entry. */
+        if (__atomic_load_n(&state->poll, __ATOMIC_SEQ_CST)) {
+            state->jumps[i].pc = 0;
+            state->reason = A64_EXIT_KICK;
+            at = NULL;
+        }
     }
     pthread_mutex_unlock(&code->lock);
     if (code->memory.release != NULL)
         code->memory.release(code->memory.opaque);
-    if (at == NULL) {
+    if (at == NULL)
         state->pc = pc;
-        return NULL;
-    }
-    size_t i = pc >> 2 & (A64_JUMPS - 1);
-    state->jumps[i].pc = pc + 1;
-    state->jumps[i].code = at;
     return at;
 }
 
@@ -228,24 +248,23 @@ static const uint8_t *out(a64_state *state)
 const uint8_t *a64_linked(a64_state *state, uint32_t slot)
 {
     a64_engine *engine = state->engine;
-    tr_slot *at = &engine->shared->code->slots[slot];
-    const uint8_t *code = find(engine, at->pc);
-    if (code == NULL)
-        return out(state);
-    __atomic_store_n(&at->code, code, __ATOMIC_RELEASE);
-    return code;
+    const uint8_t *code = find(engine, engine->shared->code->slots[slot].pc, slot);
+    return code == NULL ? out(state) : code;
 }
 
 const uint8_t *a64_looked_up(a64_state *state, uint64_t pc)
 {
-    const uint8_t *code = find(state->engine, pc);
+    const uint8_t *code = find(state->engine, pc, NO_SLOT);
     return code == NULL ? out(state) : code;
 }
 
-const uint8_t *a64_was_stale(a64_state *state, const uint8_t *back)
+/* Makes a thread leave translated code soon, and look its next address up.  In signal handlers too. */
+static void call_out(a64_engine *engine)
 {
-    const tr_block *block = tr_block_at(state->engine->shared->code, back - 5);
-    return a64_looked_up(state, block->pc);
+    a64_state *state = engine->state;
+    __atomic_store_n(&state->poll, 1, __ATOMIC_SEQ_CST);
+    for (size_t i = 0; i < A64_JUMPS; i++)
+        __atomic_store_n(&state->jumps[i].pc, 0, __ATOMIC_RELAXED);
 }
 
 /* ---- dropping all ------------------------------------------------------------------------------ */
@@ -267,11 +286,13 @@ static void drop(a64_engine *engine)
     if (!shared->dropping) {
         shared->dropping = 1;
         for (a64_engine *other = shared->engines; other != NULL; other = other->next)
-            __atomic_store_n(&other->state->poll, 1, __ATOMIC_SEQ_CST);
+            call_out(other);
         while (somebody_inside(shared))
             pthread_cond_wait(&shared->left, &code->lock);
         tr_drop(code);
-        shared->stale = 0;
+        if (shared->tagged && code->masked == 0)
+            code->masked = TAG;
+        shared->full = 0;
         shared->dropping = 0;
         pthread_cond_broadcast(&shared->left);
     }
@@ -306,25 +327,19 @@ static void go_out(a64_engine *engine)
     }
 }
 
-/* Called with umem's lock, perhaps, for which who is inside may wait: so the drop itself comes later. */
-static void must_drop(a64_engine *engine)
+/*
+ * Guest code in a range may have changed.  Whoever runs it leaves it at the next
+ * back edge, jump through a slot or to an address in a register; and nobody
+ * waits for that: the lock of the guest's memory may be held.
+ */
+static void suspend(a64_engine *engine, uint64_t addr, uint64_t size, bool exact)
 {
     shared *shared = engine->shared;
-    shared->stale = 1;
     pthread_mutex_lock(&shared->code->lock);
-    for (a64_engine *other = shared->engines; other != NULL; other = other->next)
-        __atomic_store_n(&other->state->poll, 1, __ATOMIC_SEQ_CST);
+    if (tr_suspend(shared->code, addr, size, exact))
+        for (a64_engine *other = shared->engines; other != NULL; other = other->next)
+            call_out(other);
     pthread_mutex_unlock(&shared->code->lock);
-}
-
-static void invalidate(a64_engine *engine, uint64_t addr, uint64_t size)
-{
-    tr_code *code = engine->shared->code;
-    pthread_mutex_lock(&code->lock);
-    bool done = !tr_has(code, addr, size) || tr_invalidate(code, addr, size, engine->shared->pieces.stale);
-    pthread_mutex_unlock(&code->lock);
-    if (!done)
-        must_drop(engine);
 }
 
 /* ---- running --------------------------------------------------------------------------------------- */
@@ -480,13 +495,17 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             state->reason = A64_EXIT_KICK;
             return stop_for(engine, stop);
         }
-        if (engine->shared->stale)
+        if (engine->shared->full)
             drop(engine);
         go_in(engine);
+        if (engine->kicked) { /* between the look above and here, where call_out was of no use */
+            go_out(engine);
+            continue;
+        }
         if (engine->generation != engine->shared->code->generation)
             clear_jumps(engine);
         size_t i = state->pc >> 2 & (A64_JUMPS - 1);
-        const uint8_t *code = state->jumps[i].pc == state->pc + 1 ? state->jumps[i].code : find(engine, state->pc);
+        const uint8_t *code = state->jumps[i].pc == state->pc + 1 ? state->jumps[i].code : find(engine, state->pc, NO_SLOT);
         if (code != NULL)
             engine->shared->pieces.enter(state, code);
         go_out(engine);
@@ -497,10 +516,14 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             break;
         case A64_EXIT_CODE:
             engine->shared->changes++;
-            invalidate(engine, state->address & ~UINT64_C(63), 64);
+            suspend(engine, state->address & ~UINT64_C(63), 64, true);
+            break;
+        case A64_EXIT_TAG: /* the guest has tags in its pointers: code that takes them off from now on */
+            engine->shared->tagged = 1;
+            engine->shared->full = 1;
             break;
         case A64_EXIT_DROP:
-            drop(engine);
+            engine->shared->full = 1;
             break;
         case A64_EXIT_KICK:
             break; /* seen above, if it was one and not a drop */
@@ -514,7 +537,10 @@ static void a64_kick(emu_engine *opaque)
 {
     a64_engine *engine = (a64_engine *)opaque;
     engine->kicked = 1;
-    __atomic_store_n(&engine->state->poll, 1, __ATOMIC_SEQ_CST);
+    if (engine->inside)
+        call_out(engine);
+    else
+        __atomic_store_n(&engine->state->poll, 1, __ATOMIC_SEQ_CST);
 }
 
 static void a64_before_change(emu_engine *opaque, uint64_t addr, uint64_t size)
@@ -522,15 +548,10 @@ static void a64_before_change(emu_engine *opaque, uint64_t addr, uint64_t size)
     (void)opaque, (void)addr, (void)size;
 }
 
-/* The code is gone, or another's: the jump tables of all threads lead to it still, and to what calls `stale`. */
 static void a64_after_change(emu_engine *opaque, uint64_t addr, uint64_t size)
 {
-    a64_engine *engine = (a64_engine *)opaque;
-    engine->shared->changes++;
-    if (addr == 0 && size == engine->shared->code->memory.size) /* execve */
-        must_drop(engine);
-    else
-        invalidate(engine, addr, size);
+    ((a64_engine *)opaque)->shared->changes++;
+    suspend((a64_engine *)opaque, addr, size, false);
 }
 
 /* ---- host faults --------------------------------------------------------------------------------------- */

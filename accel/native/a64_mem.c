@@ -220,7 +220,7 @@ INSN(LDST_v_reg)
 static x64_mem literal(a64_translator *t, uint32_t imm19)
 {
     uint64_t addr = t->pc + (uint64_t)((int64_t)((uint64_t)imm19 << 45) >> 43);
-    if (t->based < 0 && addr < INT32_MAX)
+    if (!t->based && !t->masked && addr < INT32_MAX)
         return x64_at(X64_ABSOLUTE, (int32_t)addr);
     int at = a64_tmp(t);
     x_mov_ri(&t->e, at, addr);
@@ -254,7 +254,8 @@ INSN(LDP)
     unsigned size = f->opc == 2 ? 3 : 2;
     int64_t offset = signed7(f->imm7) * (1 << size), at = f->mode == PAIR_POST ? 0 : offset;
     int n = a64_use_sp(t, f->rn);
-    x64_mem first = a64_guest(t, n, -1, 0, at), second = a64_guest(t, n, -1, 0, at + (1 << size));
+    x64_mem first = a64_guest(t, n, -1, 0, at), second = first;
+    second.disp += 1 << size;
     if (!f->L) {
         store(t, size, f->rt, first);
         store(t, size, f->rt2, second);
@@ -281,7 +282,8 @@ INSN(LDP_v)
     unsigned size = 2 + f->opc;
     int64_t offset = signed7(f->imm7) * (1 << size), at = f->mode == PAIR_POST ? 0 : offset;
     int n = a64_use_sp(t, f->rn);
-    x64_mem first = a64_guest(t, n, -1, 0, at), second = a64_guest(t, n, -1, 0, at + (1 << size));
+    x64_mem first = a64_guest(t, n, -1, 0, at), second = first;
+    second.disp += 1 << size;
     if (!f->L) {
         store_v(t, size, f->rt, first);
         store_v(t, size, f->rt2, second);

@@ -26,6 +26,8 @@ typedef struct emu_user_memory {
     /* Rights of the 4 KiB page that holds addr; 0 where nothing is mapped. */
     uint32_t (*rights)(void *opaque, uint64_t addr);
     void *opaque;
+    /* The guest must reach no other memory of the process, at a price; an engine that never lets it ignores this. */
+    int32_t confined;
     /* The rest may be NULL: the process has one thread. */
     /* Around rights() and what the engine makes of its answers: nothing is changed meanwhile. */
     void (*hold)(void *opaque);

@@ -112,9 +112,11 @@ tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size)
     code->reserved = mmap(NULL, DATA_BYTES + TR_CODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     uint8_t *writable = mmap(NULL, TR_CODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     code->blocks = anonymous((size_t)TR_BLOCKS * sizeof *code->blocks);
+    code->pages = anonymous((size_t)TR_PAGES * sizeof *code->pages);
     code->sites = anonymous((size_t)TR_SITES * sizeof *code->sites);
     int error = 0;
-    if (code->reserved == MAP_FAILED || writable == MAP_FAILED || code->blocks == NULL || code->sites == NULL ||
+    if (code->reserved == MAP_FAILED || writable == MAP_FAILED || code->blocks == NULL || code->pages == NULL ||
+        code->sites == NULL ||
         mprotect(code->reserved, DATA_BYTES, PROT_READ | PROT_WRITE) != 0)
         error = -errno;
     if (error == 0) {
@@ -145,6 +147,8 @@ void tr_code_free(tr_code *code)
         munmap(code->reserved, DATA_BYTES + TR_CODE_SIZE);
     if (code->blocks != NULL)
         munmap(code->blocks, (size_t)TR_BLOCKS * sizeof *code->blocks);
+    if (code->pages != NULL)
+        munmap(code->pages, (size_t)TR_PAGES * sizeof *code->pages);
     if (code->sites != NULL)
         munmap(code->sites, (size_t)TR_SITES * sizeof *code->sites);
     map_clear(&code->by_pc);
@@ -156,22 +160,20 @@ void tr_code_free(tr_code *code)
 int tr_prepare(tr_code *code)
 {
     if (code->inherited) {
-        int error = own(code, code->frozen);
+        code->used = (uint32_t)((code->used + PAGE - 1) & ~(PAGE - 1));
+        int error = own(code, code->used);
         if (error != 0)
             return error;
         code->inherited = false;
     }
-    if (code->used < code->frozen)
-        code->used = code->frozen;
     if (code->used + 2 * TR_BLOCK_ROOM > TR_CODE_SIZE || code->slot_count + 1024 > TR_SLOTS ||
-        code->block_count + 1 > TR_BLOCKS || code->site_count + 8192 > TR_SITES)
+        code->block_count + 1 > TR_BLOCKS || code->page_count + 1 > TR_PAGES || code->site_count + 8192 > TR_SITES)
         return -ENOSPC;
     return 0;
 }
 
 void tr_forked(tr_code *code, bool child)
 {
-    code->frozen = (uint32_t)((code->used + PAGE - 1) & ~(PAGE - 1));
     if (child) {
         code->inherited = true;
         pthread_mutex_init(&code->lock, NULL);
@@ -180,20 +182,113 @@ void tr_forked(tr_code *code, bool child)
 
 /* ---- blocks ---------------------------------------------------------------------------- */
 
-uint32_t tr_find(const tr_code *code, uint64_t pc)
+/* Of a page's bytes: tells the same code from other code; adversaries only fool themselves. */
+static uint64_t hash_page(const tr_code *code, uint64_t number)
+{
+    const uint8_t *bytes = code->memory.base + number * PAGE;
+    uint64_t h[4] = {1, 2, 3, 4};
+    for (size_t i = 0; i < PAGE; i += 32)
+        for (size_t j = 0; j < 4; j++) {
+            uint64_t word;
+            memcpy(&word, bytes + i + 8 * j, 8);
+            h[j] = (h[j] ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+            h[j] ^= h[j] >> 29;
+        }
+    return h[0] ^ h[1] * 3 ^ h[2] * 5 ^ h[3] * 7;
+}
+
+/* All slots that lead to the page's blocks lead to the translator again. */
+static void unlink_page(tr_code *code, const tr_page *page)
+{
+    for (uint32_t i = page->blocks; i != 0; i = code->blocks[i - 1].next) {
+        tr_block *block = &code->blocks[i - 1];
+        for (uint32_t k = block->slots; k != 0;) {
+            tr_slot *slot = &code->slots[k - 1];
+            k = slot->next;
+            slot->next = 0;
+            __atomic_store_n(&slot->code, code->code + slot->stub, __ATOMIC_RELAXED);
+        }
+        block->slots = 0;
+    }
+}
+
+static void forget_page(tr_code *code, tr_page *page)
+{
+    for (uint32_t i = page->blocks; i != 0; i = code->blocks[i - 1].next) {
+        uint32_t *value = map_find(&code->by_pc, code->blocks[i - 1].pc);
+        if (value != NULL && *value == i)
+            *value = 0;
+    }
+    page->blocks = 0;
+}
+
+uint32_t tr_page_now(tr_code *code, uint64_t pc)
+{
+    uint64_t number = pc / PAGE;
+    uint32_t *known = map_find(&code->by_page, number);
+    if (known != NULL && !code->pages[*known - 1].suspended)
+        return *known - 1;
+    uint64_t hash = hash_page(code, number);
+    if (known == NULL) {
+        code->pages[code->page_count++] = (tr_page){.number = number, .hash = hash};
+        map_put(&code->by_page, number, code->page_count);
+        return code->page_count - 1;
+    }
+    tr_page *page = &code->pages[*known - 1];
+    if (page->hash != hash)
+        forget_page(code, page);
+    page->hash = hash;
+    page->suspended = false;
+    return *known - 1;
+}
+
+uint32_t tr_find_beside(const tr_code *code, uint64_t pc)
 {
     uint32_t *value = map_find(&code->by_pc, pc);
     return value == NULL ? 0 : *value;
 }
 
+uint32_t tr_find(tr_code *code, uint64_t pc)
+{
+    uint32_t found = tr_find_beside(code, pc);
+    if (found == 0 || !code->pages[code->blocks[found - 1].page].suspended)
+        return found;
+    tr_page_now(code, pc);
+    return tr_find_beside(code, pc);
+}
+
 void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size)
 {
-    uint32_t *first = map_find(&code->by_page, pc / PAGE);
-    code->blocks[code->block_count] =
-        (tr_block){.pc = pc, .at = at, .next = first == NULL ? 0 : *first, .size = guest_size};
+    tr_page *page = &code->pages[tr_page_now(code, pc)];
+    code->blocks[code->block_count] = (tr_block){
+        .pc = pc, .at = at, .size = guest_size, .page = (uint32_t)(page - code->pages), .next = page->blocks};
     __atomic_store_n(&code->block_count, code->block_count + 1, __ATOMIC_RELEASE);
+    page->blocks = code->block_count;
     map_put(&code->by_pc, pc, code->block_count);
-    map_put(&code->by_page, pc / PAGE, code->block_count);
+}
+
+uint32_t tr_slot_new(tr_code *code, uint64_t pc)
+{
+    code->slots[code->slot_count] = (tr_slot){.code = NULL, .pc = pc};
+    return code->slot_count++;
+}
+
+void tr_slot_stub(tr_code *code, uint32_t slot, const uint8_t *stub)
+{
+    code->slots[slot].stub = (uint32_t)(stub - code->code);
+    code->slots[slot].code = stub;
+}
+
+void tr_link(tr_code *code, uint32_t at, uint32_t found)
+{
+    tr_slot *slot = &code->slots[at];
+    tr_block *block = &code->blocks[found - 1];
+    const uint8_t *to = code->code + block->at;
+    if (slot->code == to)
+        return; /* another thread has come first */
+    slot->next = block->slots;
+    block->slots = at + 1;
+    __atomic_store_n(&slot->code, to, __ATOMIC_RELEASE);
 }
 
 int32_t tr_constant(tr_code *code, uint64_t low, uint64_t high)
@@ -214,12 +309,6 @@ int32_t tr_constant(tr_code *code, uint64_t low, uint64_t high)
     memcpy(code->constants[code->constant_count], value, 16);
     *found = (uint16_t)++code->constant_count;
     return (int32_t)((const uint8_t *)code->constants[*found - 1] - code->code);
-}
-
-uint32_t tr_slot_new(tr_code *code, uint64_t pc)
-{
-    code->slots[code->slot_count] = (tr_slot){.code = NULL, .pc = pc};
-    return code->slot_count++;
 }
 
 const tr_block *tr_block_at(const tr_code *code, const uint8_t *host)
@@ -255,82 +344,51 @@ const tr_site *tr_site_at(const tr_code *code, const uint8_t *host)
     return &code->sites[low - 1];
 }
 
-/* ---- invalidation ------------------------------------------------------------------------ */
+/* ---- guest code that may have changed --------------------------------------------------------- */
 
-static bool kill_page(tr_code *code, uint32_t *head, const uint8_t *entry, uint64_t addr, uint64_t end)
+static bool suspend(tr_code *code, uint32_t index, uint64_t addr, uint64_t end, bool exact)
 {
-    for (uint32_t i = *head; i != 0; i = code->blocks[i - 1].next) {
-        tr_block *block = &code->blocks[i - 1];
-        if (block->dead || block->pc >= end || block->pc + block->size <= addr)
-            continue;
-        if (block->at < code->frozen)
+    tr_page *page = &code->pages[index];
+    if (page->blocks == 0 || page->suspended)
+        return false;
+    if (exact) {
+        uint32_t i = page->blocks;
+        while (i != 0 && (code->blocks[i - 1].pc >= end || code->blocks[i - 1].pc + code->blocks[i - 1].size <= addr))
+            i = code->blocks[i - 1].next;
+        if (i == 0)
             return false;
-        block->dead = 1;
-        uint32_t *value = map_find(&code->by_pc, block->pc);
-        if (value != NULL && *value == i)
-            *value = 0;
-        /* call entry: the return address tells which block it was. */
-        uint8_t *at = code->code + code->view + block->at;
-        int32_t distance = (int32_t)(entry - (code->code + block->at + 5));
-        uint64_t word;
-        memcpy(&word, at, 8);
-        word = (word & ~UINT64_C(0xffffffffff)) | 0xe8 | (uint64_t)(uint32_t)distance << 8;
-        __atomic_store_n((uint64_t *)(void *)at, word, __ATOMIC_SEQ_CST);
     }
+    unlink_page(code, page);
+    page->suspended = true;
     return true;
 }
 
-bool tr_invalidate(tr_code *code, uint64_t addr, uint64_t size, const uint8_t *entry)
+bool tr_suspend(tr_code *code, uint64_t addr, uint64_t size, bool exact)
 {
-    uint64_t end = addr + size, pages = (end - 1) / PAGE - addr / PAGE + 1;
     if (size == 0)
-        return true;
-    if (pages > code->by_page.count) {
-        for (uint32_t i = 0; i < code->by_page.room; i++) {
-            uint64_t page = code->by_page.keys[i] - 1;
-            if (code->by_page.keys[i] != 0 && page >= addr / PAGE && page <= (end - 1) / PAGE &&
-                !kill_page(code, &code->by_page.values[i], entry, addr, end))
-                return false;
-        }
-        return true;
-    }
-    for (uint64_t page = addr / PAGE; page <= (end - 1) / PAGE; page++) {
-        uint32_t *head = map_find(&code->by_page, page);
-        if (head != NULL && !kill_page(code, head, entry, addr, end))
-            return false;
-    }
-    return true;
-}
-
-bool tr_has(const tr_code *code, uint64_t addr, uint64_t size)
-{
-    if (size == 0 || code->by_page.count == 0)
         return false;
-    uint64_t first = addr / PAGE, last = (addr + size - 1) / PAGE;
-    if (last - first >= code->by_page.count) {
-        for (uint32_t i = 0; i < code->by_page.room; i++)
-            if (code->by_page.keys[i] != 0 && code->by_page.keys[i] - 1 >= first && code->by_page.keys[i] - 1 <= last)
-                return true;
-        return false;
+    uint64_t end = addr + size, first = addr / PAGE, last = (end - 1) / PAGE;
+    bool some = false;
+    if (last - first >= code->page_count) {
+        for (uint32_t i = 0; i < code->page_count; i++)
+            if (code->pages[i].number >= first && code->pages[i].number <= last)
+                some |= suspend(code, i, addr, end, exact);
+        return some;
     }
-    for (uint64_t page = first; page <= last; page++)
-        if (map_find(&code->by_page, page) != NULL)
-            return true;
-    return false;
+    for (uint64_t number = first; number <= last; number++) {
+        uint32_t *known = map_find(&code->by_page, number);
+        if (known != NULL)
+            some |= suspend(code, *known - 1, addr, end, exact);
+    }
+    return some;
 }
 
 void tr_drop(tr_code *code)
 {
     map_clear(&code->by_pc);
     map_clear(&code->by_page);
-    code->block_count = 0;
-    code->site_count = 0;
-    code->slot_count = 0;
+    code->block_count = code->page_count = code->site_count = code->slot_count = 0;
     code->used = code->first;
     code->generation++;
-    if (code->frozen > code->first) {
-        /* The other process keeps the old memory; the ISA's first part stays shared with it. */
-        code->frozen = (uint32_t)((code->first + PAGE - 1) & ~(PAGE - 1));
-        code->inherited = true;
-    }
+    code->inherited = true; /* perhaps shared with a forked process, which keeps the old code */
 }

@@ -206,6 +206,7 @@ emu_user_memory emu_process_memory(emu_process *process, const emu_umem *umem)
                              .size = umem->size,
                              .rights = umem_rights,
                              .opaque = &process->umem,
+                             .confined = process->root != NULL,
                              .hold = umem_hold,
                              .release = umem_release,
                              .several = several,
