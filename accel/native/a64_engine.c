@@ -594,13 +594,21 @@ static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void
             memcpy(state->v[site->vector[i]], &fp->_xmm[8 + i], 16);
     state->pc = tr_block_at(code, rip)->pc + 4 * (uint64_t)site->index;
     a64_flags_found(state, (uint64_t)host[REG_EFL], site->more);
-    bool page = host[REG_TRAPNO] == VECTOR_PAGE_FAULT;
-    /* An address that is not canonical is a general protection fault, which does not tell it. */
-    state->address = page ? (uint64_t)(uintptr_t)info->si_addr - (uint64_t)(uintptr_t)code->memory.base : ~UINT64_C(0);
-    state->access = page && host[REG_ERR] & ERROR_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
+    state->reason = A64_EXIT_FAULT;
+    if (host[REG_TRAPNO] == VECTOR_PAGE_FAULT) {
+        state->address = (uint64_t)(uintptr_t)info->si_addr - state->base;
+        state->access = host[REG_ERR] & ERROR_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
+    } else { /* an address that is not canonical, which the host does not tell */
+        uint32_t word;
+        memcpy(&word, code->memory.base + state->pc, 4);
+        state->address = a64_address(state, word);
+        state->access = EMU_RIGHT_R;
+        uint64_t untagged = state->address << TAG >> TAG;
+        if (code->masked == 0 && untagged != state->address && untagged < code->memory.size)
+            state->reason = A64_EXIT_TAG;
+    }
     if (state->access == EMU_RIGHT_W && *rip == LOCK)
         state->access |= EMU_RIGHT_R; /* which of them is missing: see stop_for */
-    state->reason = A64_EXIT_FAULT;
     host[REG_RIP] = (greg_t)(uintptr_t)engine->shared->pieces.faulted;
     (void)sig;
     return 1;
