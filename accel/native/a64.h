@@ -20,6 +20,7 @@
  *     a64_simd_*.c  Advanced SIMD on integers, by a64_vector.h
  *     a64_flagm.c   instructions for flags alone
  *     a64_pauth.c   pointer authentication: undefined
+ *     a64_aes.c, a64_sha.c, a64_sha512.c  cryptography
  *     a64_features.c  HWCAP and ID registers
  *     a64_engine.c  the engine that runs the code (engine.h)
  *

@@ -288,6 +288,8 @@ void v_multiply_long(a64_translator *t, unsigned size, bool is_signed, int d, in
 void v_absolute(a64_translator *t, unsigned size, bool negate, int d, int n);
 /* Rm's element of a by-element form, everywhere in a temporary. */
 int v_element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m);
+/* rd = function(rd, n, m): in argument[0] to [2], the result in the first; -1: none (a64_aes.c). */
+void v_soft(a64_translator *t, void (*function)(a64_state *), unsigned rd, int n, int m);
 /* A scalar of 1 << size bytes: the rest of d is cleared. */
 void v_scalar(a64_translator *t, unsigned size, int d, int s);
 

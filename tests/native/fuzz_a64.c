@@ -497,6 +497,34 @@ static bool touches_job(enum a64_encoding encoding, uint32_t word)
     return false;
 }
 
+/* What the translator does together: returns the words. */
+static int idiom(uint32_t *words)
+{
+    uint32_t a = pick_register(true), b = pick_register(true), d = pick_register(true), w = (uint32_t)below(2) << 31;
+    uint32_t number = (uint32_t)below(65536) << 5, where = (uint32_t)below(w ? 4 : 2) << 21;
+    switch (below(4)) {
+    case 0: /* aese, aesmc; aesd, aesimc */
+        words[0] = 0x4e284800 | (w >> 31) << 12 | a << 5 | d;
+        words[1] = 0x4e286800 | (w >> 31) << 12 | d << 5 | d;
+        return 2;
+    case 1: /* mov, sha256h, sha256h2 */
+        words[0] = 0x4ea01c00 | d << 16 | d << 5 | b;
+        words[1] = 0x5e004000 | 8 << 16 | a << 5 | d;
+        words[2] = 0x5e005000 | 8 << 16 | b << 5 | a;
+        return 3;
+    case 2: /* movz, movk */
+        words[0] = (one_in(2) ? 0x52800000 : 0x12800000) | w | number | d;
+        words[1] = 0x72800000 | w | where | (number ^ 0x1234 << 5) | d;
+        return 2;
+    default: /* cmp, b.cond over one; what is between loses the flags */
+        words[0] = 0x6b00001f | w | a << 16 | b << 5;
+        words[1] = 0x4a000000 | w | a << 16 | d << 5 | b;
+        words[2] = 0x54000040 | (uint32_t)below(16);
+        words[3] = 0x1a800000 | w | a << 16 | (uint32_t)below(16) << 12 | b << 5 | d;
+        return 4;
+    }
+}
+
 static void make_sequence(struct a_case *c)
 {
     int count = 2 + (int)below(19);
@@ -507,6 +535,18 @@ static void make_sequence(struct a_case *c)
     c->state.r[R_ODD] = random_pointer();
     c->state.r[31] = data_at + 2 * PAGE - 16 * below(32);
     while (c->count < count) {
+        if (one_in(12) && c->count + 4 <= count) {
+            uint32_t words[4];
+            int n = idiom(words);
+            bool all = true;
+            for (int i = 0; i < n; i++)
+                all = all && chosen(a64_decode(words[i]));
+            if (all) {
+                memcpy(c->words + c->count, words, (size_t)n * sizeof *words);
+                c->count += n;
+                continue;
+            }
+        }
         enum a64_encoding encoding = choose();
         if (!options.some && one_in(3)) {
             static const enum a64_encoding often[] = {

@@ -115,4 +115,7 @@ def build() -> Path:
 
 
 if __name__ == "__main__":
-    os.execv(build(), ["fuzz_a64", *sys.argv[1:]])
+    try:
+        os.execv(build(), ["fuzz_a64", *sys.argv[1:]])
+    except (LookupError, subprocess.CalledProcessError) as error:
+        sys.exit(f"fuzz_a64: {error}")
