@@ -189,12 +189,16 @@ static void leave_for(a64_translator *t, enum a64_reason reason, uint64_t pc)
     jump(t, a64_pieces_of(t->engine)->leave);
 }
 
+/* Leaves for the runtime if it has asked for that.  Registers and flags are where they belong; EFLAGS change. */
 static void poll(a64_translator *t, uint64_t target)
 {
     x_alu_mi(&t->e, X_CMP, 0, A64_AT(poll), 0);
-    uint8_t *go_on = x_jcc8(&t->e, X_E);
-    leave_for(t, A64_EXIT_KICK, target);
-    x_land8(&t->e, go_on);
+    a64_exit *exit = &t->exit[t->exits++];
+    memset(exit, 0, sizeof *exit);
+    exit->place = x_jcc(&t->e, X_NE);
+    exit->target = target;
+    exit->flags_saved = true;
+    exit->kind = A64_EXIT_KICK;
 }
 
 void a64_exit_to(a64_translator *t, uint64_t target)
@@ -238,13 +242,7 @@ static void loop_if(a64_translator *t, int cc, uint64_t target)
     a64_file general = held_outside(t);
     a64_spill(t, &general, &t->vector);
     leave_flags(t, target);
-    x_alu_mi(&t->e, X_CMP, 0, A64_AT(poll), 0);
-    a64_exit *exit = &t->exit[t->exits++];
-    memset(exit, 0, sizeof *exit);
-    exit->place = x_jcc(&t->e, X_NE);
-    exit->target = target;
-    exit->flags_saved = true;
-    exit->kind = A64_EXIT_KICK;
+    poll(t, target);
     chain(t, target);
     x_land(&t->e, go_on);
     t->flags = flags;
@@ -428,7 +426,7 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
         }
         while (first++ < t->index)
             t->places[first] = t->e.at; /* done with the one before */
-        if (t->exits > A64_EXITS - 8 || t->laters > A64_LATERS - 32 ||
+        if (t->exits > A64_EXITS / 2 - 8 || t->laters > A64_LATERS - 32 ||
             t->e.at - t->entry > TR_BLOCK_ROOM / 2) {
             t->index++;
             break;

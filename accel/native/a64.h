@@ -127,7 +127,7 @@ enum a64_flags {
 /* Beside the guest's registers: a byte that is not 0 where the pending condition holds. */
 enum { A64_PENDING = 32, A64_HELD };
 
-enum { A64_BLOCK = 128 /* guest instructions */, A64_EXITS = 2 * A64_BLOCK };
+enum { A64_BLOCK = 128 /* guest instructions */, A64_EXITS = 4 * A64_BLOCK };
 
 /* Who holds what, by host register; -1: nothing.  Pinned registers are always held. */
 typedef struct a64_file {
@@ -243,6 +243,8 @@ extern const int8_t a64_pins[32];
 
 /* Before EFLAGS change: saves what is still wanted of them. */
 void a64_flags_lose(a64_translator *t);
+/* True when EFLAGS hold what is wanted later: worth an x86 instruction that leaves them alone. */
+bool a64_flags_held(const a64_translator *t);
 /* EFLAGS hold the guest's flags from here on. */
 void a64_flags_set(a64_translator *t, enum a64_flags form);
 /* The state's copy has been written. */

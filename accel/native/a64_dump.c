@@ -23,7 +23,7 @@ void emu_a64_show(const char *dump, const char *capstone, int perf)
 {
     wanted.dump = dump != NULL ? strdup(dump) : NULL;
     wanted.capstone = capstone != NULL ? strdup(capstone) : NULL;
-    wanted.perf = perf;
+    wanted.perf = tr_plain = perf != 0;
 }
 
 /* capstone.h of version 5: cs_insn, cs_open, cs_disasm. */

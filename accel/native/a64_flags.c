@@ -34,6 +34,11 @@ void a64_flags_stored(a64_translator *t)
     t->flags_saved = true;
 }
 
+bool a64_flags_held(const a64_translator *t)
+{
+    return t->flags != FLAGS_SAVED && t->flags != FLAGS_PENDING && !t->flags_saved && t->live[t->index + 1];
+}
+
 bool a64_flags_dead(const a64_translator *t)
 {
     return !t->live[t->index + 1];

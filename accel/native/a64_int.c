@@ -268,6 +268,13 @@ INSN(BITFIELD)
         x_lea(e, w, d, x64_indexed(X64_ABSOLUTE, n, (int)(size - f->immr), 0));
         return true;
     }
+    bool to_right = f->imms == size - 1, to_left = !is_signed && f->imms + 1 == f->immr;
+    if ((to_right || to_left) && a64_host_has.bmi2 && a64_flags_held(t)) {
+        int n = a64_use(t, f->rn), count = a64_tmp(t);
+        x_mov_ri(e, count, to_left ? size - f->immr : f->immr);
+        x_shiftx(e, to_left ? PP_66 : is_signed ? PP_F3 : PP_F2, w, a64_def(t, f->rd), n, count);
+        return true;
+    }
     a64_flags_lose(t);
     int n = a64_use(t, f->rn), d = a64_def(t, f->rd);
     if (f->imms == size - 1) { /* LSR, ASR */
@@ -788,13 +795,17 @@ INSN(CLZ_CLS)
 static void accumulate(a64_translator *t, int w, unsigned rd, unsigned ra, int product, bool subtract)
 {
     x64_emit *e = &t->e;
-    if (subtract)
-        x_unary(e, X_NEG, w, product);
+    if (subtract) /* a - p = a + ~p + 1, and neither changes EFLAGS */
+        x_unary(e, X_NOT, w, product);
     if (ra == A64_ZR) {
-        move(t, w, a64_def(t, rd), product);
+        int d = a64_def(t, rd);
+        if (subtract)
+            x_lea(e, w, d, x64_at(product, 1));
+        else
+            move(t, w, d, product);
     } else {
         int a = a64_use(t, ra);
-        x_lea(e, w, a64_def(t, rd), x64_indexed(a, product, 0, 0));
+        x_lea(e, w, a64_def(t, rd), x64_indexed(a, product, 0, subtract));
     }
 }
 
@@ -802,6 +813,14 @@ INSN(MADD)
 {
     x64_emit *e = &t->e;
     int w = (int)f->sf;
+    if (a64_host_has.bmi2 && a64_flags_held(t)) { /* a carry that goes on: long multiplications */
+        a64_take(t, RDX);
+        int n = a64_use(t, f->rn), m = a64_use(t, f->rm), product = a64_tmp(t);
+        x_mov_rr(e, w, RDX, n);
+        x_mulx(e, w, RDX, product, m);
+        accumulate(t, w, f->rd, f->ra, product, f->o0);
+        return true;
+    }
     a64_flags_lose(t);
     int n = a64_use(t, f->rn), m = a64_use(t, f->rm);
     if (f->ra == A64_ZR && !f->o0) { /* MUL */

@@ -82,9 +82,13 @@ static void *anonymous(size_t size)
     return at == MAP_FAILED ? NULL : at;
 }
 
+bool tr_plain;
+
 /* Backs the code from `from` on with a memfd of this process alone. */
 static int own(tr_code *code, uint32_t from)
 {
+    if (code->view == 0) /* tr_plain: private memory, which fork copies */
+        return from == 0 ? mprotect(code->code, TR_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC) : 0;
     int fd = memfd_create("emu-code", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -123,7 +127,7 @@ tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size)
         code->slots = (tr_slot *)code->reserved;
         code->constants = (uint8_t(*)[16])(code->reserved + SLOT_BYTES);
         code->code = code->reserved + DATA_BYTES;
-        code->view = writable - code->code;
+        code->view = tr_plain ? 0 : writable - code->code;
         error = own(code, 0);
     }
     if (error != 0) {

@@ -128,6 +128,9 @@ typedef struct tr_code {
     uint64_t nanoseconds;
 } tr_code;
 
+/* Set before: code is written where it is executed, in memory of no file, which is where perf looks for maps. */
+extern bool tr_plain;
+
 /* NULL: *text says why.  `memory` is copied. */
 tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size);
 void tr_code_free(tr_code *code);
