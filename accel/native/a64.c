@@ -1,5 +1,6 @@
 /* Blocks of AArch64 code, their exits, and the fixed pieces of code. */
 #include "a64.h"
+#include "a64_fp.h"
 
 #include <cpuid.h>
 #include <stdlib.h>
@@ -514,8 +515,16 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces)
     resolve(e, (const void *)(uintptr_t)a64_looked_up);
 
     static const int8_t kept[] = {RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11};
+    pieces->soft_fp = begin(code, e);
+    x_lea(e, 1, RSP, x64_at(RSP, 8));
+    x_mov_mr(e, 1, A64_AT(kept), RAX);
+    x_mov_ri(e, RAX, (uint64_t)(uintptr_t)a64_soft_lanes);
+    x_mov_mr(e, 1, A64_AT(soft), RAX);
+    uint8_t *known = x_jmp(e);
+
     pieces->soft = begin(code, e);
     x_lea(e, 1, RSP, x64_at(RSP, 8));
+    x_land(e, known);
     x_lahf(e);
     x_setcc(e, X_O, RAX);
     x_mov_mr16(e, A64_AT(kept_flags), RAX);

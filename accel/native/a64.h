@@ -66,7 +66,7 @@ typedef struct a64_state {
     uint64_t pushed;    /* [rsp - 8]: where a call from translated code puts its return address */
     uint64_t high[8];
     uint16_t nzcv;      /* bits 8-15 as LAHF has them, CF being Arm's C; bits 0-7: 1 where V is set */
-    uint16_t pad;
+    uint16_t zero;      /* always */
     uint32_t poll;      /* not 0: leave at the next back edge */
     uint64_t exclusive; /* address + 1 of the latest load exclusive; 0: none */
     uint64_t loaded[2]; /* what it loaded */
@@ -93,7 +93,7 @@ typedef struct a64_state {
         uint64_t pc; /* + 1; 0: empty */
         const uint8_t *code;
     } jumps[A64_JUMPS];
-    uint16_t fcmp[2][256]; /* LAHF's byte after UCOMIS -> nzcv, operands in order and swapped */
+    uint16_t fcmp[2][256]; /* LAHF's byte after UCOMIS or of a number of FCCMP's -> nzcv, operands in order and swapped */
     /* a64_call_soft: arguments and results, and what it keeps. */
     uint8_t argument[4][16] __attribute__((aligned(16)));
     void (*soft)(struct a64_state *);
@@ -121,6 +121,8 @@ enum a64_flags {
     FLAGS_SUB,   /* CF is not C */
     FLAGS_FCMP,  /* of UCOMIS with Arm's first operand first */
     FLAGS_FCMP_SWAP,
+    FLAGS_FCMP_EQ,     /* the same with ZF clear where unordered */
+    FLAGS_FCCMP_SWAP,  /* the latter, or numbers that FCCMP has put there */
     FLAGS_PENDING, /* nobody wants but one condition, and that is in register A64_PENDING */
 };
 
@@ -172,6 +174,7 @@ typedef struct a64_translator {
     int masked;     /* as tr_code's */
     bool based;     /* memory.base is not 0 */
     a64_file general, vector;
+    uint32_t clear64, clear32; /* vector registers whose bits from 64, 32 on are known to be 0 */
     uint32_t tick;
     uint8_t flags; /* enum a64_flags */
     bool flags_saved; /* the state has them too */
@@ -225,6 +228,8 @@ int a64_tmp_v(a64_translator *t);
 void a64_give_v(a64_translator *t, int host);
 /* What the register held is not wanted any more. */
 void a64_discard(a64_translator *t, unsigned n);
+/* Vn is what the temporary (or Vn's own register) holds. */
+void a64_become_v(a64_translator *t, unsigned n, int host);
 /* Writes back all that is held, or of a snapshot; nothing but MOVs. */
 void a64_flush(a64_translator *t);
 void a64_spill(a64_translator *t, const a64_file *general, const a64_file *vector);
@@ -266,6 +271,14 @@ uint64_t a64_branch_target(uint32_t word, uint64_t pc);
 /* What an instruction does to the flags. */
 enum { A64_SETS = 1, A64_USES = 2 };
 unsigned a64_flags_of(unsigned encoding, uint32_t word);
+/* From FLAGS_FCMP to FLAGS_FCMP_EQ. */
+void a64_flags_order(a64_translator *t);
+/* FCCMP: the form in which EFLAGS can have the number too, and its code; the state's copy of NZCV. */
+enum a64_flags a64_flags_fccmp_form(unsigned nzcv, bool swapped);
+void a64_flags_fccmp(a64_translator *t, unsigned nzcv, enum a64_flags form);
+unsigned a64_flags_bits(unsigned nzcv);
+/* Fills state->fcmp. */
+void a64_flags_tables(a64_state *state);
 
 /* ---- blocks (a64.c) ------------------------------------------------------------------------------ */
 
@@ -308,6 +321,7 @@ typedef struct a64_pieces {
     const uint8_t *look_up; /* rax: pc */
     const uint8_t *faulted; /* everything is in the state already */
     const uint8_t *soft;    /* called: state->soft is called in turn */
+    const uint8_t *soft_fp; /* the same for a64_soft_lanes */
 } a64_pieces;
 
 /* Writes them at the code's start. */
@@ -317,6 +331,8 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
 const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
 tr_code *a64_code_of(const struct a64_engine *engine);
 a64_state *a64_state_of(struct a64_engine *engine);
+/* AHP, DN, FZ, FZ16: see a64_fp.h. */
+enum { A64_FPCR_ODD = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19 };
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */
 #define A64_FPCR_BITS 0x07ff0000u /* AHP DN FZ RMode Stride FZ16 Len; no trap enables */
 #define A64_FPSR_BITS 0xf800009fu /* AArch32's NZCV, QC, the cumulative exceptions */

@@ -57,6 +57,7 @@ void a64_alloc_start(a64_translator *t)
     t->general.host[A64_PENDING] = -1;
     for (int n = 0; n < PINS_V; n++)
         t->vector.host[n] = t->vector.guest[n] = (int8_t)n;
+    t->clear64 = t->clear32 = 0;
     t->tick = 1;
 }
 
@@ -264,7 +265,10 @@ int a64_def_v_load(a64_translator *t, unsigned n)
 void a64_loaded_v(a64_translator *t, int host)
 {
     t->vector.fresh &= (uint16_t)~(1u << host);
-    if (t->vector.guest[host] >= PINS_V)
+    int guest = t->vector.guest[host];
+    t->clear64 &= ~(1u << guest);
+    t->clear32 &= ~(1u << guest);
+    if (guest >= PINS_V)
         t->vector.dirty |= (uint16_t)(1u << host);
 }
 
@@ -273,6 +277,26 @@ int a64_def_v(a64_translator *t, unsigned n)
     int host = held_v(t, n, false);
     a64_loaded_v(t, host);
     return host;
+}
+
+void a64_become_v(a64_translator *t, unsigned n, int host)
+{
+    a64_file *f = &t->vector;
+    int held = f->host[n];
+    if (held == host)
+        return;
+    if (n < PINS_V) {
+        x_movaps_rr(&t->e, held, host);
+    } else {
+        if (held >= 0) {
+            f->guest[held] = -1;
+            f->dirty &= (uint16_t)~(1u << held);
+            f->fresh &= (uint16_t)~(1u << held);
+        }
+        f->guest[host] = (int8_t)n;
+        f->host[n] = (int8_t)host;
+    }
+    a64_loaded_v(t, f->host[n]);
 }
 
 /* ---- all of them ---------------------------------------------------------------------------- */
@@ -312,6 +336,7 @@ void a64_forget(a64_translator *t)
     }
     t->general.dirty = t->general.fresh = 0;
     t->vector.dirty = t->vector.fresh = 0;
+    t->clear64 = t->clear32 = 0;
 }
 
 void a64_store_pins(x64_emit *e, bool vectors)

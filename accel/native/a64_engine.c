@@ -78,18 +78,6 @@ a64_state *a64_state_of(a64_engine *engine)
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-/* LAHF's byte has ZF at 6, PF at 2, CF at 0. */
-static void fill_fcmp(a64_state *state)
-{
-    enum { N = 0x8000, Z = 0x4000, C = 0x0100, V = 0x0001 };
-    for (unsigned i = 0; i < 256; i++) {
-        unsigned zero = i >> 6 & 1, parity = i >> 2 & 1, carry = i & 1;
-        bool none = zero && parity && carry;
-        state->fcmp[0][i] = none ? C | V : zero ? Z | C : carry ? N : C;
-        state->fcmp[1][i] = none ? C | V : zero ? Z | C : carry ? C : N;
-    }
-}
-
 static a64_engine *make(shared *shared, char *text, size_t size)
 {
     size_t bytes = (STACK + sizeof(a64_state) + 4095) & ~(size_t)4095;
@@ -106,7 +94,7 @@ static a64_engine *make(shared *shared, char *text, size_t size)
     engine->state->engine = engine;
     engine->state->base = (uint64_t)(uintptr_t)shared->code->memory.base;
     engine->state->mxcsr = a64_mxcsr(0);
-    fill_fcmp(engine->state);
+    a64_flags_tables(engine->state);
     engine->shared = shared;
     pthread_mutex_lock(&shared->code->lock);
     engine->next = shared->engines;
@@ -297,6 +285,18 @@ static void drop(a64_engine *engine)
         pthread_cond_broadcast(&shared->left);
     }
     pthread_mutex_unlock(&code->lock);
+}
+
+/* FPCR has been set as few programs do: see a64_fp.h. */
+static void become_odd(a64_engine *engine)
+{
+    tr_code *code = engine->shared->code;
+    pthread_mutex_lock(&code->lock);
+    bool news = !code->odd;
+    code->odd = true;
+    pthread_mutex_unlock(&code->lock);
+    if (news)
+        drop(engine);
 }
 
 /* Either who drops sees us inside, or we see that somebody drops. */
@@ -495,6 +495,8 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             state->reason = A64_EXIT_KICK;
             return stop_for(engine, stop);
         }
+        if (state->fpcr & A64_FPCR_ODD)
+            become_odd(engine);
         if (engine->shared->full)
             drop(engine);
         go_in(engine);

@@ -18,6 +18,8 @@ static const int8_t conditions[][14] = {
     [FLAGS_SUB] = {X_E, X_NE, X_AE, X_B, X_S, X_NS, X_O, X_NO, X_A, X_BE, X_GE, X_L, X_G, X_LE},
     [FLAGS_FCMP] = {-1, -1, -1, -1, -1, -1, X_P, X_NP, -1, -1, X_AE, X_B, X_A, X_BE},
     [FLAGS_FCMP_SWAP] = {-1, -1, X_BE, X_A, X_A, X_BE, X_P, X_NP, X_B, X_AE, -1, -1, -1, -1},
+    [FLAGS_FCMP_EQ] = {X_E, X_NE, -1, -1, -1, -1, X_P, X_NP, -1, -1, X_AE, X_B, X_A, X_BE},
+    [FLAGS_FCCMP_SWAP] = {-1, -1, -1, -1, X_A, X_BE, X_P, X_NP, X_B, X_AE, -1, -1, -1, -1},
 };
 
 void a64_flags_set(a64_translator *t, enum a64_flags form)
@@ -44,6 +46,16 @@ bool a64_flags_dead(const a64_translator *t)
     return !t->live[t->index + 1];
 }
 
+static bool of_floats(unsigned form)
+{
+    return form >= FLAGS_FCMP && form <= FLAGS_FCCMP_SWAP;
+}
+
+static bool swapped(unsigned form)
+{
+    return form == FLAGS_FCMP_SWAP || form == FLAGS_FCCMP_SWAP;
+}
+
 /* The bytes that LAHF and SETO make; changes EFLAGS only to the ADD form. */
 static void save(a64_translator *t, bool in_exit)
 {
@@ -51,9 +63,9 @@ static void save(a64_translator *t, bool in_exit)
     bool borrowed = !in_exit && (t->general.guest[RAX] >= 0 || t->general.locked >> RAX & 1);
     if (borrowed)
         x_mov_mr(e, 1, A64_AT(scratch), RAX);
-    if (t->flags == FLAGS_FCMP || t->flags == FLAGS_FCMP_SWAP) {
+    if (of_floats(t->flags)) {
         x64_mem table = A64_AT(fcmp);
-        table.disp += t->flags == FLAGS_FCMP_SWAP ? 512 : 0;
+        table.disp += swapped(t->flags) ? 512 : 0;
         x_lahf(e);
         x_byte(e, 0x0f); /* movzx eax, ah */
         x_byte(e, 0xb6);
@@ -114,7 +126,9 @@ void a64_flags_found(a64_state *state, uint64_t eflags, unsigned more)
         return;
     case FLAGS_FCMP:
     case FLAGS_FCMP_SWAP:
-        state->nzcv = state->fcmp[form == FLAGS_FCMP_SWAP][eflags & 0xff];
+    case FLAGS_FCMP_EQ:
+    case FLAGS_FCCMP_SWAP:
+        state->nzcv = state->fcmp[swapped(form)][eflags & 0xff];
         return;
     default:
         state->nzcv = (uint16_t)((eflags & (SAVED_N | SAVED_Z) >> 8) << 8 | (eflags >> 11 & 1));
@@ -155,6 +169,8 @@ void a64_flags_lose(a64_translator *t)
         return;
     if (!t->flags_saved && t->live[t->consumed ? t->index + 1 : t->index]) {
         int condition = only_condition(t);
+        if (t->flags == FLAGS_FCMP && (condition == EQ || condition == NE))
+            a64_flags_order(t);
         if (condition >= 0 && conditions[t->flags][condition] >= 0) {
             int cc = conditions[t->flags][condition];
             int host = a64_def_sp(t, A64_PENDING);
@@ -201,8 +217,10 @@ int a64_condition(a64_translator *t, unsigned condition)
         a64_give(t, host);
         return condition == t->pending ? X_NE : X_E;
     }
+    if (t->flags == FLAGS_FCMP && condition <= NE)
+        a64_flags_order(t);
     if (t->flags == FLAGS_SAVED || conditions[t->flags][condition] < 0) {
-        if (t->flags == FLAGS_FCMP || t->flags == FLAGS_FCMP_SWAP || t->flags == FLAGS_SAVED)
+        if (of_floats(t->flags) || t->flags == FLAGS_SAVED)
             a64_flags_load(t);
         if (conditions[t->flags][condition] < 0) { /* HI and LS want the borrow */
             x_cmc(&t->e);
@@ -210,6 +228,71 @@ int a64_condition(a64_translator *t, unsigned condition)
         }
     }
     return conditions[t->flags][condition];
+}
+
+/* ---- of floating-point comparisons ------------------------------------------------------------ */
+
+/* 0 - 0xa0: CF and PF set, ZF and SF clear, as the tables of saved flags know it. */
+static void write_order(a64_translator *t, const a64_later *later)
+{
+    x_op_rm(&t->e, 0, 0x80, X_CMP, A64_AT(zero));
+    x_byte(&t->e, 0xa0);
+    x_jmp_to(&t->e, later->back);
+}
+
+void a64_flags_order(a64_translator *t)
+{
+    a64_write_later(t, x_jcc(&t->e, X_P), write_order);
+    t->flags = FLAGS_FCMP_EQ;
+}
+
+/*
+ * FCCMP's number beside what UCOMIS leaves: LAHF's byte, with AF set, which UCOMIS
+ * clears.  The conditions that a form answers must come out right, and the number
+ * must be found again (a64_flags_tables).
+ */
+enum flag_byte { BYTE_SF = 0x80, BYTE_ZF = 0x40, BYTE_AF = 0x10, BYTE_PF = 0x04, BYTE_ONE = 0x02, BYTE_CF = 0x01 };
+
+static unsigned number_byte(unsigned nzcv, bool swapped)
+{
+    unsigned n = nzcv >> 3 & 1, z = nzcv >> 2 & 1, c = nzcv >> 1 & 1, v = nzcv & 1;
+    unsigned byte = BYTE_ONE | BYTE_AF | (v ? BYTE_PF : 0);
+    if (!swapped)
+        return byte | (n != v ? BYTE_CF : 0) | (z ? BYTE_ZF : 0) | (c ? BYTE_SF : 0);
+    if (n)
+        return byte;
+    return byte | (c && !z ? BYTE_CF : BYTE_ZF) | (c && z ? BYTE_SF : 0);
+}
+
+unsigned a64_flags_bits(unsigned nzcv)
+{
+    return (nzcv & 8) << 12 | (nzcv & 4) << 12 | (nzcv & 2) << 7 | (nzcv & 1);
+}
+
+void a64_flags_tables(a64_state *state)
+{
+    for (unsigned byte = 0; byte < 256; byte++) {
+        bool less = byte & BYTE_CF, equal = byte & BYTE_ZF, none = byte & BYTE_PF;
+        state->fcmp[0][byte] = (uint16_t)a64_flags_bits(none ? 3 : equal ? 6 : less ? 8 : 2);
+        state->fcmp[1][byte] = (uint16_t)a64_flags_bits(none ? 3 : equal ? 6 : less ? 2 : 8);
+    }
+    for (unsigned nzcv = 0; nzcv < 16; nzcv++) {
+        state->fcmp[0][number_byte(nzcv, false)] = (uint16_t)a64_flags_bits(nzcv);
+        if (a64_flags_fccmp_form(nzcv, true) == FLAGS_FCCMP_SWAP)
+            state->fcmp[1][number_byte(nzcv, true)] = (uint16_t)a64_flags_bits(nzcv);
+    }
+}
+
+enum a64_flags a64_flags_fccmp_form(unsigned nzcv, bool swapped)
+{
+    bool same = nzcv & 8 ? nzcv & 6 : (nzcv & 6) == 4; /* as another in number_byte */
+    return swapped && !same ? FLAGS_FCCMP_SWAP : FLAGS_FCMP_EQ;
+}
+
+void a64_flags_fccmp(a64_translator *t, unsigned nzcv, enum a64_flags form)
+{
+    x_mov_ri(&t->e, RAX, number_byte(nzcv, form == FLAGS_FCCMP_SWAP) << 8);
+    x_sahf(&t->e);
 }
 
 unsigned a64_flags_of(unsigned encoding, uint32_t word)
@@ -224,9 +307,14 @@ unsigned a64_flags_of(unsigned encoding, uint32_t word)
         return (word >> 29 & 3) == 3 ? A64_SETS : 0;
     case A64_ADC:
         return A64_USES | (word >> 29 & 1 ? A64_SETS : 0);
+    case A64_FCMP:
+    case A64_FJCVTZS:
+        return A64_SETS;
     case A64_CCMP:
+    case A64_FCCMP:
         return A64_USES | A64_SETS;
     case A64_CSEL:
+    case A64_FCSEL:
     case A64_B_cond:
         return A64_USES;
     case A64_CFINV:

@@ -1,5 +1,6 @@
 /* Loads and stores: Arm ARM C4.1, Loads and Stores.  x86 wants no alignment either. */
 #include "a64.h"
+#include "a64_fp.h"
 
 /* Bytes of an access are 1 << size. */
 static void load(a64_translator *t, unsigned size, unsigned opc, unsigned rt, x64_mem m)
@@ -72,6 +73,7 @@ static void load_v(a64_translator *t, unsigned size, unsigned rt, x64_mem m)
         else
             x_movzx16_rm(e, bits, m);
         x_movd_xr(e, 0, a64_def_v(t, rt), bits);
+        fp_cleared(t, rt, size);
         return;
     }
     d = a64_def_v_load(t, rt);
@@ -83,6 +85,8 @@ static void load_v(a64_translator *t, unsigned size, unsigned rt, x64_mem m)
     else
         x_movups_rm(e, d, m);
     a64_loaded_v(t, d);
+    if (size < 4)
+        fp_cleared(t, rt, size);
 }
 
 static void store_v(a64_translator *t, unsigned size, unsigned rt, x64_mem m)
@@ -297,7 +301,9 @@ INSN(LDP_v)
         else
             x_movups_rm(e, early, first);
         load_v(t, size, f->rt2, second);
-        x_movaps_rr(e, a64_def_v(t, f->rt), early);
+        a64_become_v(t, f->rt, early);
+        if (size < 4)
+            fp_cleared(t, f->rt, size);
     }
     if (f->mode == PAIR_POST || f->mode == PAIR_PRE)
         step_base(t, f->rn, offset);

@@ -195,11 +195,10 @@ static void write_nzcv(a64_state *state)
                              (value >> 28 & 1));
 }
 
-/* MXCSR's exceptions as FPSR has them. */
+/* MXCSR's exceptions as FPSR has them.  DE is another thing than IDC, which says that an operand was flushed. */
 static uint32_t collected(uint32_t mxcsr)
 {
-    return (mxcsr & 1) | (mxcsr >> 2 & 1) << 1 | (mxcsr >> 3 & 1) << 2 | (mxcsr >> 4 & 1) << 3 | (mxcsr >> 5 & 1) << 4 |
-           (mxcsr >> 1 & 1) << 7;
+    return (mxcsr & 1) | (mxcsr >> 2 & 1) << 1 | (mxcsr >> 3 & 1) << 2 | (mxcsr >> 4 & 1) << 3 | (mxcsr >> 5 & 1) << 4;
 }
 
 uint32_t a64_fpsr(const a64_state *state, uint32_t mxcsr)
@@ -322,5 +321,11 @@ INSN(MSR)
     a64_call_soft(t, reg == NZCV ? write_nzcv : reg == FPCR ? write_fpcr : write_fpsr);
     if (reg == NZCV)
         a64_flags_stored(t);
+    if (reg == FPCR && !t->code->odd) { /* to the engine, for other translations */
+        a64_flags_lose(t);
+        x_op_rm(e, 0, 0xf7, 0, A64_AT(fpcr)); /* test */
+        x_word(e, A64_FPCR_ODD);
+        a64_exit_if(t, X_NE, t->pc + 4, A64_EXIT_KICK);
+    }
     return true;
 }

@@ -124,6 +124,7 @@ typedef struct tr_code {
      */
     int masked;
     uint32_t generation; /* of all translations: another after each drop */
+    bool odd;            /* the ISA's: translations are for modes that few programs use */
     uint64_t translated; /* guest instructions, for statistics */
     uint64_t nanoseconds;
 } tr_code;

@@ -57,3 +57,12 @@ def test_sequences_leave_what_they_leave_in_unicorn(fuzzer):
 
 def test_sequences_where_guest_addresses_are_not_host_addresses(fuzzer):
     run(fuzzer, CASES // 10, "--sequences", "--based")
+
+
+def test_single_instructions_where_fpcr_has_no_more_than_a_rounding_mode(fuzzer):
+    """Else all code is what the rarer modes want, as soon as one of them has been on."""
+    run(fuzzer, CASES // 2, "--usual")
+
+
+def test_sequences_where_fpcr_has_no_more_than_a_rounding_mode(fuzzer):
+    run(fuzzer, CASES // 3, "--sequences", "--usual")
