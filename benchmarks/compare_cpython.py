@@ -7,6 +7,7 @@ Debian's python3.11 and libpython3.11-testsuite run the modules (those of MODULE
     native  the amd64 package on this host       kvm     the same, under emu with kvm
     emu     arm64's under emu with -L            root    the same with --root
     armhf   armhf's under emu with -L            qemu    arm64's under qemu-aarch64 with -L
+    fast    arm64's under emu's translator
 
 What became of each test is kept in emu's cache and is not run again; a test that hangs, or kills its process,
 is told, and the module goes on behind it.  Ctrl-C keeps what is done.  Prints a table, and each test that
@@ -40,7 +41,8 @@ MODULES = [
 ]
 # Debian's architecture of each way.
 WAYS = {
-    "native": "amd64", "kvm": "amd64", "emu": "arm64", "root": "arm64", "armhf": "armhf", "qemu": "arm64",
+    "native": "amd64", "kvm": "amd64", "emu": "arm64", "fast": "arm64", "root": "arm64", "armhf": "armhf",
+    "qemu": "arm64",
 }
 # fmt: on
 HOWS = ["pass", "skip", "fail", "error", "timeout", "died"]
@@ -57,7 +59,8 @@ def command(way: str, root: Path) -> list[str]:
     found = {
         "native": [f"{root}{PYTHON}"],
         "kvm": [*emu, "--accel", "kvm", f"{root}{PYTHON}"],
-        "emu": [*emu, "-L", str(root), PYTHON],
+        "emu": [*emu, "--engine", "unicorn", "-L", str(root), PYTHON],
+        "fast": [*emu, "--engine", "translator", "-L", str(root), PYTHON],
         "armhf": [*emu, "-L", str(root), PYTHON],
         "root": [*emu, "--root", str(root), PYTHON],
         "qemu": ["qemu-aarch64", "-L", str(root), f"{root}{PYTHON}"],
