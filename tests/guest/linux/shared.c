@@ -26,6 +26,7 @@ static struct shared {
     _Atomic uint64_t wide, exchanged, sum, taken;
     _Atomic uint32_t lock;
     uint64_t locked;
+    _Alignas(16) uint64_t pair[2];
 } *shared;
 
 static void together(void (*work)(unsigned))
@@ -86,6 +87,35 @@ static void lock(unsigned me)
             usleep(0);
         shared->locked += 1;
         atomic_store(&shared->lock, 0);
+    }
+}
+
+/* Two words in one step, where there is an instruction for it. */
+static void twice(unsigned me)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+#if defined(__aarch64__)
+        uint64_t low, high;
+        uint32_t failed;
+        do
+            __asm__ volatile("ldaxp %0, %1, [%3]\n add %0, %0, 1\n add %1, %1, 2\n stlxp %w2, %0, %1, [%3]"
+                             : "=&r"(low), "=&r"(high), "=&r"(failed)
+                             : "r"(shared->pair)
+                             : "memory");
+        while (failed);
+#elif defined(__x86_64__)
+        uint64_t low = shared->pair[0], high = shared->pair[1];
+        unsigned char done;
+        do
+            __asm__ volatile("lock cmpxchg16b %1\n sete %0"
+                             : "=q"(done), "+m"(*(__int128 *)shared->pair), "+a"(low), "+d"(high)
+                             : "b"(low + 1), "c"(high + 2)
+                             : "memory");
+        while (!done);
+#else
+        __atomic_fetch_add(&shared->pair[0], 1, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&shared->pair[1], 2, __ATOMIC_SEQ_CST);
+#endif
     }
 }
 
@@ -154,6 +184,8 @@ int main(void)
     CHECK(shared->taken + shared->exchanged == shared->sum);
     together(lock);
     CHECK(shared->locked == PROCESSES * (ROUNDS / 10));
+    together(twice);
+    CHECK(shared->pair[0] == PROCESSES * ROUNDS && shared->pair[1] == 2 * PROCESSES * ROUNDS);
     static const int64_t values[] = {0, 1, -1, INT64_MAX, INT64_MIN, 0x80, 0x8000, 0x80000000};
     int right = 0;
     TRY(int64_t, least, <) TRY(int64_t, greatest, >) TRY(uint64_t, lowest, <) TRY(uint64_t, highest, >)
