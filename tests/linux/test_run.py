@@ -196,6 +196,32 @@ def test_what_the_sysroot_has_not_is_the_hosts(sysroot, tmp_path):
     assert done.stdout == "host\nNo such file or directory\nToo many levels of symbolic links\n"
 
 
+def test_links_of_the_host_lead_where_they_lead_a_guest(sysroot, tmp_path):
+    links = {
+        "absolute": "/etc/hostname",
+        "chain": "absolute",
+        "folder": "/etc/folder/hostname",
+        "host": str(tmp_path / "only-here"),
+        "nowhere": "/nowhere",
+        "loop": "loop",
+    }
+    (tmp_path / "only-here").write_text("host\n")
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "program").symlink_to("/bin/show")
+    answers = "guest\n" * 3 + "host\nNo such file or directory\nToo many levels of symbolic links\n"
+    absolute = [tmp_path / name for name in links]
+    assert emulate("-L", sysroot, tmp_path / "program", *absolute).stdout == answers
+    assert emulate("-L", sysroot, "./program", *links, cwd=tmp_path).stdout == answers
+    # A descriptor is what it is of, whatever the sysroot has by that name.
+    (sysroot / tmp_path.relative_to("/")).mkdir(parents=True)
+    (sysroot / tmp_path.relative_to("/") / "only-here").write_text("guest\n")
+    with open(tmp_path / "only-here") as hosts:
+        path = f"/proc/self/fd/{hosts.fileno()}"
+        given = emulate("-L", sysroot, "/bin/show", path, tmp_path / "only-here", pass_fds=[hosts.fileno()])
+    assert given.stdout == "host\nguest\n"
+
+
 def test_the_process_can_be_run_from_python(build):
     from emu.linux.process import Process
 

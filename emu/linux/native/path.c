@@ -5,7 +5,8 @@
  *
  * Overlay: the guest sees the host's files, and those of a sysroot (-L) before
  * them.  A lookup turns one name into another; relative names, and directories
- * given by descriptor, are the host's as they stand.
+ * given by descriptor, are the host's as they stand.  A link outside of the
+ * sysroot (a virtual environment's bin/python) leads where its text leads a guest.
  *
  * Confined: the guest sees a directory (--root, or chroot(2) by itself) and
  * nothing outside.  Here names are never trusted.  A lookup makes the name
@@ -722,6 +723,45 @@ static int overlay(const char *sysroot, const char *path, char out[PATH_MAX], bo
     return 1;
 }
 
+/* Links of a proc file system are not what their texts say. */
+static bool is_proc(int dir, const char *link)
+{
+    int fd = openat(dir, link, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    bool proc = fd < 0 || on_proc(fd);
+    if (fd >= 0)
+        close(fd);
+    return proc;
+}
+
+/*
+ * Where the host's file `path` is a link, or a chain of them, with an absolute
+ * text that the sysroot has an answer to: 1, and out is that file; else 0.
+ */
+static int through_links(const char *sysroot, int dir, const char *path, char out[PATH_MAX])
+{
+    char link[PATH_MAX], text[PATH_MAX];
+    strcpy(link, path);
+    for (int links = 0; links < MAX_LINKS; links++) {
+        ssize_t got = readlinkat(dir, link, text, sizeof text - 1);
+        if (got <= 0 || is_proc(dir, link))
+            return 0;
+        text[got] = 0;
+        if (text[0] == '/') {
+            int found = overlay(sysroot, text, out, true);
+            if (found != 0)
+                return found;
+            strcpy(link, text);
+            continue;
+        }
+        char *last = strrchr(link, '/');
+        size_t before = last != NULL ? (size_t)(last + 1 - link) : 0;
+        if (before + (size_t)got >= PATH_MAX)
+            return 0;
+        memcpy(link + before, text, (size_t)got + 1);
+    }
+    return 0; /* ELOOP, which the host's call will say */
+}
+
 static int find_overlay(emu_process *process, const char *path, unsigned flags, emu_path *out)
 {
     bool nofollow = (flags & (EMU_PATH_NOFOLLOW | EMU_PATH_NAME)) != 0;
@@ -740,6 +780,11 @@ static int find_overlay(emu_process *process, const char *path, unsigned flags, 
     }
     if (path[0] == '/' && process->sysroot != NULL) {
         int found = overlay(process->sysroot, path, out->host, !nofollow);
+        if (found != 0)
+            return found < 0 ? found : 0;
+    }
+    if (process->sysroot != NULL && !nofollow) {
+        int found = through_links(process->sysroot, out->dir, path, out->host);
         if (found != 0)
             return found < 0 ? found : 0;
     }
