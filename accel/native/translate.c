@@ -10,7 +10,16 @@
 
 #define PAGE UINT64_C(4096)
 
+static void *anonymous(size_t size)
+{
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
 /* ---- maps: open addressing, keys never 0 (stored + 1) ------------------------------- */
+
+/* A key and a value; the values stand behind all keys.  Not of calloc, which writes zeros to all of it. */
+enum { MAP_ENTRY = sizeof(uint64_t) + sizeof(uint32_t) };
 
 static uint32_t hash(uint64_t key, uint32_t room)
 {
@@ -29,22 +38,28 @@ static uint32_t *map_find(const struct tr_map *map, uint64_t key)
 
 static void map_put(struct tr_map *map, uint64_t key, uint32_t value);
 
+static void map_clear(struct tr_map *map)
+{
+    if (map->room != 0)
+        munmap(map->keys, (size_t)map->room * MAP_ENTRY);
+    *map = (struct tr_map){.first = map->first};
+}
+
 static void map_grow(struct tr_map *map)
 {
     struct tr_map old = *map;
-    map->room = old.room ? old.room * 2 : 4096;
-    map->keys = calloc(map->room, sizeof *map->keys);
-    map->values = calloc(map->room, sizeof *map->values);
-    if (map->keys == NULL || map->values == NULL) {
+    map->room = old.room ? old.room * 2 : map->first;
+    map->keys = anonymous((size_t)map->room * MAP_ENTRY);
+    if (map->keys == NULL) {
         fputs("emu: no memory for translated code\n", stderr);
         _exit(127);
     }
+    map->values = (uint32_t *)(map->keys + map->room);
     map->count = 0;
     for (uint32_t i = 0; i < old.room; i++)
         if (old.keys[i] != 0)
             map_put(map, old.keys[i] - 1, old.values[i]);
-    free(old.keys);
-    free(old.values);
+    map_clear(&old);
 }
 
 static void map_put(struct tr_map *map, uint64_t key, uint32_t value)
@@ -64,23 +79,10 @@ static void map_put(struct tr_map *map, uint64_t key, uint32_t value)
     map->count++;
 }
 
-static void map_clear(struct tr_map *map)
-{
-    free(map->keys);
-    free(map->values);
-    memset(map, 0, sizeof *map);
-}
-
 /* ---- memory -------------------------------------------------------------------------- */
 
 #define SLOT_BYTES ((size_t)TR_SLOTS * sizeof(tr_slot))
 #define DATA_BYTES (SLOT_BYTES + (size_t)TR_CONSTANTS * 16)
-
-static void *anonymous(size_t size)
-{
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
 
 bool tr_plain;
 
@@ -111,6 +113,8 @@ tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size)
         return NULL;
     }
     code->memory = *memory;
+    code->by_pc.first = 4096;
+    code->by_page.first = 256;
     pthread_mutex_init(&code->lock, NULL);
     code->threads = 1;
     code->reserved = mmap(NULL, DATA_BYTES + TR_CODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -116,7 +116,7 @@ typedef struct tr_code {
     struct tr_map {
         uint64_t *keys;
         uint32_t *values;
-        uint32_t count, room;
+        uint32_t count, room, first; /* first: the room of the first entries */
     } by_pc, by_page;
     /*
      * Bits that are taken off the top of every address: 0; 8 where the guest uses tagged pointers (TBI); more

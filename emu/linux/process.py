@@ -88,6 +88,7 @@ class Process:
         process = lib.emu_process_new(engines[0], files.sysroot, text, len(text))
         if process == ffi.NULL:
             raise EmuError(_line(text))
+        lib.emu_process_keep_fds(process)
         if files.root != ffi.NULL and lib.emu_process_confine(process, files.root, text, len(text)):
             lib.emu_process_free(process)
             raise EmuError(_line(text))

@@ -217,7 +217,7 @@ def _entry(call: Syscall, abi: str, policy: Policy) -> str:
     wide = abi != "arm"
     host = policy.verb == "pass"
     arguments = _arguments(call, wide, not wide, host) if policy.verb != "refuse" else []
-    function = f"emu_sys_{policy.target}" if policy.verb == "implement" else "NULL"
+    function = f"CALL_{policy.target}" if policy.verb == "implement" else "CALL_NO_FUNCTION"
     number = f"SYS_{policy.target}" if host else "-1"
     errno = policy.target if policy.verb == "refuse" else "0"
     flags = [
@@ -228,7 +228,7 @@ def _entry(call: Syscall, abi: str, policy: Policy) -> str:
         *(["EMU_CALL_ID16"] if call.result in ("uid16", "gid16") else []),
     ]
     return (
-        f'{{ "{call.name}", {function}, {number}, {errno}, {len(arguments)}, {" | ".join(flags) or 0},'
+        f"{{ /* {call.name} */ {function}, {number}, {errno}, {len(arguments)}, {' | '.join(flags) or 0},"
         f" {{ {', '.join(arguments) or '{ 0, 0, 0, 0, 0 }'} }} }}"
     )
 
@@ -253,7 +253,14 @@ def header() -> str:
             body.append("};")
     arguments = "(emu_thread *thread, const uint64_t *args)"
     declarations = [f"int64_t emu_sys_{name}{arguments};" for name in sorted(functions)]
-    return "\n".join(["/* Written by emu/native/tables.py. */", *declarations, "", *body, ""])
+    numbers = [f"    CALL_{name}," for name in sorted(functions)]
+    names = ["enum {", "    CALL_NONE,", "    CALL_NO_FUNCTION,", *numbers, "};"]
+    # The rows hold numbers instead of pointers: a start would have to relocate these, on 28 pages.
+    rows = [f"    [CALL_{name}] = emu_sys_{name}," for name in sorted(functions)]
+    pointers = ["static const emu_syscall_fn functions[] = {", *rows, "};"]
+    return "\n".join(
+        ["/* Written by emu/native/tables.py. */", *declarations, "", *names, "", *pointers, "", *body, ""]
+    )
 
 
 def write(path: Path) -> None:

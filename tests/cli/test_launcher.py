@@ -77,7 +77,6 @@ OURS = [
     "--sysroot={folder} born",
     "--root {folder} /born",
     "--root={folder} born x y",
-    "--perf-map ./born",
     "./script x",
     "-0 name script x",
     "-- boot x",
@@ -135,6 +134,16 @@ def test_an_arm64_program_needs_no_python_and_is_given_what_python_would_give_it
     given = ours.stdout.replace("variable PYTHONHOME=/nonexistent\n", "")
     assert (given, ours.stderr, ours.returncode) == (python.stdout, "", 3)
     assert python.stdout.startswith("argument ")
+
+
+def test_a_map_for_perf_needs_no_python(folder: Path) -> None:
+    command = [EMU, "--engine", "translator", "--perf-map", folder / "born"]
+    process = subprocess.Popen(command, env=BROKEN, stdout=subprocess.PIPE)
+    process.communicate(timeout=60)
+    written = Path(f"/tmp/perf-{process.pid}.map")
+    assert written.stat().st_size > 0
+    written.unlink()
+    assert process.returncode == 3
 
 
 @pytest.mark.parametrize("line", [*PYTHONS, "an empty word", "a word that is too long"])

@@ -202,5 +202,5 @@ int main(int argc, char **argv)
     emu_process *process = load(&request);
     if (process == NULL)
         python(folder, argv + 1);
-    emu_process_die(emu_process_run(process));
+    emu_process_become(process);
 }

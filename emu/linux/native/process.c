@@ -27,8 +27,7 @@ _Thread_local emu_thread *emu_current;
 
 /* ---- life -------------------------------------------------------------------------- */
 
-/* Descriptors that close on exec now belong to the program around us, not to the guest. */
-static void note_host_fds(emu_process *process)
+void emu_process_keep_fds(emu_process *process)
 {
     DIR *dir = opendir("/proc/self/fd");
     if (dir == NULL)
@@ -77,7 +76,6 @@ emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, cha
         if (strcmp(process->sysroot, "/") == 0)
             process->sysroot[0] = 0;
     }
-    note_host_fds(process);
     return process;
 }
 

@@ -16,6 +16,8 @@ typedef struct emu_process emu_process;
  * in text when it cannot be.
  */
 emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size);
+/* Descriptors that close on exec now are the program's around us: the guest does not meet them. */
+void emu_process_keep_fds(emu_process *process);
 /*
  * Before the program is loaded: nothing outside `directory` (host path) is seen
  * or touched by it and its children.  0, or -errno with one line in text.

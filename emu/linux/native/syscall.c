@@ -40,7 +40,7 @@ const emu_call *emu_call_find(uint32_t isa, uint64_t nr)
         row = &tables[isa].calls[nr];
     else if (isa == EMU_ISA_ARM && nr - ARM_PRIVATE < sizeof arm_private_calls / sizeof *arm_private_calls)
         row = &arm_private_calls[nr - ARM_PRIVATE];
-    return row && row->name ? row : NULL;
+    return row && row->function != CALL_NONE ? row : NULL;
 }
 
 /* ---- the host's calls ---------------------------------------------------------------------- */
@@ -517,8 +517,8 @@ static int64_t answer(emu_thread *thread, const emu_stop *stop)
         }
     }
     int64_t result;
-    if (call->function) {
-        result = call->function(thread, args);
+    if (call->function != CALL_NO_FUNCTION) {
+        result = functions[call->function](thread, args);
     } else {
         bool confined = thread->process->root != NULL;
         result = confined ? forbidden(thread, call, args) : 0;

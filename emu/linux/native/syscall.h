@@ -70,8 +70,7 @@ enum emu_call_flag {
 };
 
 typedef struct emu_call {
-    const char *name; /* NULL: no such number */
-    emu_syscall_fn function;
+    uint16_t function; /* its number in the table of functions; 0: no such call, 1: none */
     int16_t host;     /* number of the host's call, where there is no function */
     uint16_t refuse;  /* errno; 0: not refused */
     uint8_t arguments;
