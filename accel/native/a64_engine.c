@@ -59,6 +59,7 @@ typedef struct a64_engine {
     emu_engine *stepper; /* Unicorn, for what is not translated */
     uint32_t changes;    /* that it has been told of */
     uint64_t stepped;
+    uint64_t told; /* of stepped, by a64_counts */
 } a64_engine;
 
 const a64_pieces *a64_pieces_of(const a64_engine *engine)
@@ -635,6 +636,9 @@ static int a64_forked(emu_engine *opaque, char *text, size_t size)
     shared->engines = engine;
     engine->next = NULL;
     shared->code->threads = 1;
+    /* What was done before is the parent's to tell. */
+    shared->code->translated = 0;
+    engine->told = engine->stepped;
     return 0;
 }
 
@@ -649,6 +653,14 @@ static void a64_hwcap(emu_engine *engine, uint64_t out[2])
 {
     (void)engine;
     a64_hwcaps(out);
+}
+
+static void a64_counts(emu_engine *opaque, uint64_t out[2])
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    out[0] = __atomic_exchange_n(&engine->shared->code->translated, 0, __ATOMIC_RELAXED);
+    out[1] = engine->stepped - engine->told;
+    engine->told = engine->stepped;
 }
 
 static const emu_engine_ops ops = {
@@ -671,6 +683,7 @@ static const emu_engine_ops ops = {
     .stayed = a64_stayed,
     .host_fault = a64_host_fault,
     .another = a64_another,
+    .counts = a64_counts,
 };
 
 uint64_t emu_a64_stepped(const emu_engine *engine)

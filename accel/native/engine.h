@@ -129,6 +129,8 @@ typedef struct emu_engine_ops {
     void (*stayed)(emu_engine *engine);
     /* One instruction: 0, or what run() returns where it stopped otherwise. */
     int (*step)(emu_engine *engine, emu_stop *stop);
+    /* Since the last time asked: guest instructions translated, and executed by another engine for want of that. */
+    void (*counts)(emu_engine *engine, uint64_t out[2]);
     /* In the host's handler of SIGSEGV and SIGBUS, with its arguments: not 0 where guest code has caused it; run()
      * then returns EMU_STOP_FAULT. */
     int (*host_fault)(emu_engine *engine, int sig, const void *info, void *context);

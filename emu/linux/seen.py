@@ -66,9 +66,9 @@ def watch(
         signal.signal(number, hand_on)
     status = watch.follow(pid, descendants=True)
     if stats:
-        from emu.linux.stats import table
+        from emu.linux.stats import engine, table
 
-        put(file, table(watch.counts()))
+        put(file, table(watch.counts()) + engine(*watch.engine()))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -16,3 +16,10 @@ def table(counts: dict[str, tuple[int, int, int]]) -> str:
     mean = total // calls // 1000 if calls else 0
     lines += [rule, f"{100:6.2f} {total / 1e9:11.6f} {mean:11} {calls:9} {errors or '':>9} total"]
     return "\n".join(lines) + "\n"
+
+
+def engine(translated: int, elsewhere: int) -> str:
+    """A line about the translator; "" where it has not been at work."""
+    if not translated and not elsewhere:
+        return ""
+    return f"{translated} instructions of the guest translated; {elsewhere} times one was left to Unicorn\n"

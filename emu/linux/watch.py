@@ -322,6 +322,10 @@ class Watch:
                     found[name] = (calls + each.calls, errors + each.errors, ns + each.ns)
         return found
 
+    def engine(self) -> tuple[int, int]:
+        """Guest instructions that were translated, and those done by another engine, one each time."""
+        return int(self._watch.engine[0]), int(self._watch.engine[1])
+
     def hook(self, name: str, before: Hook | None, after: Hook | None) -> None:
         """As Process.on_syscall has it."""
         rows = []

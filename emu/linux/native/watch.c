@@ -251,6 +251,13 @@ static void tell(emu_thread *thread, uint32_t kind, int64_t result)
 
 void emu_watch_end(emu_thread *thread, int status)
 {
+    emu_watch *watch = thread->process->watch;
+    if (watch != NULL && watch->counting && thread->engine != NULL && thread->ops->counts != NULL) {
+        uint64_t counts[2];
+        thread->ops->counts(thread->engine, counts);
+        for (int i = 0; i < 2; i++)
+            __atomic_add_fetch(&watch->engine[i], counts[i], __ATOMIC_RELAXED);
+    }
     tell(thread, EMU_WATCH_END, status);
 }
 

@@ -79,6 +79,7 @@ typedef struct emu_watch {
     int32_t watcher;
     uint8_t wanted[EMU_WATCH_ISAS][EMU_WATCH_ROWS];
     emu_watch_count counts[EMU_WATCH_ISAS][EMU_WATCH_ROWS];
+    uint64_t engine[2]; /* where counting: what engines did (emu_engine_ops.counts) */
     emu_watch_slot slots[EMU_WATCH_SLOTS];
 } emu_watch;
 
