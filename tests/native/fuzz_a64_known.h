@@ -60,6 +60,11 @@ static bool fpsr_same(unsigned ignore, uint64_t fpcr, uint64_t ours, uint64_t th
     return other == 0;
 }
 
+static bool half_and_short(uint32_t word)
+{
+    return bits(word, 22, 2) == 1 && !bits(word, 30, 1);
+}
+
 static const struct known {
     enum a64_encoding encoding;
     bool (*when)(uint32_t word); /* NULL: always */
@@ -74,6 +79,7 @@ static const struct known {
     {A64_XPAC, NULL, SKIP, "as PACGA"},
     {A64_BRA, NULL, SKIP, "as PACGA"},
     {A64_LDRA, NULL, SKIP, "as PACGA"},
+    {A64_V_FCMLA_e, half_and_short, IGNORE_FPSR, "QEMU 5.0 computes the upper half too"},
     {A64_LDP_v, NULL, IGNORE_HALF_LOADED, "QEMU writes the first register before it loads the second"},
     {A64_LDn_multi, NULL, IGNORE_HALF_LOADED, "as LDP_v: element by element"},
     {A64_LDn_multi_post, NULL, IGNORE_HALF_LOADED, "as LDn_multi"},

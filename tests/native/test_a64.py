@@ -1,4 +1,4 @@
-"""Random A64 instructions do under translation what they do in Unicorn; EMU_FUZZ_A64 says how many are tried.
+"""Random A64 instructions do what they do in Unicorn and in qemu; EMU_FUZZ_A64 says how many are tried.
 
 fuzz_a64.c says how a failing case, which is printed, is run again.
 """
@@ -6,6 +6,7 @@ fuzz_a64.c says how a failing case, which is printed, is run again.
 from __future__ import annotations
 
 import os
+import random
 import runpy
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CASES = int(os.environ.get("EMU_FUZZ_A64", "100000"))
+WORDS = CASES // 25
 NO_ENGINE = 77
 
 
@@ -66,3 +68,17 @@ def test_single_instructions_where_fpcr_has_no_more_than_a_rounding_mode(fuzzer)
 
 def test_sequences_where_fpcr_has_no_more_than_a_rounding_mode(fuzzer):
     run(fuzzer, CASES // 3, "--sequences", "--usual")
+
+
+def test_single_instructions_are_as_in_qemu(tmp_path):
+    if os.uname().machine != "x86_64":
+        pytest.skip(f"the translator makes x86-64 code and this host is {os.uname().machine}")
+    qemu = runpy.run_path(str(HERE / "a64_qemu.py"))
+    try:
+        guest = qemu["build"](tmp_path)
+    except LookupError as error:
+        pytest.skip(str(error))
+    seed = random.getrandbits(32)
+    print(f"seed {seed}")
+    some = qemu["words"]([], WORDS, random.Random(seed))
+    assert not qemu["differences"](guest, some, seed)
