@@ -114,6 +114,29 @@ def test_a_big_program_computes_what_it_computes_natively():
     assert under_kvm(python, "-c", code) == run([python, "-c", code])
 
 
+THREADS = """
+import concurrent.futures, hashlib, queue, subprocess, threading
+data = [bytes((i * j) & 255 for i in range(1 << 12)) * 64 for j in range(8)]
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    print(list(pool.map(lambda d: hashlib.sha256(d).hexdigest(), data * 4)))
+    print(list(pool.map(lambda i: subprocess.run(["/bin/sh", "-c", f"exit {i}"]).returncode, range(8))))
+full, total = queue.Queue(4), []
+def take():
+    while (item := full.get()) is not None: total.append(item)
+threads = [threading.Thread(target=take) for _ in range(3)]
+for thread in threads: thread.start()
+for i in range(300): full.put(i)
+for thread in threads: full.put(None)
+for thread in threads: thread.join()
+print(sum(total))
+"""
+
+
+def test_threads_compute_wait_for_one_another_and_start_children_as_natively():
+    python = host_program("python3")
+    assert under_kvm(python, "-c", THREADS) == run([python, "-c", THREADS])
+
+
 def test_a_program_for_another_isa_is_refused_with_the_remedy():
     outcome = under_kvm(build("numbers", "aarch64"))
     assert outcome.status != 0
