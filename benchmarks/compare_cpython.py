@@ -87,6 +87,10 @@ def finished(log: Path) -> bool:
     return log.exists() and '{"what": "finished"}' in log.read_text()
 
 
+def starts(log: Path) -> int:
+    return log.read_text().count('{"what": "start"') if log.exists() else 0
+
+
 def last_begun(log: Path) -> str:
     """The test that is running; "" between two."""
     test = ""
@@ -138,7 +142,7 @@ def run(way: str, module: str, patterns: list[str], whole: float, each: float) -
     inside = Path("/tmp") / f"emu-cpython-{way}-{module}-{os.getpid()}"
     place = root / inside.relative_to("/") if way == "root" else inside
     while time.monotonic() < end and not finished(log):
-        mark = uuid.uuid4().hex
+        mark, before = uuid.uuid4().hex, starts(log)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         shutil.copy(DRIVER, place)
@@ -174,6 +178,10 @@ def run(way: str, module: str, patterns: list[str], whole: float, each: float) -
                 child.wait()
                 if told.exists():
                     shutil.copy(told, log)
+        if starts(log) == before:
+            last = log.with_suffix(".out").read_text(errors="replace").strip().splitlines()[-1:]
+            print(f"{way}: {module} does not start: {' '.join(last)}", file=sys.stderr)
+            break
         if not finished(log) and how != "stopped":
             test = last_begun(log) or f"test.{module} (no test)"
             text = f"{each:.0f} s" if how else f"wait status {child.returncode}"
