@@ -396,6 +396,7 @@ static int load_program(emu_thread *thread, struct program *program, char *const
             return error;
     }
     thread->ops->hwcap(thread->engine, start.hwcap);
+    start.signal_stack = emu_signal_smallest(thread);
     uint64_t sp;
     error = emu_stack_write(process, &start, &sp);
     if (error != 0)

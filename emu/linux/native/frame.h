@@ -44,6 +44,8 @@ typedef struct emu_return {
 typedef struct emu_frames {
     /* Where a frame may begin: the stack pointer, or the alternative stack's end. */
     uint64_t red_zone;
+    /* The least stack that a frame fits on, AT_MINSIGSTKSZ; NULL: Linux does not tell. */
+    uint64_t (*smallest)(emu_thread *thread);
     /* Writes the frame below sp and changes `state` so that the handler begins.  0 or -EFAULT. */
     int (*push)(emu_thread *thread, emu_cpu_state *state, uint64_t sp, const emu_delivery *delivery);
     /* Reads the frame at the stack pointer back into `state`.  rt: rt_sigreturn.  0 or -EFAULT. */

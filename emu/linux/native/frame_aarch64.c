@@ -113,4 +113,9 @@ static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *ou
     return 0;
 }
 
-const emu_frames frames_aarch64 = {.red_zone = 0, .push = push, .pop = pop};
+static uint64_t smallest(emu_thread *thread)
+{
+    return SIZE + 2 * 16; /* the frame record, and alignment */
+}
+
+const emu_frames frames_aarch64 = {.red_zone = 0, .smallest = smallest, .push = push, .pop = pop};

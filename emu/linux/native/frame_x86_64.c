@@ -161,4 +161,12 @@ static int pop(emu_thread *thread, emu_cpu_state *state, bool rt, emu_return *ou
     return 0;
 }
 
-const emu_frames frames_x86_64 = {.red_zone = 128, .push = push, .pop = pop};
+static uint64_t smallest(emu_thread *thread)
+{
+    uint8_t image[XSAVE_ROOM + 4];
+    uint32_t extended = save_extended(thread, image);
+    /* With what alignment may take, as init_sigframe_size in the kernel. */
+    return (SIZE + 15 + (extended != 0 ? extended + 4 : FXSAVE_SIZE) + 63 + 15) & ~UINT64_C(15);
+}
+
+const emu_frames frames_x86_64 = {.red_zone = 128, .smallest = smallest, .push = push, .pop = pop};

@@ -10,6 +10,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+
 enum { STRING_MAX = 131072 }; /* MAX_ARG_STRLEN: of one argument, with its NUL */
 
 static uint64_t page_down(uint64_t addr)
@@ -358,6 +362,7 @@ int emu_stack_write(emu_process *process, const emu_start *start, uint64_t *sp)
         uint64_t type, value;
         bool there;
     } entries[] = {
+        {AT_MINSIGSTKSZ, start->signal_stack, start->signal_stack != 0},
         {AT_HWCAP, start->hwcap[0], true},
         {AT_PAGESZ, EMU_PAGE, true},
         {AT_CLKTCK, (uint64_t)sysconf(_SC_CLK_TCK), true},
@@ -373,7 +378,7 @@ int emu_stack_write(emu_process *process, const emu_start *start, uint64_t *sp)
         {AT_EGID, getegid(), true},
         {AT_SECURE, getauxval(AT_SECURE), true},
         {AT_RANDOM, random_at, true},
-        {AT_HWCAP2, start->hwcap[1], true},
+        {AT_HWCAP2, start->hwcap[1], process->abi->isa != EMU_ISA_RISCV64},
         {AT_EXECFN, execfn, true},
         {AT_PLATFORM, platform, platform != 0},
         {AT_NULL, 0, true},

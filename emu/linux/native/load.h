@@ -36,6 +36,7 @@ typedef struct emu_start {
     emu_placed program;
     emu_placed interp; /* entry 0: none */
     uint64_t hwcap[2];
+    uint64_t signal_stack; /* AT_MINSIGSTKSZ; 0: none */
 } emu_start;
 
 /* Writes the first stack; *sp is where it begins.  0, -E2BIG, -EFAULT. */

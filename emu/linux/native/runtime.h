@@ -443,6 +443,8 @@ int64_t emu_sys_riscv_flush_icache(emu_thread *thread, const uint64_t *args); /*
 
 /* At the process's start; 0 or -errno.  Installs the host's handlers. */
 int emu_signal_start(emu_process *process);
+/* AT_MINSIGSTKSZ; 0: none. */
+uint64_t emu_signal_smallest(emu_thread *thread);
 /* A successful execve: handlers become default, the alternative stack goes, the mask stays. */
 void emu_signal_exec(emu_thread *thread);
 /* Before the host's own execve of a native program: the host's signal mask and actions become the guest's. */

@@ -80,6 +80,12 @@ static const emu_frames *frames_of(const emu_process *process)
     }
 }
 
+uint64_t emu_signal_smallest(emu_thread *thread)
+{
+    const emu_frames *frames = frames_of(thread->process);
+    return frames->smallest != NULL ? frames->smallest(thread) : 0;
+}
+
 /* ---- the host's side -------------------------------------------------------------------------- */
 
 #if defined(__x86_64__)

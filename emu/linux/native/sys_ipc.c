@@ -14,6 +14,8 @@
 #include "syscall.h"
 
 enum { IPC_64 = 0x100, PERM32 = 36 };
+/* Commands of ipcs(1), which the C library hides. */
+enum { OF_MESSAGES = 13, OF_SEGMENTS = 15, OF_SEMAPHORES = 20 }; /* MSG_STAT_ANY, SHM_STAT_ANY, SEM_STAT_ANY */
 
 /* ---- layouts of 32-bit guests -------------------------------------------------------------------- */
 
@@ -149,7 +151,8 @@ int64_t emu_sys_shmctl(emu_thread *thread, const uint64_t *args)
     command &= ~IPC_64;
     switch (command) {
     case IPC_STAT:
-    case SHM_STAT: {
+    case SHM_STAT:
+    case OF_SEGMENTS: {
         long result = HOST3(SYS_shmctl, args[0], command, &ds);
         if (result < 0)
             return result;
@@ -174,6 +177,22 @@ int64_t emu_sys_shmctl(emu_thread *thread, const uint64_t *args)
     case SHM_LOCK:
     case SHM_UNLOCK:
         return HOST3(SYS_shmctl, args[0], command, NULL);
+    case IPC_INFO: { /* shminfo64: five longs and reserve */
+        uint64_t wide[9] = {0};
+        uint32_t words[9] = {0};
+        long result = HOST3(SYS_shmctl, args[0], command, wide);
+        for (unsigned i = 0; i < 5; i++)
+            words[i] = wide[i] > INT32_MAX ? INT32_MAX : (uint32_t)wide[i];
+        return result >= 0 && put(thread, args[2], words, sizeof words) ? -EFAULT : result;
+    }
+    case SHM_INFO: { /* an int, then five longs */
+        uint64_t wide[6] = {0};
+        uint32_t words[6];
+        long result = HOST3(SYS_shmctl, args[0], command, wide);
+        for (unsigned i = 0; i < 6; i++)
+            words[i] = (uint32_t)wide[i];
+        return result >= 0 && put(thread, args[2], words, sizeof words) ? -EFAULT : result;
+    }
     default:
         return -EINVAL;
     }
@@ -216,7 +235,8 @@ int64_t emu_sys_semctl(emu_thread *thread, const uint64_t *args)
     case SETALL:
         return HOST4(SYS_semctl, args[0], args[1], command, umem_address(umem_of(thread), args[3]));
     case IPC_STAT:
-    case SEM_STAT: {
+    case SEM_STAT:
+    case OF_SEMAPHORES: {
         long result = HOST4(SYS_semctl, args[0], args[1], command, &ds);
         if (result < 0)
             return result;
@@ -300,7 +320,8 @@ int64_t emu_sys_msgctl(emu_thread *thread, const uint64_t *args)
     command &= ~IPC_64;
     switch (command) {
     case IPC_STAT:
-    case MSG_STAT: {
+    case MSG_STAT:
+    case OF_MESSAGES: {
         long result = HOST3(SYS_msgctl, args[0], command, &ds);
         if (result < 0)
             return result;
@@ -329,6 +350,9 @@ int64_t emu_sys_msgctl(emu_thread *thread, const uint64_t *args)
     }
     case IPC_RMID:
         return HOST3(SYS_msgctl, args[0], command, NULL);
+    case IPC_INFO:
+    case MSG_INFO: /* of ints */
+        return HOST3(SYS_msgctl, args[0], command, umem_address(umem_of(thread), args[2]));
     default:
         return -EINVAL;
     }

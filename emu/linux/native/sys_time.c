@@ -118,3 +118,23 @@ int64_t emu_sys_futex_time64(emu_thread *thread, const uint64_t *args)
 {
     return futex(thread, args, true);
 }
+
+int64_t emu_sys_futex_waitv(emu_thread *thread, const uint64_t *args)
+{
+    enum { MOST = 128, WAITV = 449 }; /* FUTEX_WAITV_MAX, SYS_futex_waitv: newer than some headers */
+    struct {
+        uint64_t value, address;
+        uint32_t flags, reserved;
+    } waiters[MOST];
+    struct timespec timeout;
+    uint32_t count = (uint32_t)args[1];
+    if (args[2] != 0 || count == 0 || count > MOST || args[0] == 0)
+        return -EINVAL;
+    if (args[3] && get_timespec(thread, args[3], &timeout, true))
+        return -EFAULT;
+    if (get(thread, waiters, args[0], count * sizeof *waiters))
+        return -EFAULT;
+    for (uint32_t i = 0; i < count; i++)
+        waiters[i].address = (uintptr_t)umem_address(umem_of(thread), waiters[i].address);
+    return WAIT5(thread, WAITV, waiters, count, 0, args[3] ? &timeout : NULL, args[4]);
+}
