@@ -251,7 +251,8 @@ int emu_layout(emu_process *process, bool exec_stack)
         return (int)at;
     process->stack_start = top;
     /* The kernel's gap, so that a stack that runs over meets nothing. */
-    umem->mmap_top = top - stack - (narrow ? UINT64_C(1) << 20 : UINT64_C(128) << 20);
+    uint64_t gap = UINT64_C(128) << 20, guard = UINT64_C(1) << 20;
+    umem->mmap_top = top - (stack + guard > gap ? stack + guard : gap);
     if (narrow) {
         int error = map_kuser(umem);
         if (error != 0)

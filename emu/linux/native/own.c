@@ -35,6 +35,8 @@ static const struct {
     {"status", EMU_OWN_STATUS, 0},
     {"mem", EMU_OWN_MEM, 0},
     {"exe", EMU_OWN_LINK, EMU_LINK_EXE},
+    {"limits", EMU_OWN_LIMITS, 0},
+    {"smaps", EMU_OWN_SMAPS, 0},
 
     {"cwd", EMU_OWN_LINK, EMU_LINK_CWD},
     {"root", EMU_OWN_LINK, EMU_LINK_ROOT},
@@ -45,7 +47,6 @@ static const struct {
     {"task", EMU_OWN_FOLDER, 0},
     {"comm", EMU_OWN_DEVICE, 0},
     {"oom_score_adj", EMU_OWN_DEVICE, 0},
-    {"limits", EMU_OWN_FACT, 0},
     {"io", EMU_OWN_FACT, 0},
     {"oom_score", EMU_OWN_FACT, 0},
     {"loginuid", EMU_OWN_FACT, 0},
@@ -56,7 +57,7 @@ static const struct {
     {"setgroups", EMU_OWN_FACT, 0},
     {"schedstat", EMU_OWN_FACT, 0},
 };
-enum { ALWAYS = 9 };
+enum { ALWAYS = 11 };
 
 /* Facts about the host of which programs are told anyway, by system calls or on any terminal. */
 static const char *const facts[] = {
@@ -452,6 +453,84 @@ static void put_features(FILE *out, uint64_t bits, const char *names)
     }
 }
 
+static void put_limits(const char *host, FILE *out)
+{
+    FILE *file = fopen(host, "re");
+    if (file == NULL)
+        return;
+    limits_text(out, file);
+    fclose(file);
+}
+
+/* The numbers of /proc/self/smaps, in kB, and the line that is not one. */
+static const char *const smaps_names[] = {
+    "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced",
+    "Anonymous", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb",
+    "Private_Hugetlb", "Swap", "SwapPss", "Locked",
+};
+enum { SMAPS_NAMES = sizeof smaps_names / sizeof *smaps_names };
+
+/*
+ * What the host says of its own mappings, each counted to the guest's area that
+ * it begins in: the host joins what for it does not differ.
+ */
+static void put_smaps(emu_thread *thread, const char *host, FILE *out)
+{
+    emu_umem *umem = umem_of(thread);
+    char *text = NULL, line[512];
+    size_t length, count, at = SIZE_MAX;
+    umem_hold(umem);
+    char *maps = umem_maps(umem, &length);
+    count = umem->count;
+    uint64_t *starts = calloc(count + 1, sizeof *starts);
+    uint64_t(*numbers)[SMAPS_NAMES] = calloc(count + 1, sizeof *numbers);
+    for (size_t i = 0; starts != NULL && i < count; i++)
+        starts[i] = umem->areas[i].start;
+    umem_release(umem);
+    FILE *file = starts != NULL && numbers != NULL ? fopen(host, "re") : NULL;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        uint64_t start, end, value;
+        char name[32];
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2) {
+            start -= (uint64_t)(uintptr_t)umem->base;
+            at = SIZE_MAX;
+            for (size_t low = 0, high = count; start < umem->size && low < high;) {
+                size_t middle = (low + high) / 2;
+                if (starts[middle] <= start) {
+                    at = middle;
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+        } else if (at != SIZE_MAX && sscanf(line, "%31[^:]: %" SCNu64 " kB", name, &value) == 2) {
+            for (size_t i = 0; i < SMAPS_NAMES; i++)
+                if (strcmp(name, smaps_names[i]) == 0)
+                    numbers[at][i] += value;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    char *save = NULL;
+    size_t i = 0;
+    for (text = maps != NULL ? strtok_r(maps, "\n", &save) : NULL; text != NULL && numbers != NULL && i < count;
+         text = strtok_r(NULL, "\n", &save), i++) {
+        uint64_t start = 0, end = 0;
+        char rights[5] = "";
+        sscanf(text, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, rights);
+        fprintf(out, "%s\nSize:           %8" PRIu64 " kB\nKernelPageSize: %8d kB\nMMUPageSize:    %8d kB\n", text,
+                (end - start) / 1024, 4, 4);
+        for (size_t k = 0; k < SMAPS_NAMES; k++)
+            fprintf(out, "%s:%*s%8" PRIu64 " kB\n", smaps_names[k], (int)(15 - strlen(smaps_names[k])), "", numbers[i][k]);
+        fprintf(out, "THPeligible:    %8d\nVmFlags:%s%s%s%s mr mw me %s\n", 0, rights[0] == 'r' ? " rd" : "",
+                rights[1] == 'w' ? " wr" : "", rights[2] == 'x' ? " ex" : "", rights[3] == 's' ? " sh" : "",
+                rights[3] == 's' ? "ms" : "ac");
+    }
+    free(maps);
+    free(starts);
+    free(numbers);
+}
+
 static void put_cpuinfo(emu_thread *thread, FILE *out)
 {
     const emu_process *process = thread->process;
@@ -553,6 +632,12 @@ static void put_text(emu_thread *thread, const emu_path *path, FILE *out)
         break;
     case EMU_OWN_STATUS:
         put_status(thread, path->host, out);
+        break;
+    case EMU_OWN_LIMITS:
+        put_limits(path->host, out);
+        break;
+    case EMU_OWN_SMAPS:
+        put_smaps(thread, path->host, out);
         break;
     case EMU_OWN_CPUINFO:
         put_cpuinfo(thread, out);

@@ -23,6 +23,8 @@ enum emu_own_kind {
     EMU_OWN_STAT,
     EMU_OWN_STATUS,
     EMU_OWN_STATM,
+    EMU_OWN_LIMITS,
+    EMU_OWN_SMAPS,
     EMU_OWN_CPUINFO,
     EMU_OWN_MOUNTS,
     EMU_OWN_MOUNTINFO,

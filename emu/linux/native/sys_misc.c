@@ -270,6 +270,8 @@ int64_t emu_sys_sched_yield(emu_thread *thread, const uint64_t *args)
 int64_t emu_sys_sched_setattr(emu_thread *thread, const uint64_t *args)
 {
     uint32_t size;
+    if (args[1] == 0)
+        return -EINVAL;
     if (get(thread, &size, args[1], sizeof size))
         return -EFAULT;
     if (size <= EMU_PAGE && !inside(thread, args[1], size))
@@ -448,7 +450,12 @@ int64_t emu_sys_prctl(emu_thread *thread, const uint64_t *args)
     case PR_SET_PTRACER:
         return HOST5(SYS_prctl, option, args[1], args[2], args[3], args[4]);
     case PR_GET_SECCOMP:
+    case PR_GET_TIMING: /* PR_TIMING_STATISTICAL */
+    case PR_TASK_PERF_EVENTS_DISABLE:
+    case PR_TASK_PERF_EVENTS_ENABLE: /* there are none */
         return 0;
+    case PR_SET_TIMING:
+        return args[1] == PR_TIMING_STATISTICAL ? 0 : -EINVAL;
     default:
         /* The rest is about the host's CPU, memory map or filters. */
         return -EINVAL;

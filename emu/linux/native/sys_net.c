@@ -128,6 +128,8 @@ static size_t narrow_control(const uint8_t *in, size_t size, uint8_t *out, size_
                     memcpy(&fd, from + i, sizeof fd);
                     close(fd);
                 }
+                if (narrow == 0)
+                    break;
             }
         }
         uint32_t head = (uint32_t)(CMSG32 + narrow);
