@@ -1,4 +1,4 @@
-"""Control messages, futexes, limits, prctl, interrupted calls ...: the same source, run natively, is the oracle."""
+"""Control messages, futexes, limits, prctl, interrupted calls: the oracle is the same source, run natively."""
 
 import pytest
 

@@ -405,6 +405,53 @@ static int load_program(emu_thread *thread, struct program *program, char *const
     return 0;
 }
 
+/*
+ * For those who look at /proc/<pid> from outside, children and parents of the
+ * guest among them: cmdline, environ and auxv are the guest's.  Only in processes
+ * that are the guest's alone: another thread might move the break meanwhile.
+ */
+static void show_outside(const emu_process *process)
+{
+#ifdef PR_SET_MM_MAP
+    enum { CODE = 26, STACK = 28, DATA = 45, BREAK = 47, FIELDS = 52, ENTRIES = 40 };
+    unsigned long long field[FIELDS + 1] = {0}, auxv[ENTRIES];
+    char text[1024], *save = NULL;
+    FILE *file = fopen("/proc/self/stat", "re");
+    bool got = file != NULL && fgets(text, sizeof text, file) != NULL;
+    char *rest = got ? strrchr(text, ')') : NULL;
+    if (file != NULL)
+        fclose(file);
+    if (rest == NULL)
+        return;
+    unsigned number = 3;
+    for (char *word = strtok_r(rest + 1, " ", &save); word != NULL && number <= FIELDS; word = strtok_r(NULL, " ", &save))
+        field[number++] = strtoull(word, NULL, 10);
+    const uint64_t base = (uint64_t)(uintptr_t)process->umem.base;
+    struct prctl_mm_map map = {
+        .start_code = field[CODE],
+        .end_code = field[CODE + 1],
+        .start_data = field[DATA],
+        .end_data = field[DATA + 1],
+        .start_brk = field[BREAK],
+        .brk = (uint64_t)(uintptr_t)sbrk(0),
+        .start_stack = field[STACK],
+        .arg_start = base + process->arg_start,
+        .arg_end = base + process->arg_end,
+        .env_start = base + process->env_start,
+        .env_end = base + process->env_end,
+        .exe_fd = (uint32_t)-1,
+    };
+    if (process->abi->word == 8 && process->auxv_words <= ENTRIES) {
+        for (size_t i = 0; i < process->auxv_words; i++)
+            auxv[i] = process->auxv[i];
+        map.auxv = (void *)auxv;
+        map.auxv_size = (uint32_t)(process->auxv_words * sizeof *auxv);
+    }
+    /* A kernel without CONFIG_CHECKPOINT_RESTORE shows the emulator's. */
+    (void)prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
+#endif
+}
+
 static void release_program(struct program *program)
 {
     if (program->image.fd >= 0)
@@ -492,6 +539,8 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         emu_process_close_on_exec(process);
         emu_signal_exec(thread);
     }
+    if (process->forked)
+        show_outside(process);
     emu_vfork_release(process);
     return 0;
 }

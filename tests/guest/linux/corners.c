@@ -278,6 +278,33 @@ static void ipc(void)
 
 /* ---- processes --------------------------------------------------------------------------------------- */
 
+/* What another process sees of a program that has been executed. */
+static void child_seen(void)
+{
+    char path[64], text[256];
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        execve("/proc/self/exe", (char *[]){"kid", "wait", "a b", NULL}, (char *[]){"A=b", "LONG=er", NULL});
+        _exit(1);
+    }
+    for (int i = 0; i < 2; i++) {
+        ssize_t got = 0;
+        snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, i ? "environ" : "cmdline");
+        for (int tries = 0; tries < 5000 && (got < 3 || (i == 0 && memcmp(text, "kid", 3))); tries++) {
+            int fd = open(path, O_RDONLY);
+            got = read(fd, text, sizeof text - 1);
+            close(fd);
+            usleep(2000);
+        }
+        for (ssize_t k = 0; k < got; k++)
+            putchar(text[k] ? text[k] : '|');
+        putchar('\n');
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 static void processes(void)
 {
     int value = 0;
@@ -351,6 +378,7 @@ static void processes(void)
     TEXT(getauxval(AT_SECURE));
     TEXT(getauxval(AT_CLKTCK));
     TEXT(getauxval(AT_RANDOM) != 0);
+    child_seen();
     TEXT(strcmp((char *)getauxval(AT_EXECFN), program_invocation_name));
 }
 
@@ -524,6 +552,9 @@ int main(int argc, char **argv)
     } parts[] = {{"futexes", futexes}, {"memory", memory}, {"ipc", ipc}, {"processes", processes},
                  {"interruptions", interruptions}, {"terminals", terminals}};
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1 && !strcmp(argv[1], "wait"))
+        for (;;)
+            pause();
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
         if (argc < 2 || !strcmp(argv[1], parts[i].name))
             parts[i].run();
