@@ -9,7 +9,7 @@ from tests.linux.programs import GUESTS, build, emulated, native
 from tests.linux.test_root import inside
 from tests.linux.test_syscalls_fuzz import SEED
 
-PIECES = int(os.environ.get("EMU_FUZZ_PIECES", "300"))
+PIECES = int(os.environ.get("EMU_FUZZ_PIECES", "200"))
 
 
 @pytest.mark.parametrize("guest", GUESTS)

@@ -1,4 +1,4 @@
-"""Control messages, futexes, limits, prctl, interrupted calls: the oracle is the same source, run natively."""
+"""Control messages, futexes, limits, prctl, interrupted calls; the oracle is a native run of the source."""
 
 import pytest
 
