@@ -74,3 +74,33 @@ def test_a_program_that_is_executed_again_is_not_translated_again(build, tmp_pat
     assert done.stdout.split() == ["9", "8", "7", "6", "5", "4", "3", "2", "1", "0"]
     blocks = re.findall(r"^block ([0-9a-f]+),", dump.read_text(), re.MULTILINE)
     assert len(blocks) < 1.2 * len(set(blocks))
+
+
+# Linux, Documentation/arm64/elf_hwcaps.rst: the bit, the register and the field's place, its least value.
+HWCAPS = {
+    ("AT_HWCAP", "ID_AA64ISAR0_EL1"): {
+        (3, 4, 1), (4, 4, 2), (5, 8, 1), (6, 12, 1), (7, 16, 1), (8, 20, 2), (12, 28, 1), (17, 32, 1),
+        (20, 44, 1), (21, 12, 2), (23, 48, 1), (27, 52, 1),
+    },
+    ("AT_HWCAP", "ID_AA64ISAR1_EL1"): {
+        (13, 12, 1), (14, 16, 1), (15, 20, 1), (16, 0, 1), (26, 20, 2), (29, 36, 1),
+    },
+    ("AT_HWCAP", "ID_AA64PFR0_EL1"): {(9, 16, 1), (10, 20, 1)},
+    ("AT_HWCAP2", "ID_AA64ISAR0_EL1"): {(7, 52, 2)},
+    ("AT_HWCAP2", "ID_AA64ISAR1_EL1"): {(0, 0, 2), (8, 32, 1)},
+}  # fmt: skip
+FP, ASIMD = 1, 2
+
+
+def test_hwcaps_and_id_registers_tell_the_same_as_they_do_in_qemu(build):
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("no qemu-aarch64 (qemu-user) to check the rules with")
+    program = build("identity", "aarch64")
+    qemu = subprocess.run(["qemu-aarch64", program], capture_output=True, text=True, timeout=60)
+    for text in (emulate("--engine", "translator", program).stdout, qemu.stdout):
+        values = {name: int(value, 16) for name, value in map(str.split, text.splitlines())}
+        assert values["AT_HWCAP"] & (FP | ASIMD) == FP | ASIMD
+        for (word, register), rules in HWCAPS.items():
+            for bit, shift, least in rules:
+                there = (values[register] >> shift & 15) >= least
+                assert (values[word] >> bit & 1) == there, (text, word, bit)
