@@ -3,6 +3,7 @@
  * register that saturate or are of bytes, and all of them without AVX2; SUQADD, SQRDMLAH, PMUL,
  * URECPE.  Arm ARM C7.2 has the pseudocode.
  */
+#include "a64_soft.h"
 #include "a64_vector.h"
 
 /* In the last argument. */
@@ -91,22 +92,12 @@ static uint64_t polynomial_one(a64_state *state, how h, unsigned i)
 
 static uint64_t reciprocal_one(a64_state *state, how h, unsigned i)
 {
-    uint32_t n = (uint32_t)element(state->argument[0], i, 2, false);
-    if (!(n >> 31))
-        return UINT32_MAX;
-    uint32_t estimate = ((1u << 19) / (2 * (n >> 23) + 1) + 1) / 2;
-    return (uint64_t)estimate << 23;
+    return soft_integer_recip((uint32_t)element(state->argument[0], i, 2, false));
 }
 
 static uint64_t root_one(a64_state *state, how h, unsigned i)
 {
-    uint32_t n = (uint32_t)element(state->argument[0], i, 2, false), a = n >> 23, b = 512;
-    if (!(n >> 30))
-        return UINT32_MAX;
-    a = a < 256 ? 2 * a + 1 : 2 * ((a & ~1u) + 1);
-    while (a * (b + 1) * (b + 1) < 1u << 28)
-        b++;
-    return (uint64_t)((b + 1) / 2) << 23;
+    return soft_integer_root((uint32_t)element(state->argument[0], i, 2, false));
 }
 
 static void shift(a64_state *state) { each(state, shift_one); }

@@ -7,8 +7,9 @@
  *     fuzz_a64 --case FILE
  *
  * A case is made from the seed and its number alone.  A failing one is made
- * smaller and printed in the form that --case reads.  --usual: FPCR has nothing but rounding modes.  Cases run in a child, so
- * that an engine may crash.  Without --based guest addresses are host addresses.
+ * smaller and printed in the form that --case reads.  Cases run in a child, so
+ * that an engine may crash.  Without --based guest addresses are host addresses;
+ * with --usual FPCR has nothing but a rounding mode.
  * EMU_HOST_WITHOUT names features of the host that the translator shall not use.
  *
  * Ends with 1 where something differed, 77 where an engine cannot be opened.
