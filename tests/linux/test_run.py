@@ -222,6 +222,19 @@ def test_links_of_the_host_lead_where_they_lead_a_guest(sysroot, tmp_path):
     assert given.stdout == "host\nguest\n"
 
 
+def test_an_empty_directory_of_the_sysroot_hides_nothing_of_the_hosts(tmp_path, build):
+    root, host = tmp_path / "root", tmp_path / "host"
+    for folder in (host / "both", host / "here", root / str(host)[1:] / "both", root / "only"):
+        folder.mkdir(parents=True)
+    (host / "both" / "theirs").touch()
+    (host / "here" / "ours").touch()
+    inside = root / str(host)[1:]
+    done = emulate("-L", root, build("list", "aarch64"), f"{host}/both", f"{host}/here", "/only")
+    assert done.stdout == f"{host}/both theirs\n{host}/here ours\n/only\n"
+    (inside / "both" / "mine").touch()
+    assert emulate("-L", root, build("list", "aarch64"), f"{host}/both").stdout == f"{host}/both mine\n"
+
+
 def test_the_process_can_be_run_from_python(build):
     from emu.linux.process import Process
 

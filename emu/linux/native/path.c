@@ -33,6 +33,7 @@
  * mounted there: the memory of the runtime is a file in it.  /proc is made of
  * what own.c offers, as are the devices of /dev that the root does not have.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -641,6 +642,26 @@ int emu_path_chroot(emu_process *process, const char *path)
 
 /* ---- overlays ------------------------------------------------------------------------------------------ */
 
+/* An empty directory is a place to mount on (/proc, /tmp): it has nothing that could come before the host's. */
+static bool empty_directory(const char *host)
+{
+    DIR *dir = opendir(host);
+    const struct dirent *entry;
+    if (dir == NULL)
+        return false;
+    do
+        entry = readdir(dir);
+    while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    closedir(dir);
+    return entry == NULL;
+}
+
+static bool is_directory(const char *host)
+{
+    struct stat status;
+    return stat(host, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 /*
  * Walks `path` (absolute) below the sysroot as if that were "/".  1: exists, out
  * is the host's path; 0: does not exist there; or -errno.
@@ -650,6 +671,7 @@ static int overlay(const char *sysroot, const char *path, char out[PATH_MAX], bo
     char rest[PATH_MAX], next[PATH_MAX];
     size_t root = strlen(sysroot), length = root;
     int links = 0;
+    bool directory = false;
     if (root >= PATH_MAX || strlen(path) >= PATH_MAX)
         return -ENAMETOOLONG;
     memcpy(out, sysroot, root + 1);
@@ -689,6 +711,7 @@ static int overlay(const char *sysroot, const char *path, char out[PATH_MAX], bo
         struct stat status;
         if (lstat(out, &status) != 0)
             return 0;
+        directory = S_ISDIR(status.st_mode);
         if (S_ISLNK(status.st_mode) && (!last || follow || *end == '/')) {
             char target[PATH_MAX];
             ssize_t got = readlink(out, target, sizeof target - 1);
@@ -712,6 +735,8 @@ static int overlay(const char *sysroot, const char *path, char out[PATH_MAX], bo
             return 0;
         at = end;
     }
+    if (directory && empty_directory(out) && is_directory(path))
+        return 0;
     /* A trailing slash keeps its meaning: a directory is wanted. */
     size_t size = strlen(path);
     if (size > 1 && path[size - 1] == '/' && length + 1 < PATH_MAX) {
