@@ -407,11 +407,12 @@ static int load_program(emu_thread *thread, struct program *program, char *const
 
 /*
  * For those who look at /proc/<pid> from outside, children and parents of the
- * guest among them: cmdline, environ and auxv are the guest's.  Only in processes
- * that are the guest's alone: another thread might move the break meanwhile.
+ * guest among them: comm, cmdline, environ and auxv are the guest's.  Only once
+ * the process is the guest's alone: another thread might move the break meanwhile.
  */
-static void show_outside(const emu_process *process)
+void emu_process_show(const emu_process *process)
 {
+    prctl(PR_SET_NAME, process->comm);
 #ifdef PR_SET_MM_MAP
     enum { CODE = 26, STACK = 28, DATA = 45, BREAK = 47, FIELDS = 52, ENTRIES = 40 };
     unsigned long long field[FIELDS + 1] = {0}, auxv[ENTRIES];
@@ -535,12 +536,10 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     }
     memcpy(process->comm, program->name, sizeof process->comm);
     if (running) {
-        prctl(PR_SET_NAME, process->comm);
+        emu_process_show(process);
         emu_process_close_on_exec(process);
         emu_signal_exec(thread);
     }
-    if (process->forked)
-        show_outside(process);
     emu_vfork_release(process);
     return 0;
 }

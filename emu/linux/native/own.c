@@ -83,7 +83,8 @@ static const struct {
     const char *name;
     uint8_t number;
 } device_links[] = {
-    {"fd", EMU_LINK_FDS}, {"stdin", EMU_LINK_STDIN}, {"stdout", EMU_LINK_STDOUT}, {"stderr", EMU_LINK_STDERR}};
+    {"fd", EMU_LINK_FDS},         {"stdin", EMU_LINK_STDIN}, {"stdout", EMU_LINK_STDOUT},
+    {"stderr", EMU_LINK_STDERR}, {"shm", EMU_LINK_SHM}};
 
 /* A decimal number without sign and leading zeros that ends the text. */
 static bool number_of(const char *text, uint32_t *out)
@@ -206,8 +207,13 @@ int emu_own_find(emu_process *process, const char *path, emu_path *out)
         return confined ? find_device(process, rest, out) : EMU_OWN_NONE;
     }
     rest = behind(path, "/proc");
-    if (rest == NULL || rest[0] == 0)
+    if (rest == NULL)
         return EMU_OWN_NONE;
+    if (rest[0] == 0) {
+        /* Whoever lists processes finds itself: the name of its first thread is that of its process. */
+        strcpy(out->host, "/proc/self/task");
+        return confined ? EMU_OWN_FOLDER : EMU_OWN_NONE;
+    }
     snprintf(out->host, sizeof out->host, "%s", path);
     const char *part = behind(rest, "self");
     if (part == NULL) {
@@ -262,6 +268,9 @@ int emu_own_link(emu_process *process, const emu_path *link, char target[PATH_MA
         return 0;
     case EMU_LINK_MOUNTS:
         strcpy(target, "self/mounts");
+        return 0;
+    case EMU_LINK_SHM:
+        strcpy(target, "/tmp"); /* what shm_open and sem_open make needs to be somewhere */
         return 0;
     case EMU_LINK_FDS:
         strcpy(target, "/proc/self/fd");

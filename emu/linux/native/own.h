@@ -39,6 +39,7 @@ enum emu_own_link_number {
     EMU_LINK_THREAD,
     EMU_LINK_MOUNTS,
     EMU_LINK_FDS,
+    EMU_LINK_SHM,
     EMU_LINK_STDIN,
     EMU_LINK_STDOUT,
     EMU_LINK_STDERR,

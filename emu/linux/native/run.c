@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -188,7 +187,7 @@ int emu_process_run(emu_process *process)
         return 127 << 8;
     if (emu_root_enter(process) != 0)
         return 127 << 8;
-    prctl(PR_SET_NAME, process->comm);
+    emu_process_show(process);
     emu_current = thread;
     process->threads = thread;
     emu_thread_run(thread);

@@ -364,6 +364,9 @@ bool emu_process_engine_fd(const emu_process *process, int fd);
 /* Closes what execve closes: all with FD_CLOEXEC but host_fds and the engine's. */
 void emu_process_close_on_exec(const emu_process *process);
 
+/* Shows the program's name, arguments and environment to who looks at /proc/<pid> from outside.  (exec.c) */
+void emu_process_show(const emu_process *process);
+
 /* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
 void emu_process_exit(emu_process *process, int code);
 void emu_process_killed(emu_process *process, int sig);
