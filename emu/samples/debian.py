@@ -3,18 +3,21 @@
 apt gets a state of its own, so neither root nor a change of the host is needed, and checks every file against
 the hashes that Debian signed.  Nothing is installed: packages are only unpacked.
 
-    python -m emu.samples.debian [--closure] PACKAGE ARCHITECTURE        prints the folder
+    python -m emu.samples.debian [--closure] PACKAGE ... ARCHITECTURE        prints the folder
 """
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from accel.errors import Unavailable
 
-_ABOUT = "Unpacks a Debian package of any architecture into emu's cache and prints the folder."
+_ABOUT = "Unpacks Debian packages of any architecture into emu's cache and prints the folder."
 # Seconds after which a network that does not answer is given up.
 _UPDATE, _DOWNLOAD = 60, 300
 
@@ -24,18 +27,20 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emu"
 
 
-def unpacked(package: str, architecture: str, *, closure: bool = False) -> Path:
-    """The folder that `package` of Debian's `architecture` is unpacked in; fetches it if it is not there.
+def unpacked(packages: str | Sequence[str], architecture: str, *, closure: bool = False) -> Path:
+    """The folder that `packages` of Debian's `architecture` are unpacked in; fetches them if it is not there.
 
-    closure: with all it depends on, so that the folder can be a sysroot.
+    packages: one, or several for one folder.  closure: with all they depend on, so that the folder can be a
+    sysroot.
     Raises Unavailable, with the reason, where apt is missing, nothing can be reached, or the host's package
-    sources do not have it.
+    sources do not have them.
     """
-    folder = place(package, architecture, closure=closure)
+    folder = place(packages, architecture, closure=closure)
     if folder.is_dir():
         return folder
+    names = _names(packages)
     try:
-        _fetch(package, architecture, folder, closure)
+        _fetch(names, architecture, folder, closure)
     except subprocess.TimeoutExpired as error:
         reason = f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
     except subprocess.CalledProcessError as error:
@@ -46,15 +51,24 @@ def unpacked(package: str, architecture: str, *, closure: bool = False) -> Path:
         reason = f"{error.filename} is missing on this host" if tool else str(error)
     else:
         return folder
-    raise Unavailable(f"{package}:{architecture} cannot be fetched: {reason}")
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    raise Unavailable(f"{names[0]}:{architecture}{more} cannot be fetched: {reason}")
 
 
-def place(package: str, architecture: str, *, closure: bool = False) -> Path:
-    """Where unpacked() puts a package."""
-    return cache() / "debian" / architecture / (f"{package}+closure" if closure else package)
+def place(packages: str | Sequence[str], architecture: str, *, closure: bool = False) -> Path:
+    """Where unpacked() puts packages: under their name, or one made of all the names."""
+    names = _names(packages)
+    name = names[0]
+    if len(names) > 1:
+        name = f"{name}-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:12]}"
+    return cache() / "debian" / architecture / (f"{name}+closure" if closure else name)
 
 
-def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None:
+def _names(packages: str | Sequence[str]) -> list[str]:
+    return [packages] if isinstance(packages, str) else sorted(set(packages))
+
+
+def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     state = folder.parent / ".apt"
     for name in ("lists", "cache"):
@@ -73,7 +87,7 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
         "-oAcquire::https::Timeout=15",
         "-oAcquire::Retries=0",
     ]
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as made:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{packages[0]}-") as made:
         download = ["download"]
         if closure:
             (Path(made) / "partial").mkdir()
@@ -91,7 +105,7 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
         except subprocess.CalledProcessError as error:
             stale = error
         try:
-            _run([*apt, *download, package], made, _DOWNLOAD)
+            _run([*apt, *download, *packages], made, _DOWNLOAD)
         except subprocess.CalledProcessError as error:
             raise stale or error from None
         files = Path(made) / "files"
@@ -103,12 +117,22 @@ def _fetch(package: str, architecture: str, folder: Path, closure: bool) -> None
                 (files / name).symlink_to(f"usr/{name}")
         for archive in sorted(Path(made).glob("*.deb")):
             _unpack(archive, files)
+        _accounts(files)
         try:
             files.rename(folder)
         except OSError:
             # Somebody else was as fast; theirs is as good.
             if not folder.is_dir():
                 raise
+
+
+def _accounts(root: Path) -> None:
+    """Debian's users and groups, which base-passwd would write when it is installed."""
+    for name in ("passwd", "group"):
+        master, file = root / "usr/share/base-passwd" / f"{name}.master", root / "etc" / name
+        if master.exists() and not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            shutil.copyfile(master, file)
 
 
 def _run(command: list[str], folder: str, seconds: int) -> None:
@@ -136,11 +160,9 @@ def main() -> int:
     """The command line in this module's first lines."""
     import argparse
 
-    parser = argparse.ArgumentParser(
-        prog="python -m emu.samples.debian", description="Unpacks a Debian package."
-    )
-    parser.add_argument("--closure", action="store_true", help="with all it depends on, as a sysroot")
-    parser.add_argument("package")
+    parser = argparse.ArgumentParser(prog="python -m emu.samples.debian", description=_ABOUT)
+    parser.add_argument("--closure", action="store_true", help="with all they depend on, as a sysroot")
+    parser.add_argument("package", nargs="+")
     parser.add_argument("architecture", help="Debian's name: arm64, armhf, amd64 ...")
     words = parser.parse_args()
     try:
