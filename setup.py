@@ -29,10 +29,15 @@ class Launcher(build_scripts):
             ["emu/cli/native/emu.c"],
             output_dir=temp,
             macros=list(macros.items()),
-            include_dirs=sorted({folder for ext in build.extensions for folder in ext.include_dirs}),
+            include_dirs=build.extensions[-1].include_dirs,
             extra_postargs=build.extensions[-1].extra_compile_args,
         )
-        sources = [source for ext in build.extensions for source in ext.sources if "/native/" in source]
+        sources = [
+            source
+            for ext in build.extensions
+            for source in ext.sources
+            if source.startswith(("accel/", "emu/"))
+        ]
         objects += compiler.object_filenames(sources, output_dir=temp)
         compiler.link_executable(
             objects, "emu", output_dir=self.build_dir, extra_postargs=["-pie", "-pthread"]

@@ -2,33 +2,31 @@
 
     python benchmarks/bench_startup.py [--rounds N] [--json FILE]
 
-Wall milliseconds from fork to exit, all in turn, a round each: median, spread from the 10th to the 90th
-percentile.  Asserts nothing.  Ctrl-C keeps what is done.
+CPU and wall milliseconds from fork to exit, all in turn, a round each: medians, and the CPU time's smallest
+and largest.  Asserts nothing.  Ctrl-C keeps what is done.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from bench_run import COMPILERS, HERE
+from bench_run import COMPILERS, figures, run
 
 TRUE = "int main(void) { return 0; }\n"
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """What is started, by name.  Programs that cannot be built are left out, with a line on stderr."""
-    emu = [sys.executable, "-m", "emu"]
+    python, installed = [sys.executable, "-m", "emu"], Path(sys.executable).with_name("emu")
+    emu = [str(installed)] if installed.exists() else python
     found = {"python -c pass": [sys.executable, "-c", "pass"], "emu --version": [*emu, "--version"]}
     for isa, compiler in COMPILERS.items():
         program = folder / f"true-{isa}"
@@ -43,6 +41,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
             check=True,
         )
         found[f"emu true, {isa}"] = [*emu, "--accel", "tcg", str(program)]
+        if isa == "aarch64":
+            found["translator"] = [*emu, "--engine", "translator", str(program)]
+            found["translator, by Python"] = [*python, "--engine", "translator", str(program)]
         qemu = shutil.which(f"qemu-{isa}")
         if qemu is not None:
             found[f"qemu-user true, {isa}"] = [qemu, str(program)]
@@ -51,32 +52,26 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 def measure(starts: dict[str, list[str]], rounds: int) -> list[dict[str, Any]]:
     """A row for each command."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    series: dict[str, list[float]] = {name: [] for name in starts}
+    series: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
     wrong: dict[str, str] = {}
     try:
         for turn in range(rounds + 1):
             for name, command in starts.items():
-                start = time.perf_counter()
-                done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-                took = (time.perf_counter() - start) * 1000
-                if done.returncode != 0:
-                    wrong[name] = (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1]
-                elif turn > 0:  # the first fills caches
-                    series[name].append(took)
+                try:
+                    cpu, wall, _ = run(command)
+                except RuntimeError as error:
+                    wrong[name] = str(error)
+                    continue
+                if turn > 0:  # the first fills caches
+                    series[name].append((cpu * 1000, wall * 1000))
     except KeyboardInterrupt:
         print("interrupted: what is done follows", file=sys.stderr)
     rows = []
     for name, values in series.items():
         row: dict[str, Any] = {"start": name, "rounds": len(values)}
         if values:
-            ordered = sorted(values)
-            tenth = len(ordered) // 10
-            row |= {
-                "ms": round(statistics.median(ordered), 1),
-                "low": round(ordered[tenth], 1),
-                "high": round(ordered[-1 - tenth], 1),
-            }
+            row["cpu_ms"] = figures([cpu for cpu, _ in values])
+            row["wall_ms"] = figures([wall for _, wall in values])
         if name in wrong:
             row["reason"] = wrong[name]
         rows.append(row)
@@ -91,8 +86,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="emu-bench-") as folder:
         rows = measure(commands(Path(folder)), options.rounds)
     for row in rows:
-        if "ms" in row:
-            print(f"{row['start']:<24} {row['ms']:>7.1f} ms   {row['low']:.1f}-{row['high']:.1f}")
+        if "cpu_ms" in row:
+            cpu, wall = row["cpu_ms"], row["wall_ms"]
+            print(
+                f"{row['start']:<24} {cpu['median']:>7.2f} ms CPU  {cpu['low']:.2f}-{cpu['high']:.2f}", end=""
+            )
+            print(f"  {wall['median']:>7.2f} ms wall")
         if "reason" in row:
             print(f"{row['start']:<24}     n/a   {row['reason']}")
     if options.json:

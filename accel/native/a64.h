@@ -18,6 +18,8 @@
  *     a64_atomic.c  exclusives, acquire and release, LSE
  *     a64_system.c  system registers, hints, barriers, exceptions
  *     a64_simd_*.c  Advanced SIMD on integers, by a64_vector.h
+ *     a64_fp*.c     floating point, on scalars and vectors (a64_fp.h)
+ *     a64_soft*.c   the same in integers, for what x86 does otherwise
  *     a64_flagm.c   instructions for flags alone
  *     a64_pauth.c   pointer authentication: undefined
  *     a64_aes.c, a64_sha.c, a64_sha512.c  cryptography

@@ -26,7 +26,7 @@ enum soft_op {
     SOFT_ADD, SOFT_SUB, SOFT_MUL, SOFT_MULX, SOFT_DIV, SOFT_SQRT, SOFT_MAX, SOFT_MIN, SOFT_MAXNM, SOFT_MINNM, SOFT_ABD,
     SOFT_FMA,      /* extra: 1 minus n * m, 2 minus a */
     SOFT_FMA_HALF, /* extra: 1 minus n * m, 2 of the upper halves */
-    SOFT_RECPS, SOFT_RSQRTS, SOFT_RECPE, SOFT_RSQRTE, SOFT_RECPX, SOFT_URECPE, SOFT_URSQRTE, SOFT_ABS, SOFT_NEG,
+    SOFT_RECPS, SOFT_RSQRTS, SOFT_RECPE, SOFT_RSQRTE, SOFT_RECPX,
     SOFT_ROUND,    /* extra: the rounding (7: FPCR's), 8 exact; a: 0, 32, 64 bits */
     SOFT_CM,       /* extra: enum soft_relation, 8 absolute */
     SOFT_COMPARE,  /* to the flags; extra: 1 signalling */
@@ -97,5 +97,26 @@ void fp_check(a64_translator *t, unsigned size, int r, bool tiny, soft_call call
 void fp_round_away(a64_translator *t, unsigned size, int r, int n, bool exact, soft_call call);
 /* ROUNDSS's and its like's immediate operand, of FPCR's rounding modes; 8 besides: not inexact. */
 static const uint8_t fp_rounding[] = {0, 2, 1, 3};
+
+/* ---- vectors (a64_fp_vector.c) ---------------------------------------------------------------- */
+
+/* What `q` says beside 0, the lower 64 bits, and 1: one element. */
+enum { FP_SCALAR = 2 };
+static inline uint8_t fp_lanes(unsigned q, unsigned size)
+{
+    return q == FP_SCALAR ? 1 : (uint8_t)((q ? 16u : 8u) >> size);
+}
+
+/* A register with Vn, whose upper half is 0 where it does not count. */
+int fp_source(a64_translator *t, unsigned rn, unsigned q);
+/* An element of Vm in all places. */
+int fp_element(a64_translator *t, unsigned rm, unsigned size, unsigned index);
+/* Ends an instruction: as fp_finish. */
+void fp_end(a64_translator *t, unsigned q, unsigned rd, int r);
+/* All of it in C; n, m, d and, unless given, lanes are filled in. */
+bool fp_soft(a64_translator *t, unsigned q, unsigned rd, int n, int m, soft_call call);
+/* As fp_check. */
+a64_later *fp_check_v(a64_translator *t, unsigned size, int r, bool tiny, soft_call call);
+soft_call fp_call_of(enum soft_op op, unsigned q, unsigned size, int d, int n, int m);
 
 #endif

@@ -65,7 +65,8 @@ static bool to_integer(a64_translator *t, unsigned size, unsigned sf, unsigned r
             v_op(t, fp_scalar(PRECISION, 2), from, n, n);
             kind = 3;
         }
-        v_op_m(t, fp_scalar(FP_MUL, 3), from, size == 2 ? from : n, a64_constant(t, bits_of(3, power((int)fraction)), 0));
+        x64_mem scale = a64_constant(t, bits_of(3, power((int)fraction)), 0);
+        v_op_m(t, fp_scalar(FP_MUL, 3), from, size == 2 ? from : n, scale);
     } else if (rounding == SOFT_AWAY) {
         from = a64_tmp_v(t);
         soft_call round = {.op = SOFT_ROUND, .size = (uint8_t)size, .lanes = 1, .d = (uint8_t)from, .n = (uint8_t)n,
@@ -127,7 +128,7 @@ INSN(FJCVTZS)
 
 /* ---- from integers ---------------------------------------------------------------------------------- */
 
-/* Half of a number from 2 ** 63 on, and what is cut off of it as its lowest bit.  Notes: r, n, a temporary, the prefix. */
+/* Half of a number from 2 ** 63 on, what is cut off as its lowest bit.  Notes: r, n, a temporary, the prefix. */
 static void write_unsigned(a64_translator *t, const a64_later *later)
 {
     x64_emit *e = &t->e;
@@ -204,6 +205,29 @@ INSN(FCVT)
     unsigned from = fp_size(f->ftype), to = fp_size(f->opc);
     soft_call call = {.op = SOFT_CONVERT, .size = (uint8_t)to, .lanes = 1, .m = SOFT_NONE, .a = 7,
                       .extra = (uint8_t)from};
+    bool halves = a64_host_has.f16c && !t->code->odd;
+    if (from == 1 && halves) {
+        int bits = a64_tmp_v(t), n = a64_use_v(t, f->rn), d = a64_def_v(t, f->rd);
+        v_zero(t, bits);
+        v_op_i(t, V_PBLENDW, bits, bits, n, 1);
+        x_vex_rr(&t->e, PP_66, MAP_0F38, 0, 0x13, d, 0, bits); /* vcvtph2ps */
+        if (to == 3)
+            v_unary(t, fp_packed(PRECISION, 2), d, d);
+        fp_cleared(t, f->rd, to);
+        return true;
+    }
+    if (from == 2 && to == 1 && halves) {
+        int n = a64_use_v(t, f->rn);
+        if (!fp_clear(t, f->rn, 2)) {
+            int copy = a64_tmp_v(t);
+            v_op_i(t, V_INSERTPS, copy, n, n, 0x0e);
+            n = copy;
+        }
+        x_vex_rr(&t->e, PP_66, MAP_0F3A, 0, 0x1d, n, 0, a64_def_v(t, f->rd)); /* vcvtps2ph, as MXCSR rounds */
+        x_byte(&t->e, 4);
+        fp_cleared(t, f->rd, 1);
+        return true;
+    }
     if (from == 1 || to == 1) {
         call.n = (uint8_t)a64_use_v(t, f->rn);
         call.d = (uint8_t)a64_def_v(t, f->rd);

@@ -1,8 +1,9 @@
 /*
  * Advanced SIMD: what programs seldom use, element by element in C: shifts by a
- * register that round, saturate or are of small elements, SUQADD, SQRDMLAH, PMUL,
+ * register that saturate or are of bytes, and all of them without AVX2; SUQADD, SQRDMLAH, PMUL,
  * URECPE.  Arm ARM C7.2 has the pseudocode.
  */
+#include "a64_soft.h"
 #include "a64_vector.h"
 
 /* In the last argument. */
@@ -91,22 +92,12 @@ static uint64_t polynomial_one(a64_state *state, how h, unsigned i)
 
 static uint64_t reciprocal_one(a64_state *state, how h, unsigned i)
 {
-    uint32_t n = (uint32_t)element(state->argument[0], i, 2, false);
-    if (!(n >> 31))
-        return UINT32_MAX;
-    uint32_t estimate = ((1u << 19) / (2 * (n >> 23) + 1) + 1) / 2;
-    return (uint64_t)estimate << 23;
+    return soft_integer_recip((uint32_t)element(state->argument[0], i, 2, false));
 }
 
 static uint64_t root_one(a64_state *state, how h, unsigned i)
 {
-    uint32_t n = (uint32_t)element(state->argument[0], i, 2, false), a = n >> 23, b = 512;
-    if (!(n >> 30))
-        return UINT32_MAX;
-    a = a < 256 ? 2 * a + 1 : 2 * ((a & ~1u) + 1);
-    while (a * (b + 1) * (b + 1) < 1u << 28)
-        b++;
-    return (uint64_t)((b + 1) / 2) << 23;
+    return soft_integer_root((uint32_t)element(state->argument[0], i, 2, false));
 }
 
 static void shift(a64_state *state) { each(state, shift_one); }
@@ -149,51 +140,93 @@ static void call(a64_translator *t, void (*function)(a64_state *), how h, unsign
 /*
  * Shifts of 4 and 8 bytes with AVX2, which gives 0 (or the sign) for counts from the
  * elements' bits on: one shift to the left and one to the right, of which the wrong
- * one gives 0.
+ * one gives 0.  To round one to the right is to add the last bit that it loses.
+ * d = n shifted by `count`, whose elements are whole numbers and are lost.
  */
-static void shift_variable(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m)
+static void shift_elements(a64_translator *t, how h, int d, int n, int count)
 {
-    unsigned w = size == 3 ? V_W : 0;
-    int left = a64_tmp_v(t), right = a64_tmp_v(t), sign = a64_tmp_v(t);
-    if (size == 2) {
-        v_shift(t, V_PSLLW_I + 1, left, m, 24);
-        v_shift(t, V_PSRAW_I + 1, left, left, 24);
-    } else {
-        v_op_m(t, V_PAND, left, m, v_repeated(t, 3, 0xff));
-        v_op_m(t, V_PXOR, left, left, v_repeated(t, 3, 0x80));
-        v_op_m(t, V_PSUB + 3, left, left, v_repeated(t, 3, 0x80));
-    }
+    unsigned w = h.size == 3 ? V_W : 0;
+    int right = a64_tmp_v(t), lost = a64_tmp_v(t), sign = -1, bits = n;
     v_zero(t, right);
-    v_op(t, V_PSUB + size, right, right, left);
-    if (!is_signed) {
-        v_op(t, V_PSRLVD | w, right, n, right);
-    } else if (size == 2) {
-        v_op(t, V_PSRAVD, right, n, right);
-        v_signs(t, 2, sign, left);
-        v_op(t, V_PAND, right, right, sign);
-    } else {
-        int flipped = a64_tmp_v(t);
+    v_op(t, V_PSUB + h.size, right, right, count);
+    if (h.is_signed && h.size == 3) { /* there is no PSRAVQ: the bits that differ from the sign */
+        sign = a64_tmp_v(t);
+        bits = a64_tmp_v(t);
         v_signs(t, 3, sign, n);
-        v_op(t, V_PXOR, flipped, n, sign);
-        v_op(t, V_PSRLVD | w, right, flipped, right);
-        v_op(t, V_PXOR, right, right, sign);
-        v_signs(t, 3, sign, left);
-        v_op(t, V_PAND, right, right, sign);
+        v_op(t, V_PXOR, bits, n, sign);
     }
-    v_op(t, V_PSLLVD | w, left, n, left);
-    v_op(t, V_POR, d, left, right);
+    unsigned op = h.is_signed && h.size == 2 ? V_PSRAVD : V_PSRLVD | w;
+    if (h.rounded) {
+        v_op_m(t, V_PSUB + h.size, lost, right, v_repeated(t, h.size, 1));
+        v_op(t, op, lost, bits, lost);
+    }
+    v_op(t, op, right, bits, right);
+    if (sign >= 0) {
+        v_op(t, V_PXOR, right, right, sign);
+        if (h.rounded)
+            v_op(t, V_PXOR, lost, lost, sign);
+        a64_give_v(t, sign);
+        a64_give_v(t, bits);
+    }
+    if (h.rounded) {
+        v_op_m(t, V_PAND, lost, lost, v_repeated(t, h.size, 1));
+        v_op(t, v_padd[h.size], right, right, lost);
+    }
+    v_signs(t, h.size, lost, count);
+    v_op(t, V_PAND, right, right, lost);
+    v_op(t, V_PSLLVD | w, count, n, count);
+    v_op(t, V_POR, d, count, right);
+    a64_give_v(t, right);
+    a64_give_v(t, lost);
+}
+
+static void shift_variable(a64_translator *t, how h, unsigned rd, int n, int m, unsigned q)
+{
+    int count = a64_tmp_v(t);
+    if (h.size == 1) { /* as words, of which the lower half is the result */
+        int low = a64_tmp_v(t), wide = a64_tmp_v(t), d;
+        h.size = 2;
+        for (unsigned upper = 0; upper < (q == 1 ? 2u : 1u); upper++) {
+            v_shift(t, V_PSLLW_I, count, m, 8);
+            v_shift(t, V_PSRAW_I, count, count, 8);
+            v_widen(t, 1, true, count, count, upper);
+            v_widen(t, 1, h.is_signed, wide, n, upper);
+            shift_elements(t, h, upper ? wide : low, wide, count);
+        }
+        x64_mem halves = a64_constant(t, UINT64_C(0x0d0c090805040100), UINT64_C(0x8080808080808080));
+        d = a64_def_v(t, rd);
+        if (q == 1) {
+            v_op_m(t, V_PSHUFB, wide, wide, halves);
+            v_op_m(t, V_PSHUFB, low, low, halves);
+            v_op(t, V_PUNPCKLQDQ, d, low, wide);
+        } else {
+            v_op_m(t, V_PSHUFB, d, low, halves);
+        }
+        return;
+    }
+    if (h.size == 2) {
+        v_shift(t, V_PSLLW_I + 1, count, m, 24);
+        v_shift(t, V_PSRAW_I + 1, count, count, 24);
+    } else {
+        v_op_m(t, V_PAND, count, m, v_repeated(t, 3, 0xff));
+        v_op_m(t, V_PXOR, count, count, v_repeated(t, 3, 0x80));
+        v_op_m(t, V_PSUB + 3, count, count, v_repeated(t, 3, 0x80));
+    }
+    if (m != n)
+        a64_give_v(t, m);
+    shift_elements(t, h, count, n, count);
+    int d = a64_def_v(t, rd);
+    v_move(t, d, count);
+    v_end(t, d, q == 1);
 }
 
 static void shift_by_register(a64_translator *t, how h, unsigned rd, unsigned rn, unsigned rm, unsigned q)
 {
     int n = a64_use_v(t, rn), m = a64_use_v(t, rm);
-    if (!h.rounded && !h.saturating && h.size >= 2 && a64_host_has.avx2) {
-        int d = a64_def_v(t, rd);
-        shift_variable(t, h.size, h.is_signed, d, n, m);
-        v_end(t, d, q == 1);
-        return;
-    }
-    call(t, shift, h, q, rd, n, m);
+    if (!h.saturating && h.size >= 1 && a64_host_has.avx2)
+        shift_variable(t, h, rd, n, m, q);
+    else
+        call(t, shift, h, q, rd, n, m);
 }
 
 INSN(V_SHL_reg)

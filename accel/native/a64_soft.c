@@ -609,7 +609,10 @@ uint32_t soft_to_javascript(soft_env *env, uint64_t x, bool *same)
     uint64_t kept = 0;
     if (a.exponent > 63) {
         env->fpsr |= FPSR_IOC;
-        return a.exponent > 63 + 31 ? 0 : (uint32_t)(a.sign ? -(a.mantissa << (a.exponent - 63)) : a.mantissa << (a.exponent - 63));
+        if (a.exponent > 63 + 31)
+            return 0;
+        kept = a.mantissa << (a.exponent - 63);
+        return (uint32_t)(a.sign ? -kept : kept);
     }
     enum rest rest = cut(a.mantissa, false, 63 - a.exponent, &kept);
     if (kept > UINT64_C(0x7fffffff) + a.sign)

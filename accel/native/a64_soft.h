@@ -51,6 +51,7 @@ uint64_t soft_recip_step(soft_env *env, unsigned size, uint64_t a, uint64_t b, b
 uint64_t soft_recip_estimate(soft_env *env, unsigned size, uint64_t a);
 uint64_t soft_root_estimate(soft_env *env, unsigned size, uint64_t a);
 uint64_t soft_recip_exponent(soft_env *env, unsigned size, uint64_t a);
+/* URECPE, URSQRTE. */
 uint32_t soft_integer_recip(uint32_t a);
 uint32_t soft_integer_root(uint32_t a);
 /* FRINT; exact: FRINTX.  bits (FRINTTS): 32 or 64 where the result is to fit, else 0. */

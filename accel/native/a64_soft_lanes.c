@@ -70,14 +70,6 @@ static uint64_t element(soft_env *env, const soft_call *call, unsigned op, uint6
         return soft_root_estimate(env, size, n);
     case SOFT_RECPX:
         return soft_recip_exponent(env, size, n);
-    case SOFT_URECPE:
-        return soft_integer_recip((uint32_t)n);
-    case SOFT_URSQRTE:
-        return soft_integer_root((uint32_t)n);
-    case SOFT_ABS:
-        return soft_absolute(size, n);
-    case SOFT_NEG:
-        return soft_negate(size, n);
     case SOFT_ROUND:
         return soft_round(env, size, n, rounding_of(env, extra), extra & 8, call->a);
     case SOFT_CM:
@@ -169,7 +161,8 @@ void a64_soft_lanes(a64_state *state)
     } else if (op == SOFT_CONVERT) {
         unsigned from = call.a & 8 ? call.lanes : 0;
         for (unsigned i = 0; i < call.lanes; i++)
-            put(result, size, i, soft_convert(&env, call.extra, size, get(n, call.extra, from + i), rounding_of(&env, call.a)));
+            put(result, size, i,
+                soft_convert(&env, call.extra, size, get(n, call.extra, from + i), rounding_of(&env, call.a)));
     } else {
         /* Conversions of scalars have integers of another size. */
         unsigned other = call.extra & 0xf0 ? (unsigned)__builtin_ctz(call.extra & 0xf0) - 3 : size;

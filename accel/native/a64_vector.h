@@ -184,6 +184,7 @@ enum {
     V_PMOVZXWD = V_OP(PP_66, MAP_0F38, 0x33),
     V_PMOVZXDQ = V_OP(PP_66, MAP_0F38, 0x35),
     V_MOVDDUP = V_OP(PP_F2, MAP_0F, 0x12),
+    V_PTEST = V_OP(PP_66, MAP_0F38, 0x17), /* ZF where no bit of both is set */
     V_PHMINPOSUW = V_OP(PP_66, MAP_0F38, 0x41),
     V_PBROADCASTB = V_OP(PP_66, MAP_0F38, 0x78), /* AVX2; + 0, 1 */
     V_PBROADCASTD = V_OP(PP_66, MAP_0F38, 0x58), /* AVX2; + 0, 1 */

@@ -3,12 +3,15 @@
  * registers, flags, vectors, FPCR, FPSR, memory and the reason to stop are
  * compared.
  *
- *     fuzz_a64 [-s SEED] [-n COUNT] [-i FIRST] [-e NAME[,NAME]...] [--sequences] [--based] [--usual] [--stats]
+ *     fuzz_a64 [-s SEED] [-n COUNT] [-i FIRST] [-e NAME[,NAME]...] [--sequences] [--based | --confined] [--usual]
+ *              [--stats]
  *     fuzz_a64 --case FILE
  *
  * A case is made from the seed and its number alone.  A failing one is made
- * smaller and printed in the form that --case reads.  --usual: FPCR has nothing but rounding modes.  Cases run in a child, so
- * that an engine may crash.  Without --based guest addresses are host addresses.
+ * smaller and printed in the form that --case reads.  Cases run in a child, so
+ * that an engine may crash.  Without --based guest addresses are host addresses,
+ * with --confined they are cut to the guest's own; with --usual FPCR has nothing
+ * but a rounding mode.
  * EMU_HOST_WITHOUT names features of the host that the translator shall not use.
  *
  * Ends with 1 where something differed, 77 where an engine cannot be opened.
@@ -66,7 +69,7 @@ struct outcome {
 
 static struct options {
     uint64_t seed, count, first;
-    bool sequences, based, usual, stats;
+    bool sequences, based, confined, usual, stats;
     bool only[A64_ENCODINGS];
     bool some;
 } options = {.count = 100000};
@@ -119,6 +122,7 @@ static void make_memory(void)
     uint64_t at = GUEST_AT;
     memory.size = GUEST_SIZE;
     memory.rights = rights;
+    memory.confined = options.confined;
     if (options.based) {
         memory.base = mmap(NULL, GUEST_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (memory.base == MAP_FAILED) {
@@ -785,7 +789,7 @@ static void print_word(uint32_t word)
 
 static void print_case(const struct a_case *c)
 {
-    printf("mode %s%s\n", options.sequences ? "sequences" : "single", options.based ? " based" : "");
+    printf("mode %s%s\n", options.sequences ? "sequences" : "single", options.confined ? " confined" : options.based ? " based" : "");
     for (int i = 0; i < c->count; i++)
         print_word(c->words[i]);
     printf("data %" PRIx64 "\n", c->data);
@@ -894,7 +898,7 @@ static void minimise(struct a_case *c)
 static void command(uint64_t number)
 {
     printf("# fuzz_a64 -s %" PRIu64 " -i %" PRIu64 " -n 1%s%s%s", options.seed, number,
-           options.sequences ? " --sequences" : "", options.based ? " --based" : "", options.usual ? " --usual" : "");
+           options.sequences ? " --sequences" : "", options.confined ? " --confined" : options.based ? " --based" : "", options.usual ? " --usual" : "");
     const char *before = " -e ";
     for (int e = 1; e < A64_ENCODINGS && options.some; e++)
         if (options.only[e]) {
@@ -970,7 +974,7 @@ static int run_all(void)
         first = last;
         if (WIFSIGNALED(status)) {
             struct a_case c;
-            code_at = options.based ? GUEST_AT : GUEST_AT;
+            code_at = GUEST_AT;
             data_at = code_at + DATA_AT;
             command(shared->at);
             make_case(&c, shared->at);
@@ -1003,7 +1007,8 @@ static int run_file(const char *path)
         uint64_t low = 0, high = 0;
         if (strncmp(line, "mode", 4) == 0) {
             options.sequences = strstr(line, "sequences") != NULL;
-            options.based = strstr(line, "based") != NULL;
+            options.confined = strstr(line, "confined") != NULL;
+            options.based = options.confined || strstr(line, "based") != NULL;
             continue;
         }
         if (line[0] == '#' || sscanf(line, "%31s %" SCNx64 " %" SCNx64, name, &low, &high) < 2)
@@ -1065,6 +1070,8 @@ int main(int argc, char **argv)
             options.sequences = true;
         else if (strcmp(argv[i], "--based") == 0)
             options.based = true;
+        else if (strcmp(argv[i], "--confined") == 0)
+            options.based = options.confined = true;
         else if (strcmp(argv[i], "--usual") == 0)
             options.usual = true;
         else if (strcmp(argv[i], "--stats") == 0)
@@ -1081,7 +1088,7 @@ int main(int argc, char **argv)
             return run_file(value);
         else {
             fprintf(stderr, "usage: fuzz_a64 [-s SEED] [-n COUNT] [-i FIRST] [-e NAME[,NAME]...] [--sequences] "
-                            "[--based] [--usual] [--stats]\n       fuzz_a64 --case FILE\n");
+                            "[--based | --confined] [--usual] [--stats]\n       fuzz_a64 --case FILE\n");
             return 2;
         }
     }

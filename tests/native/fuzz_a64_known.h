@@ -41,6 +41,16 @@ static bool pair_of_30_and_zr(uint32_t word)
     return bits(word, 30, 1) && bits(word, 16, 5) == 30;
 }
 
+static bool half_of_fixed(uint32_t word)
+{
+    return bits(word, 19, 4) < 4; /* immh */
+}
+
+static bool lower_halves(uint32_t word)
+{
+    return bits(word, 22, 2) == 1 && !bits(word, 30, 1);
+}
+
 /*
  * What x86's flags leave open (accel/native/a64_fp.h): with FZ, DAZ and FTZ tell neither IDC nor whether a result was
  * exact; and a result that rounds to the least normal number is no underflow to x86, while it is one to Arm.
@@ -88,6 +98,10 @@ static const struct known {
     {A64_FCVT_int, NULL, IGNORE_IXC, "of what does not fit, x86 may say that it was inexact, besides"},
     {A64_FCVTA_int, NULL, IGNORE_IXC, "as FCVT_int"},
     {A64_FCVTZ_fix, NULL, IGNORE_IXC | IGNORE_OFC, "as FCVT_int; and the product with the scale may overflow"},
+    {A64_V_FCVT, NULL, IGNORE_IXC, "as FCVT_int"},
+    {A64_S_FCVT, NULL, IGNORE_IXC, "as FCVT_int"},
+    {A64_S_FCVTZ_fix, half_of_fixed, SKIP, "QEMU writes the sign into the bits above a half-precision scalar"},
+    {A64_V_FCMLA_e, lower_halves, IGNORE_FPSR, "QEMU collects exceptions of the upper half, too"},
     {A64_FJCVTZS, NULL, IGNORE_FLUSHED, "QEMU sets Z for a denormal that is flushed; FPToFixedJS does not"},
     {A64_CAS, NULL, IGNORE_ACCESS, "what reads and writes fails as a read (Arm ARM, ESR_EL1.WnR); QEMU tells a write"},
     {A64_CASP, NULL, IGNORE_ACCESS, "as CAS"},

@@ -70,6 +70,10 @@ def test_sequences_where_fpcr_has_no_more_than_a_rounding_mode(fuzzer):
     run(fuzzer, CASES // 3, "--sequences", "--usual")
 
 
+def test_sequences_in_a_confined_guest(fuzzer):
+    run(fuzzer, CASES // 10, "--sequences", "--confined")
+
+
 def test_single_instructions_are_as_in_qemu(tmp_path):
     if os.uname().machine != "x86_64":
         pytest.skip(f"the translator makes x86-64 code and this host is {os.uname().machine}")
