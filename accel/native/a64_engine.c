@@ -695,7 +695,7 @@ const char *emu_engine_name(const char *asked)
 {
     if (asked == NULL || asked[0] == 0)
         asked = getenv("EMU_ENGINE");
-    return asked == NULL || asked[0] == 0 ? "unicorn" : asked;
+    return asked == NULL || asked[0] == 0 ? "translator" : asked;
 }
 
 const emu_engine_ops *emu_a64_user(void)
