@@ -85,6 +85,7 @@ def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
         reason = f"a sample program cannot be run: {error.strerror}; see df, ulimit -u and TMPDIR"
         tcg = {"usable": False, "runs": {"programs": [], "machines": []}, "reason": reason}
     tcg["unicorn"] = package("unicorn")
+    tcg["programs"] = _translator()
     return {
         "emu": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -120,6 +121,15 @@ def _kvm(path: str) -> dict[str, Any]:
     facts["runs"] = {f"{purpose}s": list(archs) for purpose, archs in KVM_RUNS.items()}
     facts["findings"] = {finding.name: finding._asdict() for finding in findings}
     return facts
+
+
+def _translator() -> str:
+    """The engine that translates arm64 programs where nobody chooses."""
+    try:
+        from accel.native import ffi, lib
+    except ImportError:
+        return ""  # the core is not built, which is told elsewhere
+    return bytes(ffi.string(lib.emu_engine_name(ffi.NULL))).decode()
 
 
 def _tcg() -> dict[str, Any]:
@@ -172,7 +182,10 @@ def text(facts: dict[str, Any], colour: bool = False) -> str:
     for name, built in facts["native"].items():
         state = paint(_GREEN, "built") if built["built"] else f"{paint(_RED, 'not built')}: {built['reason']}"
         lines.append((f"native {name}", state))
-    lines.append(("tcg", f"{verdict(tcg['usable'])}: Unicorn {tcg['unicorn'] or 'is not installed'}"))
+    engine = f"Unicorn {tcg['unicorn'] or 'is not installed'}"
+    if tcg["programs"] == "translator":
+        engine = f"the translator for arm64 programs, {engine}"
+    lines.append(("tcg", f"{verdict(tcg['usable'])}: {engine}"))
     if tcg["usable"]:
         sample = tcg["sample"]
         lines.append(("", f"a sample arm64 program ran in {sample['seconds'] * 1000:.0f} ms"))
