@@ -102,18 +102,18 @@ void v_soft(a64_translator *t, void (*function)(a64_state *), unsigned rd, int n
     x_movaps_rm(&t->e, d, A64_AT(argument));
 }
 
-/* Whether the mixing of rd follows: the two are one x86 instruction. */
-static bool mixed(const a64_translator *t, const a64_AES *f)
+/* Where the mixing of rd follows, which is one x86 instruction with this: its destination; else -1. */
+static int mixed(const a64_translator *t, const a64_AES *f)
 {
     if (t->index + 1 >= t->count || t->encodings[t->index + 1] != A64_AESMC)
-        return false;
+        return -1;
     uint32_t next = t->words[t->index + 1];
-    return (next >> 12 & 1) == f->D && (next >> 5 & 31) == f->rd && (next & 31) == f->rd;
+    return (next >> 12 & 1) == f->D && (next >> 5 & 31) == f->rd ? (int)(next & 31) : -1;
 }
 
 INSN(AES)
 {
-    static const unsigned ops[2][2] = {{V_AESENCLAST, V_AESENC}, {V_AESDECLAST, V_AESDEC}};
+    unsigned whole = f->D ? V_AESDEC : V_AESENC, last = f->D ? V_AESDECLAST : V_AESENCLAST;
     int n = a64_use_v(t, f->rn);
     if (!a64_host_has.aes) {
         v_soft(t, f->D ? aesd : aese, f->rd, n, -1);
@@ -122,9 +122,12 @@ INSN(AES)
     int d = a64_use_v(t, f->rd);
     a64_def_v(t, f->rd);
     v_op(t, V_PXOR, d, d, n);
-    bool both = mixed(t, f);
-    v_op_m(t, ops[f->D][both], d, d, a64_constant(t, 0, 0));
-    t->index += both;
+    int to = mixed(t, f);
+    if (to >= 0)
+        v_op_m(t, whole, a64_def_v(t, (unsigned)to), d, a64_constant(t, 0, 0));
+    if (to != (int)f->rd)
+        v_op_m(t, last, d, d, a64_constant(t, 0, 0));
+    t->index += to >= 0;
     return true;
 }
 

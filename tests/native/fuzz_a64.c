@@ -515,7 +515,7 @@ static int idiom(uint32_t *words)
     switch (below(4)) {
     case 0: /* aese, aesmc; aesd, aesimc */
         words[0] = 0x4e284800 | (w >> 31) << 12 | a << 5 | d;
-        words[1] = 0x4e286800 | (w >> 31) << 12 | d << 5 | d;
+        words[1] = 0x4e286800 | (w >> 31) << 12 | d << 5 | (one_in(3) ? b : d);
         return 2;
     case 1: /* mov, sha256h, sha256h2 */
         words[0] = 0x4ea01c00 | d << 16 | d << 5 | b;
