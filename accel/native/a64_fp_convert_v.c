@@ -22,7 +22,7 @@ static bool to_integer(a64_translator *t, unsigned q, unsigned size, bool is_uns
                        unsigned rn)
 {
     x64_emit *e = &t->e;
-    if (size == 1 || rounding == SOFT_AWAY || (is_unsigned && (size == 3 || q == SCALAR)))
+    if (size == 1 || rounding == SOFT_AWAY || (is_unsigned && size == 3 && q != SCALAR))
         return to_integer_soft(t, q, size, is_unsigned, rounding, 0, rd, a64_use_v(t, rn));
     a64_flags_lose(t);
     int n = fp_source(t, rn, q), from = n, bits = -1;
@@ -40,10 +40,25 @@ static bool to_integer(a64_translator *t, unsigned q, unsigned size, bool is_uns
             v_unary_i(t, V_OP(PP_66, MAP_0F3A, size == 3 ? 9 : 8), from, n, fp_rounding[rounding]);
     }
     if (bits >= 0) { /* one by one */
-        int w = size == 3;
-        x_sse_rr(e, w ? PP_F2 : PP_F3, MAP_0F, w, TO_INTEGER, bits, from);
-        x_alu_ri(e, X_CMP, w, bits, 1);
-        uint8_t *low = x_jcc(e, X_O), *high = NULL;
+        int w = size == 3, pp = w ? PP_F2 : PP_F3;
+        uint8_t *low = NULL, *high = NULL;
+        if (!is_unsigned) {
+            x_sse_rr(e, pp, MAP_0F, w, TO_INTEGER, bits, from);
+            x_alu_ri(e, X_CMP, w, bits, 1);
+            low = x_jcc(e, X_O);
+        } else if (w) { /* from 2 ** 63 on x86 would tell that it was invalid */
+            x_sse_rm(e, PP_66, MAP_0F, 0, 0x2e, from, a64_constant(t, UINT64_C(1086) << 52, 0)); /* ucomisd */
+            high = x_jcc(e, X_AE);
+            x_sse_rr(e, pp, MAP_0F, 1, TO_INTEGER, bits, from);
+            x_test_rr(e, 1, bits, bits);
+            low = x_jcc(e, X_S);
+        } else {
+            int narrow = a64_tmp(t);
+            x_sse_rr(e, pp, MAP_0F, 1, TO_INTEGER, bits, from);
+            x_mov_rr(e, 0, narrow, bits);
+            x_alu_rr(e, X_CMP, 1, narrow, bits);
+            low = x_jcc(e, X_NE);
+        }
         x_movd_xr(e, w, r, bits);
         if (q == 1) {
             v_unary_i(t, V_PSHUFD, other, from, 0xee);
@@ -130,12 +145,13 @@ static bool from_integer(a64_translator *t, unsigned q, unsigned size, bool is_u
                          unsigned rn)
 {
     x64_emit *e = &t->e;
-    if (size == 1 || (is_unsigned && size == 3 && q == SCALAR))
+    if (size == 1)
         return fp_soft(t, q, rd, a64_use_v(t, rn), SOFT_NONE,
                        (soft_call){.op = SOFT_FROM_INT, .size = (uint8_t)size, .a = (uint8_t)fraction,
                                    .extra = (uint8_t)((is_unsigned ? 8u : 0) | soft_bits(size))});
-    int n = fp_source(t, rn, q), r = fp_result(t, rd, rd == rn), w = size == 3;
-    if (q == SCALAR || (size == 3 && !is_unsigned)) {
+    bool large = size == 3 && is_unsigned; /* as a vector, with 0 above */
+    int n = fp_source(t, rn, large && q == SCALAR ? 0 : q), r = fp_result(t, rd, rd == rn), w = size == 3;
+    if (!large && (q == SCALAR || size == 3)) {
         int bits = a64_tmp(t);
         x_movd_rx(e, w, bits, n);
         v_zero(t, r);

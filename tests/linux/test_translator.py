@@ -104,3 +104,12 @@ def test_hwcaps_and_id_registers_tell_the_same_as_they_do_in_qemu(build):
             for bit, shift, least in rules:
                 there = (values[register] >> shift & 15) >= least
                 assert (values[word] >> bit & 1) == there, (text, word, bit)
+
+
+def test_arithmetic_in_each_mode_of_fpcr_is_as_in_qemu(build, translated):
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("no qemu-aarch64 (qemu-user) to compare with")
+    command = ["qemu-aarch64", build("modes", "aarch64")]
+    qemu = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert qemu.stdout.count("\n") == 16
+    assert translated("modes").stdout == qemu.stdout
