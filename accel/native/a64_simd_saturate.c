@@ -4,13 +4,10 @@
  */
 #include "a64_vector.h"
 
-/* How much of the vectors counts: SCALAR, the lower half, all. */
-enum { SCALAR = 2 };
-
 /* Ends an instruction: the rest of d is cleared; `mask` has what saturated. */
 static void end(a64_translator *t, unsigned size, unsigned q, int d, int mask)
 {
-    if (q == SCALAR) {
+    if (q == V_SCALAR) {
         v_scalar(t, size, mask, mask);
         v_scalar(t, size, d, d);
     } else {
@@ -81,7 +78,7 @@ INSN(V_QADDSUB)
 INSN(S_QADDSUB)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    end(t, f->size, SCALAR, d, add(t, f->size, !f->U, f->S, d, n, m));
+    end(t, f->size, V_SCALAR, d, add(t, f->size, !f->U, f->S, d, n, m));
     return true;
 }
 
@@ -103,7 +100,7 @@ INSN(V_SQABS)
 
 INSN(S_SQABS)
 {
-    absolute(t, f->size, f->U, f->rd, f->rn, SCALAR);
+    absolute(t, f->size, f->U, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
@@ -154,7 +151,7 @@ INSN(V_SQDMULH)
 INSN(S_SQDMULH)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    end(t, f->size, SCALAR, d, multiply_high(t, f->size, f->U, d, n, m));
+    end(t, f->size, V_SCALAR, d, multiply_high(t, f->size, f->U, d, n, m));
     return true;
 }
 
@@ -168,7 +165,7 @@ INSN(V_SQDMULH_e)
 INSN(S_SQDMULH_e)
 {
     int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_def_v(t, f->rd);
-    end(t, f->size, SCALAR, d, multiply_high(t, f->size, f->R, d, n, m));
+    end(t, f->size, V_SCALAR, d, multiply_high(t, f->size, f->R, d, n, m));
     return true;
 }
 
@@ -194,7 +191,7 @@ static void multiply_add_long(a64_translator *t, unsigned size, bool subtract, u
         a64_give_v(t, m);
     int mask2 = add(t, size + 1, true, subtract, d, d, product);
     v_op(t, V_POR, mask, mask, mask2);
-    end(t, size + 1, q == SCALAR ? SCALAR : 1, d, mask);
+    end(t, size + 1, q == V_SCALAR ? V_SCALAR : 1, d, mask);
 }
 
 INSN(V_SQDMULL)
@@ -207,7 +204,7 @@ INSN(V_SQDMULL)
 INSN(S_SQDMULL)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm), d = a64_def_v(t, f->rd);
-    end(t, f->size + 1, SCALAR, d, multiply_long(t, f->size, d, n, m, false));
+    end(t, f->size + 1, V_SCALAR, d, multiply_long(t, f->size, d, n, m, false));
     return true;
 }
 
@@ -221,7 +218,7 @@ INSN(V_SQDMULL_e)
 INSN(S_SQDMULL_e)
 {
     int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M), d = a64_def_v(t, f->rd);
-    end(t, f->size + 1, SCALAR, d, multiply_long(t, f->size, d, n, m, false));
+    end(t, f->size + 1, V_SCALAR, d, multiply_long(t, f->size, d, n, m, false));
     return true;
 }
 
@@ -235,7 +232,7 @@ INSN(V_SQDMLAL)
 INSN(S_SQDMLAL)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm);
-    multiply_add_long(t, f->size, f->o1, f->rd, n, m, SCALAR);
+    multiply_add_long(t, f->size, f->o1, f->rd, n, m, V_SCALAR);
     return true;
 }
 
@@ -249,7 +246,7 @@ INSN(V_SQDMLAL_e)
 INSN(S_SQDMLAL_e)
 {
     int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M);
-    multiply_add_long(t, f->size, f->o2, f->rd, n, m, SCALAR);
+    multiply_add_long(t, f->size, f->o2, f->rd, n, m, V_SCALAR);
     return true;
 }
 
@@ -294,7 +291,7 @@ static void narrow(a64_translator *t, unsigned size, enum to to, unsigned rd, in
         v_unary_i(t, V_PSHUFD, result, result, 0x08);
         a64_give_v(t, limit);
     }
-    if (q == SCALAR) {
+    if (q == V_SCALAR) {
         v_scalar(t, size + 1, mask, mask);
         v_scalar(t, size, a64_def_v(t, rd), result);
     } else {
@@ -318,7 +315,7 @@ INSN(V_QXTN)
 
 INSN(S_QXTN)
 {
-    extract(t, f->size, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, SCALAR);
+    extract(t, f->size, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
@@ -330,7 +327,7 @@ INSN(V_SQXTUN)
 
 INSN(S_SQXTUN)
 {
-    extract(t, f->size, SIGNED_TO_UNSIGNED, f->rd, f->rn, SCALAR);
+    extract(t, f->size, SIGNED_TO_UNSIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
@@ -361,7 +358,7 @@ INSN(V_QSHRN)
 
 INSN(S_QSHRN)
 {
-    shift_narrow(t, f->immh, f->immb, f->R, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, SCALAR);
+    shift_narrow(t, f->immh, f->immb, f->R, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
@@ -373,12 +370,13 @@ INSN(V_SQSHRUN)
 
 INSN(S_SQSHRUN)
 {
-    shift_narrow(t, f->immh, f->immb, f->R, SIGNED_TO_UNSIGNED, f->rd, f->rn, SCALAR);
+    shift_narrow(t, f->immh, f->immb, f->R, SIGNED_TO_UNSIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
 /* To the left: nothing is lost where a shift back brings the same. */
-static void shift_left(a64_translator *t, unsigned immh, unsigned immb, enum to to, unsigned rd, unsigned rn, unsigned q)
+static void shift_left(a64_translator *t, unsigned immh, unsigned immb, enum to to, unsigned rd, unsigned rn,
+                       unsigned q)
 {
     unsigned size = size_of(immh), count = (immh << 3 | immb) - (8u << size);
     int n = a64_use_v(t, rn), limit = a64_tmp_v(t), mask = a64_tmp_v(t), result = a64_tmp_v(t), d;
@@ -411,7 +409,7 @@ INSN(V_QSHL)
 
 INSN(S_QSHL)
 {
-    shift_left(t, f->immh, f->immb, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, SCALAR);
+    shift_left(t, f->immh, f->immb, f->U ? UNSIGNED : SIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }
 
@@ -423,6 +421,6 @@ INSN(V_SQSHLU)
 
 INSN(S_SQSHLU)
 {
-    shift_left(t, f->immh, f->immb, SIGNED_TO_UNSIGNED, f->rd, f->rn, SCALAR);
+    shift_left(t, f->immh, f->immb, SIGNED_TO_UNSIGNED, f->rd, f->rn, V_SCALAR);
     return true;
 }

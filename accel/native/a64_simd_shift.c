@@ -99,6 +99,113 @@ INSN(S_SHL)
     return true;
 }
 
+/* ---- by a register ----------------------------------------------------------------------------- */
+
+/*
+ * Shifts of 4 and 8 bytes with AVX2, which gives 0 (or the sign) for counts from the
+ * elements' bits on: one shift to the left and one to the right, of which the wrong
+ * one gives 0.  To round one to the right is to add the last bit that it loses.
+ * d = n shifted by `count`, whose elements are whole numbers and are lost.
+ */
+static void shift_elements(a64_translator *t, unsigned size, bool is_signed, bool rounded, int d, int n, int count)
+{
+    unsigned w = size == 3 ? V_W : 0;
+    int right = a64_tmp_v(t), lost = a64_tmp_v(t), sign = -1, bits = n;
+    v_zero(t, right);
+    v_op(t, V_PSUB + size, right, right, count);
+    if (is_signed && size == 3) { /* there is no PSRAVQ: the bits that differ from the sign */
+        sign = a64_tmp_v(t);
+        bits = a64_tmp_v(t);
+        v_signs(t, 3, sign, n);
+        v_op(t, V_PXOR, bits, n, sign);
+    }
+    unsigned op = is_signed && size == 2 ? V_PSRAVD : V_PSRLVD | w;
+    if (rounded) {
+        v_op_m(t, V_PSUB + size, lost, right, v_repeated(t, size, 1));
+        v_op(t, op, lost, bits, lost);
+    }
+    v_op(t, op, right, bits, right);
+    if (sign >= 0) {
+        v_op(t, V_PXOR, right, right, sign);
+        if (rounded)
+            v_op(t, V_PXOR, lost, lost, sign);
+        a64_give_v(t, sign);
+        a64_give_v(t, bits);
+    }
+    if (rounded) {
+        v_op_m(t, V_PAND, lost, lost, v_repeated(t, size, 1));
+        v_op(t, v_padd[size], right, right, lost);
+    }
+    v_signs(t, size, lost, count);
+    v_op(t, V_PAND, right, right, lost);
+    v_op(t, V_PSLLVD | w, count, n, count);
+    v_op(t, V_POR, d, count, right);
+    a64_give_v(t, right);
+    a64_give_v(t, lost);
+}
+
+static void shift_variable(a64_translator *t, unsigned size, bool is_signed, bool rounded, unsigned rd, int n, int m,
+                           unsigned q)
+{
+    int count = a64_tmp_v(t);
+    if (size == 1) { /* as words, of which the lower half is the result */
+        int low = a64_tmp_v(t), wide = a64_tmp_v(t), d;
+        for (unsigned upper = 0; upper < (q == 1 ? 2u : 1u); upper++) {
+            v_shift(t, V_PSLLW_I, count, m, 8);
+            v_shift(t, V_PSRAW_I, count, count, 8);
+            v_widen(t, 1, true, count, count, upper);
+            v_widen(t, 1, is_signed, wide, n, upper);
+            shift_elements(t, 2, is_signed, rounded, upper ? wide : low, wide, count);
+        }
+        x64_mem halves = a64_constant(t, UINT64_C(0x0d0c090805040100), UINT64_C(0x8080808080808080));
+        d = a64_def_v(t, rd);
+        if (q == 1) {
+            v_op_m(t, V_PSHUFB, wide, wide, halves);
+            v_op_m(t, V_PSHUFB, low, low, halves);
+            v_op(t, V_PUNPCKLQDQ, d, low, wide);
+        } else {
+            v_op_m(t, V_PSHUFB, d, low, halves);
+        }
+        return;
+    }
+    if (size == 2) {
+        v_shift(t, V_PSLLW_I + 1, count, m, 24);
+        v_shift(t, V_PSRAW_I + 1, count, count, 24);
+    } else {
+        v_op_m(t, V_PAND, count, m, v_repeated(t, 3, 0xff));
+        v_op_m(t, V_PXOR, count, count, v_repeated(t, 3, 0x80));
+        v_op_m(t, V_PSUB + 3, count, count, v_repeated(t, 3, 0x80));
+    }
+    if (m != n)
+        a64_give_v(t, m);
+    shift_elements(t, size, is_signed, rounded, count, n, count);
+    int d = a64_def_v(t, rd);
+    v_move(t, d, count);
+    v_end(t, d, q == 1);
+}
+
+static void shift_by_register(a64_translator *t, unsigned size, bool is_signed, bool rounded, unsigned rd, unsigned rn,
+                              unsigned rm, unsigned q)
+{
+    int n = a64_use_v(t, rn), m = a64_use_v(t, rm);
+    if (size >= 1 && a64_host_has.avx2)
+        shift_variable(t, size, is_signed, rounded, rd, n, m, q);
+    else
+        v_soft_shift(t, size, is_signed, rounded, false, rd, n, m, q);
+}
+
+INSN(V_SHL_reg)
+{
+    shift_by_register(t, f->size, !f->U, f->R, f->rd, f->rn, f->rm, f->Q);
+    return true;
+}
+
+INSN(S_SHL_reg)
+{
+    shift_by_register(t, 3, !f->U, f->R, f->rd, f->rn, f->rm, V_SCALAR);
+    return true;
+}
+
 /* ---- narrower and wider ------------------------------------------------------------------------- */
 
 /* A mask for PSHUFB: each byte `at` and its `count` - 1 followers of elements twice as large. */

@@ -1,7 +1,7 @@
 /*
  * Advanced SIMD: what programs seldom use, element by element in C: shifts by a
- * register that saturate or are of bytes, and all of them without AVX2; SUQADD, SQRDMLAH, PMUL,
- * URECPE.  Arm ARM C7.2 has the pseudocode.
+ * register that saturate or are of bytes, all of them where there is no AVX2;
+ * SUQADD, SQRDMLAH, PMUL, URECPE.  Arm ARM C7.2 has the pseudocode.
  */
 #include "a64_soft.h"
 #include "a64_vector.h"
@@ -11,8 +11,6 @@ typedef struct how {
     uint8_t size, bytes; /* bytes of the result that count; the others are 0 */
     bool is_signed, rounded, saturating, subtract;
 } how;
-
-enum { SCALAR = 2 };
 
 static how how_of(const a64_state *state)
 {
@@ -69,8 +67,8 @@ static uint64_t shift_one(a64_state *state, how h, unsigned i)
 
 static uint64_t add_one(a64_state *state, how h, unsigned i)
 {
-    __int128 sum = element(state->argument[0], i, h.size, !h.is_signed) + element(state->argument[2], i, h.size, h.is_signed);
-    return saturated(state, sum, h.size, h.is_signed);
+    __int128 added = element(state->argument[0], i, h.size, !h.is_signed);
+    return saturated(state, element(state->argument[2], i, h.size, h.is_signed) + added, h.size, h.is_signed);
 }
 
 static uint64_t multiply_one(a64_state *state, how h, unsigned i)
@@ -121,7 +119,7 @@ static void call(a64_translator *t, void (*function)(a64_state *), how h, unsign
 {
     int d = a64_use_v(t, rd);
     uint32_t words[2] = {0, 0};
-    h.bytes = (uint8_t)(q == SCALAR ? 1 << h.size : q ? 16 : 8);
+    h.bytes = (uint8_t)(q == V_SCALAR ? 1 << h.size : q ? 16 : 8);
     memcpy(words, &h, sizeof h);
     x_movaps_mr(&t->e, argument(0), n);
     if (m >= 0)
@@ -137,121 +135,24 @@ static void call(a64_translator *t, void (*function)(a64_state *), how h, unsign
     x_movaps_rm(&t->e, d, argument(0));
 }
 
-/*
- * Shifts of 4 and 8 bytes with AVX2, which gives 0 (or the sign) for counts from the
- * elements' bits on: one shift to the left and one to the right, of which the wrong
- * one gives 0.  To round one to the right is to add the last bit that it loses.
- * d = n shifted by `count`, whose elements are whole numbers and are lost.
- */
-static void shift_elements(a64_translator *t, how h, int d, int n, int count)
+void v_soft_shift(a64_translator *t, unsigned size, bool is_signed, bool rounded, bool saturating, unsigned rd, int n,
+                  int m, unsigned q)
 {
-    unsigned w = h.size == 3 ? V_W : 0;
-    int right = a64_tmp_v(t), lost = a64_tmp_v(t), sign = -1, bits = n;
-    v_zero(t, right);
-    v_op(t, V_PSUB + h.size, right, right, count);
-    if (h.is_signed && h.size == 3) { /* there is no PSRAVQ: the bits that differ from the sign */
-        sign = a64_tmp_v(t);
-        bits = a64_tmp_v(t);
-        v_signs(t, 3, sign, n);
-        v_op(t, V_PXOR, bits, n, sign);
-    }
-    unsigned op = h.is_signed && h.size == 2 ? V_PSRAVD : V_PSRLVD | w;
-    if (h.rounded) {
-        v_op_m(t, V_PSUB + h.size, lost, right, v_repeated(t, h.size, 1));
-        v_op(t, op, lost, bits, lost);
-    }
-    v_op(t, op, right, bits, right);
-    if (sign >= 0) {
-        v_op(t, V_PXOR, right, right, sign);
-        if (h.rounded)
-            v_op(t, V_PXOR, lost, lost, sign);
-        a64_give_v(t, sign);
-        a64_give_v(t, bits);
-    }
-    if (h.rounded) {
-        v_op_m(t, V_PAND, lost, lost, v_repeated(t, h.size, 1));
-        v_op(t, v_padd[h.size], right, right, lost);
-    }
-    v_signs(t, h.size, lost, count);
-    v_op(t, V_PAND, right, right, lost);
-    v_op(t, V_PSLLVD | w, count, n, count);
-    v_op(t, V_POR, d, count, right);
-    a64_give_v(t, right);
-    a64_give_v(t, lost);
-}
-
-static void shift_variable(a64_translator *t, how h, unsigned rd, int n, int m, unsigned q)
-{
-    int count = a64_tmp_v(t);
-    if (h.size == 1) { /* as words, of which the lower half is the result */
-        int low = a64_tmp_v(t), wide = a64_tmp_v(t), d;
-        h.size = 2;
-        for (unsigned upper = 0; upper < (q == 1 ? 2u : 1u); upper++) {
-            v_shift(t, V_PSLLW_I, count, m, 8);
-            v_shift(t, V_PSRAW_I, count, count, 8);
-            v_widen(t, 1, true, count, count, upper);
-            v_widen(t, 1, h.is_signed, wide, n, upper);
-            shift_elements(t, h, upper ? wide : low, wide, count);
-        }
-        x64_mem halves = a64_constant(t, UINT64_C(0x0d0c090805040100), UINT64_C(0x8080808080808080));
-        d = a64_def_v(t, rd);
-        if (q == 1) {
-            v_op_m(t, V_PSHUFB, wide, wide, halves);
-            v_op_m(t, V_PSHUFB, low, low, halves);
-            v_op(t, V_PUNPCKLQDQ, d, low, wide);
-        } else {
-            v_op_m(t, V_PSHUFB, d, low, halves);
-        }
-        return;
-    }
-    if (h.size == 2) {
-        v_shift(t, V_PSLLW_I + 1, count, m, 24);
-        v_shift(t, V_PSRAW_I + 1, count, count, 24);
-    } else {
-        v_op_m(t, V_PAND, count, m, v_repeated(t, 3, 0xff));
-        v_op_m(t, V_PXOR, count, count, v_repeated(t, 3, 0x80));
-        v_op_m(t, V_PSUB + 3, count, count, v_repeated(t, 3, 0x80));
-    }
-    if (m != n)
-        a64_give_v(t, m);
-    shift_elements(t, h, count, n, count);
-    int d = a64_def_v(t, rd);
-    v_move(t, d, count);
-    v_end(t, d, q == 1);
-}
-
-static void shift_by_register(a64_translator *t, how h, unsigned rd, unsigned rn, unsigned rm, unsigned q)
-{
-    int n = a64_use_v(t, rn), m = a64_use_v(t, rm);
-    if (!h.saturating && h.size >= 1 && a64_host_has.avx2)
-        shift_variable(t, h, rd, n, m, q);
-    else
-        call(t, shift, h, q, rd, n, m);
-}
-
-INSN(V_SHL_reg)
-{
-    shift_by_register(t, (how){.size = f->size, .is_signed = !f->U, .rounded = f->R}, f->rd, f->rn, f->rm, f->Q);
-    return true;
-}
-
-INSN(S_SHL_reg)
-{
-    shift_by_register(t, (how){.size = 3, .is_signed = !f->U, .rounded = f->R}, f->rd, f->rn, f->rm, SCALAR);
-    return true;
+    how h = {.size = (uint8_t)size, .is_signed = is_signed, .rounded = rounded, .saturating = saturating};
+    call(t, shift, h, q, rd, n, m);
 }
 
 INSN(V_QSHL_reg)
 {
-    how h = {.size = f->size, .is_signed = !f->U, .rounded = f->R, .saturating = true};
-    shift_by_register(t, h, f->rd, f->rn, f->rm, f->Q);
+    int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm);
+    v_soft_shift(t, f->size, !f->U, f->R, true, f->rd, n, m, f->Q);
     return true;
 }
 
 INSN(S_QSHL_reg)
 {
-    how h = {.size = f->size, .is_signed = !f->U, .rounded = f->R, .saturating = true};
-    shift_by_register(t, h, f->rd, f->rn, f->rm, SCALAR);
+    int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm);
+    v_soft_shift(t, f->size, !f->U, f->R, true, f->rd, n, m, V_SCALAR);
     return true;
 }
 
@@ -263,7 +164,7 @@ INSN(V_SUQADD)
 
 INSN(S_SUQADD)
 {
-    call(t, add, (how){.size = f->size, .is_signed = !f->U}, SCALAR, f->rd, a64_use_v(t, f->rn), -1);
+    call(t, add, (how){.size = f->size, .is_signed = !f->U}, V_SCALAR, f->rd, a64_use_v(t, f->rn), -1);
     return true;
 }
 
@@ -277,7 +178,7 @@ INSN(V_SQRDMLAH)
 INSN(S_SQRDMLAH)
 {
     int n = a64_use_v(t, f->rn), m = a64_use_v(t, f->rm);
-    call(t, multiply, (how){.size = f->size, .subtract = f->S}, SCALAR, f->rd, n, m);
+    call(t, multiply, (how){.size = f->size, .subtract = f->S}, V_SCALAR, f->rd, n, m);
     return true;
 }
 
@@ -291,7 +192,7 @@ INSN(V_SQRDMLAH_e)
 INSN(S_SQRDMLAH_e)
 {
     int n = a64_use_v(t, f->rn), m = v_element(t, f->size, f->rm, f->H, f->L, f->M);
-    call(t, multiply, (how){.size = f->size, .subtract = f->o2}, SCALAR, f->rd, n, m);
+    call(t, multiply, (how){.size = f->size, .subtract = f->o2}, V_SCALAR, f->rd, n, m);
     return true;
 }
 

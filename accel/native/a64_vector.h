@@ -12,6 +12,8 @@
 #include "a64.h"
 
 #define V_OP(pp, map, code) ((unsigned)(pp) << 12 | (unsigned)(map) << 8 | (code))
+/* How much of a vector counts, where it is not Q: 0 the lower half, 1 all. */
+enum { V_SCALAR = 2 };
 enum { V_COMMUTES = 1 << 16, V_W = 1 << 17 /* VEX.W, REX.W */ };
 
 static inline int v_pp(unsigned op) { return (int)(op >> 12 & 3); }
@@ -287,6 +289,9 @@ void v_difference(a64_translator *t, unsigned size, bool is_signed, int d, int n
 void v_multiply_long(a64_translator *t, unsigned size, bool is_signed, int d, int n, int m, bool upper);
 /* |n| or -n. */
 void v_absolute(a64_translator *t, unsigned size, bool negate, int d, int n);
+/* SSHL, USHL and their like, out of line (a64_simd_soft.c). */
+void v_soft_shift(a64_translator *t, unsigned size, bool is_signed, bool rounded, bool saturating, unsigned rd, int n,
+                  int m, unsigned q);
 /* Rm's element of a by-element form, everywhere in a temporary. */
 int v_element(a64_translator *t, unsigned size, unsigned rm, unsigned h, unsigned l, unsigned m);
 /* rd = function(rd, n, m): in argument[0] to [2], the result in the first; -1: none (a64_aes.c). */
