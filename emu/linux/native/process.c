@@ -419,10 +419,11 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
                                       CLONE_PTRACE | CLONE_IO | CLONE_SYSVSEM);
     int pidfd = -1;
     emu_signal_fork_begin(thread);
-    if (thread->ops->forking != NULL)
-        thread->ops->forking(thread->engine);
     emu_thread_fork_begin(thread);
     emu_path_fork_begin();
+    /* An engine's own locks come behind all the others'. */
+    if (thread->ops->forking != NULL)
+        thread->ops->forking(thread->engine);
     /* The C library's fork where it does: it settles the locks of malloc. */
     long child = host == 0 && request->exit_signal == SIGCHLD
                      ? fork()
