@@ -2,11 +2,12 @@
 
     python benchmarks/compare_programs.py [CASE ...] [--ways WAY ...] [--timeout S] [--record] [--json FILE]
 
-A case is a script of tests/guest/debian; a way is `-L`, `--root`, `qemu` or `native`.  The scripts start
-children, so qemu needs the kernel's help to run them: it gets a binfmt_misc of its own, in a user namespace
-(Linux 6.7), where only this run's processes are concerned, and is entered by chroot.  Native is the same
-packages for amd64 in a chroot.  What was printed, the status and the files left are compared; CPU time is
-that of the whole run, children included.  --record keeps what native printed as what the tests expect.
+A case is a script of tests/guest/debian; a way is `sysroot` (emu -L), `root` (emu --root), `qemu` or
+`native`.  The scripts start children, so qemu needs the kernel's help to run them: it gets a binfmt_misc of
+its own, in a user namespace (Linux 6.7), where only this run's processes are concerned, and is entered by
+chroot.  Native is the same packages for amd64 in a chroot.  What was printed, the status and the files left
+are compared; CPU time is that of the whole run, children included.  --record keeps what native printed as
+what the tests expect.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Chroot(Way):
         return [*enter, "sh", "-c", script, "sh", str(root), "/" + str(folder.relative_to(root)), *words]
 
 
-WAYS = {"-L": Way("-L"), "--root": Way("--root"), "qemu": Chroot("qemu"), "native": Chroot("native")}
+WAYS = {"sysroot": Way("-L"), "root": Way("--root"), "qemu": Chroot("qemu"), "native": Chroot("native")}
 
 
 def verdict(name: str, outcome: Outcome, others: dict[str, Outcome]) -> str:
