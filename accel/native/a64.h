@@ -61,6 +61,7 @@ enum a64_reason {
     A64_EXIT_CODE,        /* IC IVAU of `address`; pc behind it */
     A64_EXIT_TAG,         /* a fault at an address whose top byte is to be ignored */
     A64_EXIT_DROP,        /* no room for translations */
+    A64_EXIT_MEMORY,      /* no memory for them */
 };
 
 typedef struct a64_state {

@@ -182,6 +182,7 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc, uint32_t slot)
     tr_code *code = shared->code;
     a64_state *state = engine->state;
     const uint8_t *at = NULL;
+    int error = 0;
     if (code->memory.hold != NULL)
         code->memory.hold(code->memory.opaque);
     pthread_mutex_lock(&code->lock);
@@ -202,8 +203,8 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc, uint32_t slot)
         state->reason = A64_EXIT_FAULT;
         state->address = pc;
         state->access = EMU_RIGHT_X;
-    } else if (tr_prepare(code) != 0) {
-        state->reason = A64_EXIT_DROP;
+    } else if ((error = tr_prepare(code)) != 0) {
+        state->reason = error == -ENOSPC ? A64_EXIT_DROP : A64_EXIT_MEMORY;
     } else {
         at = a64_translate(engine, &shared->translator, pc);
         if (slot != NO_SLOT)
@@ -528,6 +529,10 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
         case A64_EXIT_DROP:
             engine->shared->full = 1;
             break;
+        case A64_EXIT_MEMORY:
+            snprintf(stop->text, sizeof stop->text, "no memory for translated code; see ulimit -v");
+            stop->pc = state->pc;
+            return stop->kind = EMU_STOP_ERROR;
         case A64_EXIT_KICK:
             break; /* seen above, if it was one and not a drop */
         default:

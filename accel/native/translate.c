@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define PAGE UINT64_C(4096)
@@ -86,22 +87,43 @@ static void map_put(struct tr_map *map, uint64_t key, uint32_t value)
 
 bool tr_plain;
 
+/* What the guest has left itself of descriptors and of the size of files is not for the runtime's own. */
+static const int lifted[2] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
+
+static void lift_limits(struct rlimit before[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (getrlimit(lifted[i], &before[i]) == 0 && before[i].rlim_cur < before[i].rlim_max)
+            setrlimit(lifted[i], &(struct rlimit){before[i].rlim_max, before[i].rlim_max});
+}
+
+static void restore_limits(const struct rlimit before[2])
+{
+    int error = errno;
+    for (int i = 0; i < 2; i++)
+        if (before[i].rlim_cur < before[i].rlim_max)
+            setrlimit(lifted[i], &before[i]);
+    errno = error;
+}
+
 /* Backs the code from `from` on with a memfd of this process alone. */
 static int own(tr_code *code, uint32_t from)
 {
     if (code->view == 0) /* tr_plain: private memory, which fork copies */
         return from == 0 ? mprotect(code->code, TR_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC) : 0;
-    int fd = memfd_create("emu-code", MFD_CLOEXEC);
-    if (fd < 0)
-        return -errno;
     size_t size = TR_CODE_SIZE - from;
     uint8_t *writable = code->code + code->view + from;
-    int error = 0;
-    if (ftruncate(fd, (off_t)size) != 0 ||
+    struct rlimit guests[2];
+    lift_limits(guests);
+    int fd = memfd_create("emu-code", MFD_CLOEXEC);
+    int error = fd < 0 ? -errno : 0;
+    if (error == 0 && (ftruncate(fd, (off_t)size) != 0 ||
         mmap(code->code + from, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-        mmap(writable, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        mmap(writable, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED))
         error = -errno;
-    close(fd);
+    if (fd >= 0)
+        close(fd);
+    restore_limits(guests);
     return error;
 }
 

@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 
-from tests.linux.programs import GUESTS, build, emulated, native
+from tests.linux.programs import GUESTS, build, emulated, native, run
 from tests.linux.test_root import inside
 from tests.linux.test_syscalls_fuzz import SEED
 
@@ -17,6 +18,11 @@ def test_a_program_that_harms_itself_ends_as_natively(guest):
     outcome = emulated("harm", guest)
     assert outcome == native("harm")
     assert len(outcome.output.splitlines()) > 40
+
+
+def test_under_the_translator_too():
+    words = [sys.executable, "-m", "emu", "--accel", "tcg", "--engine", "translator"]
+    assert run([*words, build("harm", "aarch64")]) == native("harm")
 
 
 @pytest.mark.parametrize("guest", GUESTS)

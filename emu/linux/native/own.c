@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -665,6 +666,10 @@ static int64_t open_text(emu_thread *thread, const emu_path *path, uint64_t flag
     if (out == NULL)
         return -ENOMEM;
     put_text(thread, path, out);
+    struct rlimit guests;
+    bool limited = getrlimit(RLIMIT_FSIZE, &guests) == 0 && guests.rlim_cur < guests.rlim_max;
+    if (limited) /* the text is no file of the guest's */
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){guests.rlim_max, guests.rlim_max});
     int fd = fclose(out) == 0 ? memfd_create(strrchr(path->host, '/') + 1, flags & O_CLOEXEC ? MFD_CLOEXEC : 0) : -1;
     int64_t result = fd >= 0 ? fd : errno != 0 ? -errno : -ENOMEM;
     while (fd >= 0 && done < length) {
@@ -675,6 +680,8 @@ static int64_t open_text(emu_thread *thread, const emu_path *path, uint64_t flag
         }
         done += (size_t)written;
     }
+    if (limited)
+        setrlimit(RLIMIT_FSIZE, &guests);
     if (result >= 0 && lseek(fd, 0, SEEK_SET) != 0)
         result = -EIO;
     if (result < 0 && fd >= 0)

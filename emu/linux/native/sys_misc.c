@@ -83,11 +83,11 @@ int64_t emu_sys_setgroups(emu_thread *thread, const uint64_t *args)
 /*
  * Limits of the address space concern the guest's, which is a small part of the
  * host process's: they are kept here, observed by umem, and not told to the
- * host's kernel.  Of the number of descriptors the kernel is told the soft limit
- * alone: a fork may need some of the runtime's own.
+ * host's kernel.  Of the number of descriptors and the size of files the kernel is
+ * told the soft limits alone: the runtime may need more for its own.
  */
-enum { LIMITS = 3 };
-static const int kept_limits[LIMITS] = {RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE};
+enum { LIMITS = 4, OF_MEMORY = 2 };
+static const int kept_limits[LIMITS] = {RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE, RLIMIT_FSIZE};
 static struct {
     bool set;
     struct rlimit value;
@@ -117,14 +117,14 @@ static int keep_limit(emu_thread *thread, int own, const struct rlimit *set, con
         return -EINVAL;
     if (set->rlim_max > now->rlim_max && geteuid() != 0)
         return -EPERM;
-    if (kept_limits[own] == RLIMIT_NOFILE) {
+    if (own >= OF_MEMORY) {
         struct rlimit host;
-        long result = HOST4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &host);
+        long result = HOST4(SYS_prlimit64, 0, kept_limits[own], NULL, &host);
         host.rlim_cur = set->rlim_cur;
         if (host.rlim_max < set->rlim_max)
             host.rlim_max = set->rlim_max;
         if (result == 0)
-            result = HOST4(SYS_prlimit64, 0, RLIMIT_NOFILE, &host, NULL);
+            result = HOST4(SYS_prlimit64, 0, kept_limits[own], &host, NULL);
         if (result < 0)
             return (int)result;
     } else {
@@ -171,7 +171,8 @@ void limits_native(void)
 
 void limits_text(FILE *out, FILE *host)
 {
-    static const char *const names[LIMITS] = {"Max address space", "Max data size", "Max open files"};
+    static const char *const names[LIMITS] = {"Max address space", "Max data size", "Max open files",
+                                               "Max file size"};
     char line[256];
     while (fgets(line, sizeof line, host) != NULL) {
         int i = 0;

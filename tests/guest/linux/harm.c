@@ -347,6 +347,23 @@ static void has_no_descriptors_left(void)
     _exit(failed && WEXITSTATUS(status) == SIGSEGV ? 4 : 1);
 }
 
+static void has_no_files_left(void)
+{
+    struct rlimit none = {0, 0};
+    char text[4096];
+    setrlimit(RLIMIT_FSIZE, &none);
+    int fd = open("/proc/self/maps", O_RDONLY);
+    int seen = read(fd, text, sizeof text) > 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        on(SIGSEGV, leave, 0);
+        *(volatile char *)NOWHERE = 1;
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    _exit(seen && WEXITSTATUS(status) == SIGSEGV ? 4 : 1);
+}
+
 static void has_too_many_mappings(void)
 {
     int count = 0, status;
@@ -483,7 +500,7 @@ static const struct {
     CASE(forges_a_bus_error), CASE(forges_a_handled_fault), CASE(forges_a_handled_bus_error), CASE(forges_a_trap),
     CASE(forges_a_blocked_fault), CASE(has_an_endless_robust_list), CASE(has_a_wild_robust_list),
     CASE(has_a_wild_tid_address), CASE(closes_everything), CASE(replaces_everything), CASE(has_no_descriptors_left),
-    CASE(has_too_many_mappings), CASE(maps_all_there_is), CASE(has_no_memory_left), CASE(maps_over_address_zero),
+    CASE(has_no_files_left), CASE(has_too_many_mappings), CASE(maps_all_there_is), CASE(has_no_memory_left), CASE(maps_over_address_zero),
     CASE(executes_with_too_much), CASE(truncates_itself), CASE(is_killed_among_threads),
     CASE(overflows_a_threads_stack),
 };
