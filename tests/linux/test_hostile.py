@@ -20,6 +20,11 @@ def test_a_program_that_harms_itself_ends_as_natively(guest):
     assert len(outcome.output.splitlines()) > 40
 
 
+@pytest.mark.parametrize("guest", ["aarch64", "x86_64"])
+def test_a_program_can_have_no_more_mappings_than_the_host_has_for_it(guest):
+    assert emulated("harm", guest, "has_too_many_mappings") == native("harm", "has_too_many_mappings")
+
+
 def test_under_the_translator_too():
     words = [sys.executable, "-m", "emu", "--accel", "tcg", "--engine", "translator"]
     assert run([*words, build("harm", "aarch64")]) == native("harm")

@@ -1,6 +1,6 @@
 /*
- * Programs that do harm to themselves: harm.  Each case is a child that tells
- * nothing but how it ends; what it does is its own problem, and nobody else's.
+ * Programs that do harm to themselves: harm [CASE].  Each case is a child that tells
+ * nothing but how it ends, or one by name; what it does is its own problem, and nobody else's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -509,8 +509,8 @@ int main(int argc, char **argv)
 {
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         int status = 0;
-        if (argc > 1 && strcmp(argv[1], cases[i].name))
-            continue;
+        if (argc > 1 ? strcmp(argv[1], cases[i].name) : cases[i].run == has_too_many_mappings)
+            continue; /* that one takes its time */
         fflush(stdout);
         pid_t pid = fork();
         if (pid == 0) {
