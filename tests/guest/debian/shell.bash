@@ -227,5 +227,80 @@ echo tree/!(b); GLOBIGNORE=tree/a; echo tree/*; unset GLOBIGNORE
 pushd tree/a >/dev/null; pushd ../b >/dev/null; dirs -p | sed 's:.*/::' | head -n 2; popd >/dev/null; popd >/dev/null
 (cd -P tree/a/x && cd ../../b && basename "$PWD")
 rm -r tree
+
+section "a program of some length"
+# A small inventory: records in here-documents, functions with locals, arrays of names, pipes between them.
+declare -A stock price
+read_stock() {
+    local name count cost
+    while IFS=: read -r name count cost; do
+        [[ $name == \#* || -z $name ]] && continue
+        stock[$name]=$(( ${stock[$name]:-0} + count ))
+        price[$name]=$cost
+    done
+}
+read_stock <<END
+# name:count:price
+bolt:100:3
+nut:250:2
+
+gear:7:120
+bolt:20:4
+END
+report() {
+    local name total=0
+    while read -r name; do
+        printf '%-6s %4d x %3d = %6d\n' "$name" "${stock[$name]}" "${price[$name]}" \
+            $(( stock[$name] * price[$name] ))
+        (( total += stock[$name] * price[$name] ))
+    done < <(printf '%s\n' "${!stock[@]}" | sort)
+    echo "total $total"
+}
+report
+report | tee inventory.txt | sed -n '$p'
+sell() {
+    local name=$1 count=$2
+    if (( count > ${stock[$name]:-0} )); then
+        echo "only ${stock[$name]:-0} of $name" >&2
+        return 1
+    fi
+    (( stock[$name] -= count ))
+}
+sell gear 3 && sell gear 9 2>errors.txt || echo "refused: $(<errors.txt)"
+sell rope 1 2>/dev/null; echo "status $?"
+diff <(report) inventory.txt | sed -n '/^[<>]/p'
+
+section "a queue between processes"
+mkfifo queue
+worker() {
+    local id=$1 job sum=0
+    while read -r job; do
+        (( sum += job ))
+    done
+    echo "$id $sum"
+}
+exec 7<>queue
+for job in {1..40}; do echo "$job" >&7; done
+(for i in {1..40}; do read -r job <&7; echo "$job"; done) | worker all
+exec 7>&-
+rm queue inventory.txt errors.txt
+
+section "traps and subshells within each other"
+outer() {
+    trap 'echo "outer return"' RETURN
+    (
+        trap 'echo "inner exit $?"' EXIT
+        trap 'echo "inner usr1"; exit 5' USR1
+        kill -USR1 $BASHPID
+        echo "not reached"
+    )
+    echo "subshell gave $?"
+    trap - RETURN
+}
+outer
+set -o pipefail
+(exit 3) | cat | (exit 0); echo "pipefail $? of ${PIPESTATUS[*]:-none}"
+set +o pipefail
+count=0; until (( ++count == 4 )); do (( count == 2 )) && continue; echo "round $count"; done
 trap 'echo bye' EXIT
 exit 23
