@@ -302,23 +302,6 @@ a64_later *a64_write_later(a64_translator *t, uint8_t *from, void (*write)(a64_t
     return later;
 }
 
-void a64_call(a64_translator *t, void (*function)(a64_state *))
-{
-    x64_emit *e = &t->e;
-    a64_flags_save(t);
-    if (t->flags != FLAGS_PENDING)
-        t->flags = FLAGS_SAVED;
-    a64_flush(t);
-    a64_forget(t);
-    a64_store_pins(e, true);
-    x_lea(e, 1, RDI, x64_at(RSP, -A64_BIAS));
-    x_mov_ri(e, RAX, (uint64_t)(uintptr_t)function);
-    x_lea(e, 1, RSP, x64_at(RSP, -A64_BIAS));
-    x_call_r(e, RAX);
-    x_lea(e, 1, RSP, x64_at(RSP, A64_BIAS));
-    a64_load_pins(e, true);
-}
-
 void a64_call_soft(a64_translator *t, void (*function)(a64_state *))
 {
     /* rax is kept where the piece looks for it, since the address wants a register. */

@@ -238,7 +238,7 @@ void a64_flush(a64_translator *t);
 void a64_spill(a64_translator *t, const a64_file *general, const a64_file *vector);
 /* After code that wrote the state's copies: what is held is worthless. */
 void a64_forget(a64_translator *t);
-/* Around a call of a C function from translated code: see a64_call. */
+/* Around a call of the translator from translated code. */
 void a64_store_pins(x64_emit *e, bool vectors);
 void a64_load_pins(x64_emit *e, bool vectors);
 /* Before code that may fault; the other where rbx is in use and the state has x19. */
@@ -300,12 +300,6 @@ a64_later *a64_write_later(a64_translator *t, uint8_t *from, void (*write)(a64_t
  * EFLAGS too.
  */
 void a64_call_soft(a64_translator *t, void (*function)(a64_state *));
-/*
- * Calls a C function: void f(a64_state *), the guest's registers in the state
- * (what was held is written back before, and pins are saved and fetched again).
- * Arguments go through state->scratch.  EFLAGS are lost.
- */
-void a64_call(a64_translator *t, void (*function)(a64_state *));
 /* 16 bytes that never change, as a memory operand; the same bytes have one place. */
 x64_mem a64_constant(a64_translator *t, uint64_t low, uint64_t high);
 /* A guest address as an operand: [host + index << scale + disp]. */
@@ -333,7 +327,6 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces);
 const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc);
 const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
 tr_code *a64_code_of(const struct a64_engine *engine);
-a64_state *a64_state_of(struct a64_engine *engine);
 /* AHP, DN, FZ, FZ16: see a64_fp.h. */
 enum { A64_FPCR_ODD = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19 };
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */

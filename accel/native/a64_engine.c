@@ -72,11 +72,6 @@ tr_code *a64_code_of(const a64_engine *engine)
     return engine->shared->code;
 }
 
-a64_state *a64_state_of(a64_engine *engine)
-{
-    return engine->state;
-}
-
 /* ---- opening ------------------------------------------------------------------------------ */
 
 static a64_engine *make(shared *shared, char *text, size_t size)

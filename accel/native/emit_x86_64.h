@@ -357,19 +357,12 @@ static inline void x_cdq(x64_emit *e, int w)
 /* ---- flags --------------------------------------------------------------------- */
 
 static inline void x_cmc(x64_emit *e) { x_byte(e, 0xf5); }
-static inline void x_clc(x64_emit *e) { x_byte(e, 0xf8); }
-static inline void x_stc(x64_emit *e) { x_byte(e, 0xf9); }
 static inline void x_lahf(x64_emit *e) { x_byte(e, 0x9f); }
 static inline void x_sahf(x64_emit *e) { x_byte(e, 0x9e); }
 
 static inline void x_setcc(x64_emit *e, int cc, int d)
 {
     x_op_rr8(e, 0, 0xf90u | (unsigned)cc, 0, d);
-}
-
-static inline void x_setcc_m(x64_emit *e, int cc, x64_mem m)
-{
-    x_op_rm(e, 0, 0xf90u | (unsigned)cc, 0, m);
 }
 
 static inline void x_cmov(x64_emit *e, int cc, int w, int d, int s)

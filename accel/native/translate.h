@@ -126,7 +126,6 @@ typedef struct tr_code {
     uint32_t generation; /* of all translations: another after each drop */
     bool odd;            /* the ISA's: translations are for modes that few programs use */
     uint64_t translated; /* guest instructions, for statistics */
-    uint64_t nanoseconds;
 } tr_code;
 
 /* Set before: code is written where it is executed, in memory of no file, which is where perf looks for maps. */
