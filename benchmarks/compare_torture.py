@@ -1,11 +1,13 @@
 """gcc's torture programs and csmith's random ones, built for arm64, under emu and under their oracle.
 
     python benchmarks/compare_torture.py [--most N] [--level O0 ...] [--csmith SEEDS] [--json FILE]
+    python benchmarks/compare_torture.py --most 0 --csmith 500
 
 The torture programs (Debian's gcc-12-source, gcc.c-torture/execute) check themselves; each is built
 statically at -O0 and -O2, as far as it builds, and must end under emu as under qemu-aarch64.  csmith's
-programs print a checksum, which must be that of the same program built for this host.  Prints what differs,
-and counts.  Needs apt, aarch64-linux-gnu-gcc, gcc and, for its programs, csmith and libcsmith-dev.
+programs, at -O0 to -O3 in turn, print a checksum, which must be that of the same program built for this
+host; those that never end count as not built.  Prints what differs, and counts.  Needs apt,
+aarch64-linux-gnu-gcc, gcc and, for its programs, csmith and libcsmith-dev.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 CROSS = "aarch64-linux-gnu-gcc"
 EMU = [str(Path(sys.executable).with_name("emu")), "--engine", "translator"]
 SECONDS = 60
+NATIVE_SECONDS = 5  # for a random program, which may loop for ever
+LEVELS = ("O0", "O1", "O2", "O3")
 
 
 def torture() -> list[Path]:
@@ -40,10 +44,10 @@ def torture() -> list[Path]:
     return sorted(folder.glob("**/*.c"))
 
 
-def end(words: list[str]) -> tuple[int | str, bytes]:
+def end(words: list[str], seconds: int = SECONDS) -> tuple[int | str, bytes]:
     """How a command ends, and what it prints."""
     try:
-        done = subprocess.run(words, capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, capture_output=True, timeout=seconds, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return "time", b""
     return done.returncode, done.stdout
@@ -71,18 +75,20 @@ def one_torture(job: tuple[Path, str]) -> tuple[str, str]:
 
 
 def one_csmith(seed: int) -> tuple[str, str]:
+    level = LEVELS[seed % len(LEVELS)]
+    name = f"csmith {seed} -{level}"
     with tempfile.TemporaryDirectory() as made:
-        source, native, out = (Path(made) / name for name in ("program.c", "native", "program"))
+        source, native, out = (Path(made) / file for file in ("program.c", "native", "program"))
         with open(source, "wb") as file:
             subprocess.run(["csmith", "--seed", str(seed)], stdout=file, check=True)
         include = "-I/usr/include/csmith"
-        if not built("gcc", source, native, "-O1", include) or not built(CROSS, source, out, "-O2", include):
-            return f"csmith {seed}", "unbuilt"
-        theirs = end([str(native)])
-        if theirs[0] == "time":
-            return f"csmith {seed}", "unbuilt"
+        if not built("gcc", source, native, "-O1", include):
+            return name, "unbuilt"
+        theirs = end([str(native)], NATIVE_SECONDS)
+        if theirs[0] == "time" or not built(CROSS, source, out, f"-{level}", include):
+            return name, "unbuilt"
         ours = end([*EMU, str(out)])
-        return f"csmith {seed}", "same" if ours == theirs else f"emu {ours}, native {theirs}"
+        return name, "same" if ours == theirs else f"emu {ours}, native {theirs}"
 
 
 def main() -> int:
