@@ -122,6 +122,7 @@ bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
     for (int i = 0; i < PEEK; i++, pc += 4) {
         if (pc >> 12 != t->start >> 12) /* a block is good as long as its own page does not change */
             return false;
+        tr_look(t->code, pc);
         uint32_t word;
         memcpy(&word, t->code->memory.base + pc, 4);
         unsigned encoding = a64_decode(word);
@@ -344,6 +345,7 @@ static void scan(a64_translator *t, uint64_t pc)
     int n = 0;
     bool end = false;
     while (!end && n < A64_BLOCK && (n == 0 || (pc & (PAGE - 1)) != 0)) {
+        tr_look(t->code, pc);
         uint32_t word;
         memcpy(&word, t->code->memory.base + pc, 4);
         t->words[n] = word;

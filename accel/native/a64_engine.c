@@ -515,7 +515,7 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             break;
         case A64_EXIT_CODE:
             engine->shared->changes++;
-            suspend(engine, state->address & ~UINT64_C(63), 64, true);
+            suspend(engine, (state->address << TAG >> TAG) & ~UINT64_C(63), TR_LINE, true);
             break;
         case A64_EXIT_TAG: /* the guest has tags in its pointers: code that takes them off from now on */
             engine->shared->tagged = 1;

@@ -212,19 +212,37 @@ void tr_forked(tr_code *code, bool child)
 
 /* ---- blocks ---------------------------------------------------------------------------- */
 
-/* Of a page's bytes: tells the same code from other code; adversaries only fool themselves. */
-static uint64_t hash_page(const tr_code *code, uint64_t number)
+/* Of a line and where it is in its page: tells the same code from other code; adversaries only fool themselves. */
+static uint64_t hash_line(const tr_code *code, uint64_t pc)
 {
-    const uint8_t *bytes = code->memory.base + number * PAGE;
-    uint64_t h[4] = {1, 2, 3, 4};
-    for (size_t i = 0; i < PAGE; i += 32)
+    const uint8_t *bytes = code->memory.base + pc / TR_LINE * TR_LINE;
+    uint64_t h[4] = {pc / TR_LINE % TR_LINES + 1, 2, 3, 4};
+    for (size_t i = 0; i < TR_LINE; i += 32)
         for (size_t j = 0; j < 4; j++) {
             uint64_t word;
             memcpy(&word, bytes + i + 8 * j, 8);
             h[j] = (h[j] ^ word) * UINT64_C(0x9e3779b97f4a7c15);
             h[j] ^= h[j] >> 29;
         }
-    return h[0] ^ h[1] * 3 ^ h[2] * 5 ^ h[3] * 7;
+    uint64_t all = (h[0] ^ h[1] * 3 ^ h[2] * 5 ^ h[3] * 7) * UINT64_C(0xc2b2ae3d27d4eb4f);
+    return all ^ all >> 32;
+}
+
+/* The bytes may change at any time: what is hashed is older than what is translated, so that it is not taken for it. */
+void tr_look_at(tr_code *code, uint64_t pc)
+{
+    code->seen |= UINT64_C(1) << (pc / TR_LINE % TR_LINES);
+    code->seen_hash += hash_line(code, pc);
+}
+
+/* What page->hash would be if all blocks were made of what is there now. */
+static uint64_t hash_now(const tr_code *code, const tr_page *page)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < TR_LINES; i++)
+        if (page->lines[i] != 0)
+            sum += page->lines[i] * hash_line(code, page->number * PAGE + i * TR_LINE);
+    return sum;
 }
 
 /* All slots that lead to the page's blocks lead to the translator again. */
@@ -249,25 +267,22 @@ static void forget_page(tr_code *code, tr_page *page)
         if (value != NULL && *value == i)
             *value = 0;
     }
-    page->blocks = 0;
+    *page = (tr_page){.number = page->number};
 }
 
 uint32_t tr_page_now(tr_code *code, uint64_t pc)
 {
     uint64_t number = pc / PAGE;
+    code->seen = code->seen_hash = 0;
     uint32_t *known = map_find(&code->by_page, number);
-    if (known != NULL && !code->pages[*known - 1].suspended)
-        return *known - 1;
-    uint64_t hash = hash_page(code, number);
     if (known == NULL) {
-        code->pages[code->page_count++] = (tr_page){.number = number, .hash = hash};
+        code->pages[code->page_count++] = (tr_page){.number = number};
         map_put(&code->by_page, number, code->page_count);
         return code->page_count - 1;
     }
     tr_page *page = &code->pages[*known - 1];
-    if (page->hash != hash)
+    if (page->suspended && page->hash != hash_now(code, page))
         forget_page(code, page);
-    page->hash = hash;
     page->suspended = false;
     return *known - 1;
 }
@@ -289,7 +304,10 @@ uint32_t tr_find(tr_code *code, uint64_t pc)
 
 void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size)
 {
-    tr_page *page = &code->pages[tr_page_now(code, pc)];
+    tr_page *page = &code->pages[*map_find(&code->by_page, pc / PAGE) - 1];
+    for (uint64_t left = code->seen; left != 0; left &= left - 1)
+        page->lines[__builtin_ctzll(left)]++;
+    page->hash += code->seen_hash;
     code->blocks[code->block_count] = (tr_block){
         .pc = pc, .at = at, .size = guest_size, .page = (uint32_t)(page - code->pages), .next = page->blocks};
     __atomic_store_n(&code->block_count, code->block_count + 1, __ATOMIC_RELEASE);
@@ -382,10 +400,12 @@ static bool suspend(tr_code *code, uint32_t index, uint64_t addr, uint64_t end, 
     if (page->blocks == 0 || page->suspended)
         return false;
     if (exact) {
-        uint32_t i = page->blocks;
-        while (i != 0 && (code->blocks[i - 1].pc >= end || code->blocks[i - 1].pc + code->blocks[i - 1].size <= addr))
-            i = code->blocks[i - 1].next;
-        if (i == 0)
+        uint64_t first = page->number * PAGE, last = first + PAGE - 1;
+        unsigned from = addr <= first ? 0 : (unsigned)((addr - first) / TR_LINE);
+        unsigned to = end - 1 >= last ? TR_LINES - 1 : (unsigned)((end - 1 - first) / TR_LINE);
+        while (from <= to && page->lines[from] == 0)
+            from++;
+        if (from > to)
             return false;
     }
     unlink_page(code, page);

@@ -20,10 +20,10 @@
  * Where guest code may have changed (a mapping changed, IC IVAU, execve) its page
  * is suspended: slots that lead there lead to the translator again, threads
  * forget what they know (the engine's matter).  Who comes to a suspended page
- * compares its bytes with a hash of those that were translated: the same, and
- * all its blocks are good again; else they are forgotten.  So a program that is
- * executed once more, or a library that is mapped once more, is not translated
- * again.
+ * compares the lines that its blocks were made of with a hash of what they were
+ * then: the same, and all its blocks are good again; else they are forgotten.
+ * So a program that is executed once more, or a library that is mapped once
+ * more, is not translated again.
  *
  * When there is no room left, all translations are dropped, while no thread is
  * inside.
@@ -47,6 +47,8 @@ enum {
     TR_SLOTS = 1 << 20,
     TR_BLOCKS = 1 << 21,
     TR_PAGES = 1 << 18,
+    TR_LINE = 64, /* bytes of guest code that are told to have changed together */
+    TR_LINES = 4096 / TR_LINE,
     TR_SITES = 1 << 23,
     TR_CONSTANTS = 1 << 12,
     TR_BLOCK_ROOM = 128 << 10, /* bytes of code that one block may take */
@@ -71,9 +73,10 @@ typedef struct tr_block {
 
 typedef struct tr_page {
     uint64_t number; /* address / 4096 */
-    uint64_t hash;   /* of the guest's bytes */
+    uint64_t hash;   /* a sum over blocks and the lines that each was made of */
     uint32_t blocks; /* index + 1 of the first; 0: none */
     bool suspended;
+    uint16_t lines[TR_LINES]; /* how many blocks were made of each, that is looked at its bytes */
 } tr_page;
 
 /*
@@ -110,6 +113,7 @@ typedef struct tr_code {
     uint32_t block_count;
     tr_page *pages;
     uint32_t page_count;
+    uint64_t seen, seen_hash; /* the lines that the block being translated is made of, and their bytes */
     tr_site *sites;
     uint32_t site_count;
     /* pc -> block index + 1, and page number -> page index + 1. */
@@ -143,6 +147,13 @@ uint32_t tr_page_now(tr_code *code, uint64_t pc);
 uint32_t tr_find(tr_code *code, uint64_t pc);
 /* The same without asking whether it is still good: for code of a page that is being translated. */
 uint32_t tr_find_beside(const tr_code *code, uint64_t pc);
+void tr_look_at(tr_code *code, uint64_t pc);
+/* Before guest code is read for a block of its page: what the block is good for depends on it. */
+static inline void tr_look(tr_code *code, uint64_t pc)
+{
+    if (!(code->seen >> (pc / TR_LINE % TR_LINES) & 1))
+        tr_look_at(code, pc);
+}
 /* Enters a block whose code begins at `at`; code->used is behind it. */
 void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size);
 /* A slot that leads to `stub` (as executed) until it is linked. */
@@ -156,7 +167,7 @@ const tr_block *tr_block_at(const tr_code *code, const uint8_t *host);
 /* The site that begins at the host address or is the last before it in its block; NULL: none.  Without the lock. */
 const tr_site *tr_site_at(const tr_code *code, const uint8_t *host);
 
-/* Suspends the pages of a range that have blocks; exact: only those with blocks in the range.  True: there were some. */
+/* Suspends the pages of a range that have blocks; exact: only those with blocks made of the range.  True: there were some. */
 bool tr_suspend(tr_code *code, uint64_t addr, uint64_t size, bool exact);
 /* Forgets all translations; no thread may be inside or enter. */
 void tr_drop(tr_code *code);

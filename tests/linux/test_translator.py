@@ -76,6 +76,10 @@ def test_a_program_that_is_executed_again_is_not_translated_again(build, tmp_pat
     assert len(blocks) < 1.2 * len(set(blocks))
 
 
+def test_code_that_is_written_anew_is_asked_again_for_the_flags_that_it_wants(translated):
+    assert translated("patched").stdout == "7\n0 1\n"
+
+
 # Linux, Documentation/arm64/elf_hwcaps.rst: the bit, the register and the field's place, its least value.
 HWCAPS = {
     ("AT_HWCAP", "ID_AA64ISAR0_EL1"): {

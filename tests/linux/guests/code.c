@@ -119,5 +119,20 @@ int main(void)
         used += (size + 7) & ~(size_t)7;
     }
     printf("appended: %lu\n", sum);
+
+    /* beside code that has run and stays: run when it is new, then what was there before, which has never run */
+    sum = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        uint8_t *page = mmap(place, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        emit(page, i);
+        emit(page + 1024, 2 * i);
+        sum += call(page);
+        emit(page + 1024, 1000 + i);
+        sum += call(page + 1024);
+        emit(page + 1024, 2 * i);
+        sum += call(page + 1024);
+        sum += call(page);
+    }
+    printf("put back: %lu\n", sum);
     return 0;
 }
