@@ -19,6 +19,8 @@ class Launcher(build_scripts):
         self.run_command("build_ext")
         build = self.get_finalized_command("build_ext")
         compiler, temp = build.compiler, build.build_temp
+        # The devices are not in it: whole machines are Python's.
+        linked = [ext for ext in build.extensions if ext.name in ("accel._core", "emu._native")]
         subcommands = runpy.run_path("emu/cli/__init__.py")["SUBCOMMANDS"]
         macros = {
             "EMU_PYTHON": '"python{}.{}"'.format(*sys.version_info),
@@ -29,12 +31,12 @@ class Launcher(build_scripts):
             ["emu/cli/native/emu.c"],
             output_dir=temp,
             macros=list(macros.items()),
-            include_dirs=build.extensions[-1].include_dirs,
-            extra_postargs=build.extensions[-1].extra_compile_args,
+            include_dirs=linked[-1].include_dirs,
+            extra_postargs=linked[-1].extra_compile_args,
         )
         sources = [
             source
-            for ext in build.extensions
+            for ext in linked
             for source in ext.sources
             if source.startswith(("accel/", "emu/"))
         ]
@@ -45,6 +47,6 @@ class Launcher(build_scripts):
 
 
 setup(
-    cffi_modules=["accel/native/build.py:ffi", "emu/native/build.py:ffi"],
+    cffi_modules=["accel/native/build.py:ffi", "emu/native/build.py:ffi", "emu/devices/native/build.py:ffi"],
     cmdclass={"build_scripts": Launcher},
 )

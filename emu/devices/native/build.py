@@ -1,0 +1,59 @@
+"""Builds emu._devices: what devices do at every access, and what stands behind them, under cffi's API mode.
+
+As accel/native/build.py: the headers named in HEADERS are read by cffi as they stand, every .c file of FOLDERS
+is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
+FOLDERS = ("emu/devices/native",)
+HEADERS = ("emu/devices/native/core_link.h",)
+
+
+def declarations(header: Path) -> str:
+    """A header's text without what cffi cannot read."""
+    kept = []
+    for line in header.read_text().splitlines():
+        if line.startswith("#") and not re.match(r"#define \w+ (0x)?[0-9a-fA-F]+$", line):
+            continue
+        kept.append(line)
+    return "\n".join(kept)
+
+
+FLAGS = [
+    "-std=c11",
+    "-O2",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Wstrict-prototypes",
+    "-Wno-unused-parameter",
+    "-D_GNU_SOURCE",
+    "-fvisibility=hidden",
+    "-fno-strict-aliasing",
+]
+if os.environ.get("EMU_WERROR"):
+    FLAGS.append("-Werror")
+
+includes = (*FOLDERS, "accel/native")
+ffi = FFI()
+ffi.cdef("typedef struct emu_region emu_region; typedef struct emu_space emu_space; typedef struct emu_irq emu_irq;")
+ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
+ffi.set_source(
+    "emu._devices",
+    '#include "core.h"\n' + "\n".join(f'#include "{Path(name).name}"' for name in HEADERS),
+    sources=sorted(os.path.relpath(path) for folder in FOLDERS for path in (ROOT / folder).glob("*.c")),
+    include_dirs=[os.path.relpath(ROOT / folder) for folder in includes],
+    depends=sorted(os.path.relpath(path) for folder in includes for path in (ROOT / folder).glob("*.h")),
+    extra_compile_args=FLAGS,
+    libraries=["pthread", "dl"],
+)
+
+if __name__ == "__main__":
+    ffi.compile(verbose=True)
