@@ -35,10 +35,7 @@ class Launcher(build_scripts):
             extra_postargs=linked[-1].extra_compile_args,
         )
         sources = [
-            source
-            for ext in linked
-            for source in ext.sources
-            if source.startswith(("accel/", "emu/"))
+            source for ext in linked for source in ext.sources if source.startswith(("accel/", "emu/"))
         ]
         objects += compiler.object_filenames(sources, output_dir=temp)
         compiler.link_executable(

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cpus", type=int, default=1, metavar="N", help="how many CPUs (default: 1)")
     add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
     add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")
-    add("--kernel", metavar="FILE", help="an ELF file or a raw image, entered at once")
+    add("--kernel", metavar="FILE", help="a Linux kernel, an ELF file or a raw image, entered at once")
+    add("--initrd", metavar="FILE", help="the kernel's initial RAM disk")
+    add("--append", metavar="WORDS", default="", help="the kernel's command line")
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
     add(
         "--serial",
@@ -71,6 +73,8 @@ def run_boot(options: Any) -> int:
             ram=None if options.memory is None else size(options.memory),
             firmware=options.firmware,
             kernel=options.kernel,
+            initrd=options.initrd,
+            append=options.append,
             dtb=options.dtb,
             serial=lines,
         ) as machine,

@@ -102,7 +102,8 @@ class Machine:
     """A whole machine; a context manager.
 
     board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
-    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, dtb: a path, or the bytes;
+    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the bytes;
+    append: the kernel's command line;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial.
 
@@ -119,6 +120,8 @@ class Machine:
         ram: int | None = None,
         firmware: Image | None = None,
         kernel: Image | None = None,
+        initrd: Image | None = None,
+        append: str = "",
         dtb: Image | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
         serial: Iterable[Chardev | str] | Chardev | str = (),
@@ -128,6 +131,8 @@ class Machine:
         self.ram = self.board.default_ram if ram is None else ram
         self.firmware = firmware
         self.kernel = kernel
+        self.initrd = initrd
+        self.append = append
         self.dtb = dtb
         self.notes: list[str] = []
         self.cpus: list[Cpu] = []

@@ -115,7 +115,7 @@ class Microvm(Board):
         if machine.firmware:
             fill_rom(self.rom, machine.firmware, at_end=True)
         elif machine.kernel:
-            entry = load_kernel(machine, machine.kernel, KERNEL_BASE)
+            entry = load_kernel(machine, machine.kernel, KERNEL_BASE).entry
             self.rom.buffer[:] = boot_rom(entry)
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:

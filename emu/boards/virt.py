@@ -6,6 +6,7 @@ kernels built for those run here.
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 from accel.errors import DeviceError
@@ -37,6 +38,9 @@ TIMER_PPIS = {"physical": 30, "virtual": 27}
 LEVEL_HIGH = 4
 # Bytes of the device tree left for firmware to add to it.
 FDT_ROOM = 0x2000
+# The initial RAM disk begins behind the kernel, within what every kernel has mapped early.
+INITRD_ALIGN = 2 << 20
+INITRD_WITHIN = 32 << 30
 
 
 class Virt(Board):
@@ -46,6 +50,7 @@ class Virt(Board):
     flash_size: ClassVar[int]
     kernel_offset: ClassVar[int]
     fdt_offset: int = 0
+    initrd: tuple[int, int] | None = None
 
     fw_cfg_base: ClassVar[int]
 
@@ -64,16 +69,32 @@ class Virt(Board):
 
     def load(self, machine: Machine) -> None:
         self.fdt_base = self.ram_base + self.fdt_offset
-        if machine.dtb:
-            blob = read_image(machine.dtb, "device tree")
-        else:
-            blob = flatten(self.fdt(machine), room=FDT_ROOM)
-        machine.memory.load(self.fdt_base, blob)
         self.entry: int | None = None
+        self.initrd: tuple[int, int] | None = None
         if machine.firmware:
             self.load_firmware(machine, machine.firmware)
         if machine.kernel:
-            self.entry = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
+            loaded = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
+            self.entry = loaded.entry
+            if machine.initrd:
+                self.initrd = self._load_initrd(machine, machine.initrd, loaded.end)
+        if machine.dtb:
+            blob = read_image(machine.dtb, "device tree")
+        else:
+            blob = self.device_tree(machine)
+        machine.memory.load(self.fdt_base, blob)
+
+    def device_tree(self, machine: Machine) -> bytes:
+        """The flattened device tree of the machine."""
+        return flatten(self.fdt(machine), room=FDT_ROOM)
+
+    def _load_initrd(self, machine: Machine, initrd: Image, end: int) -> tuple[int, int]:
+        """Puts the initial RAM disk behind the kernel; its first address and the first one behind it."""
+        at = (end + INITRD_ALIGN - 1) & -INITRD_ALIGN
+        room = self.ram_base + min(machine.ram, INITRD_WITHIN) - at
+        image = read_image(initrd, "initrd", max(room, 0))
+        machine.memory.load(at, image)
+        return at, at + len(image)
 
     def load_firmware(self, machine: Machine, firmware: Image) -> None:
         """Puts the firmware where the CPU starts."""
@@ -89,6 +110,14 @@ class Virt(Board):
         root["compatible"] = self.compatible
         root["model"] = self.compatible
         chosen = root.node("chosen")
+        if machine.append:
+            chosen["bootargs"] = machine.append
+        if self.initrd is not None:
+            for name, address in zip(("start", "end"), self.initrd, strict=True):
+                chosen[f"linux,initrd-{name}"] = reg(address)
+        # Entropy for the guest's first random numbers; new at every start.
+        chosen["rng-seed"] = os.urandom(32)
+        chosen["kaslr-seed"] = os.urandom(8)
         memory = root.node(f"memory@{self.ram_base:x}")
         memory["device_type"] = "memory"
         memory["reg"] = reg(self.ram_base, machine.ram)

@@ -1,4 +1,4 @@
-"""A guest's kernel or bare-metal program: an ELF file, or a raw image."""
+"""A guest's kernel or bare-metal program: an ELF file, Linux' own format where there is one, or a raw image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.loader.arm64_image import Arm64Image
     from emu.loader.elf import Elf
     from emu.loader.raw import Image
     from emu.machine import Machine
@@ -15,17 +16,34 @@ if TYPE_CHECKING:
 ELF_MAGIC = b"\x7fELF"
 
 
-def load_kernel(machine: Machine, kernel: Image, base: int) -> int:
-    """Puts a kernel into memory and returns its entry point.
+class Loaded:
+    """entry: where a kernel is entered; end: the first address behind what it uses."""
 
-    An ELF file goes to its physical addresses; anything else to `base`, where it is entered.  Raises BadImage
-    for what cannot be read or does not fit.
+    __slots__ = ("end", "entry")
+
+    def __init__(self, entry: int, end: int) -> None:
+        self.entry = entry
+        self.end = end
+
+
+def load_kernel(machine: Machine, kernel: Image, base: int) -> Loaded:
+    """Puts a kernel into memory.
+
+    An ELF file goes to its physical addresses; an arm64 Linux kernel from a multiple of 2 MiB on, which is
+    RAM's first on its board; anything else to `base`, where it is entered.  Raises BadImage for what cannot
+    be read or does not fit.
     """
     image = read_image(kernel, "kernel")
     try:
         if not image.startswith(ELF_MAGIC):
+            if machine.board.arch == "aarch64":
+                from emu.loader.arm64_image import parse_arm64
+
+                linux = parse_arm64(image)
+                if linux is not None:
+                    return _load_arm64(machine, linux)
             machine.memory.load(base, image)
-            return base
+            return Loaded(base, base + len(image))
         from emu.loader.elf import parse
 
         elf = parse(image)
@@ -35,10 +53,23 @@ def load_kernel(machine: Machine, kernel: Image, base: int) -> int:
             _room(machine, segment.paddr, segment.memsz)
             if machine.restarted:
                 _zero(machine, segment.paddr + len(segment.data), segment.memsz - len(segment.data))
-        return elf.physical(elf.entry)
+        end = max((segment.paddr + segment.memsz for segment in elf.segments), default=base)
+        return Loaded(elf.physical(elf.entry), end)
     except (BadImage, MapError) as error:
         name = "" if isinstance(kernel, bytes) else f" {kernel}"
         raise BadImage(f"kernel{name}: {error}") from None
+
+
+def _load_arm64(machine: Machine, linux: Arm64Image) -> Loaded:
+    from emu.loader.arm64_image import ALIGN
+
+    # The first 2 MiB are left to the device tree.
+    at = machine.board.ram_base + ALIGN + linux.text_offset
+    _room(machine, at, linux.room)
+    machine.memory.load(at, linux.data)
+    if machine.restarted:
+        _zero(machine, at + len(linux.data), linux.room - len(linux.data))
+    return Loaded(at, at + linux.room)
 
 
 def _check(arch: str, elf: Elf) -> None:

@@ -43,7 +43,9 @@ if os.environ.get("EMU_WERROR"):
 
 includes = (*FOLDERS, "accel/native")
 ffi = FFI()
-ffi.cdef("typedef struct emu_region emu_region; typedef struct emu_space emu_space; typedef struct emu_irq emu_irq;")
+ffi.cdef(
+    "typedef struct emu_region emu_region; typedef struct emu_space emu_space; typedef struct emu_irq emu_irq;"
+)
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
 ffi.set_source(
     "emu._devices",
