@@ -102,8 +102,8 @@ class Machine:
     """A whole machine; a context manager.
 
     board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
-    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the bytes;
-    append: the kernel's command line;
+    cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
+    bytes; append: the kernel's command line;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial.
 

@@ -78,10 +78,7 @@ class Virt(Board):
             self.entry = loaded.entry
             if machine.initrd:
                 self.initrd = self._load_initrd(machine, machine.initrd, loaded.end)
-        if machine.dtb:
-            blob = read_image(machine.dtb, "device tree")
-        else:
-            blob = self.device_tree(machine)
+        blob = read_image(machine.dtb, "device tree") if machine.dtb else self.device_tree(machine)
         machine.memory.load(self.fdt_base, blob)
 
     def device_tree(self, machine: Machine) -> bytes:

@@ -24,7 +24,7 @@ LIMIT = 1 << 30
 
 
 class Arm64Image:
-    """data: the image itself; text_offset: of its place from a multiple of 2 MiB; room: bytes it wants there."""
+    """data: the image; text_offset: of its place from a multiple of 2 MiB; room: bytes it wants there."""
 
     __slots__ = ("data", "room", "text_offset")
 

@@ -5,7 +5,6 @@ Source: Linux' Documentation/driver-api/early-userspace/buffer-format.rst.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,7 +64,7 @@ class Archive:
 
     def tree(self, folder: Path, at: str = "", names: Iterable[str] | None = None) -> None:
         """Copies a folder of the host's to `at`: regular files, folders, links; names: only these of it."""
-        for name in sorted(names) if names is not None else sorted(os.listdir(folder)):
+        for name in sorted(names if names is not None else (path.name for path in folder.iterdir())):
             path, inside = folder / name, f"{at}/{name}".strip("/")
             if path.is_symlink():
                 self.link(inside, str(path.readlink()))

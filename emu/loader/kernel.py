@@ -1,4 +1,4 @@
-"""A guest's kernel or bare-metal program: an ELF file, Linux' own format where there is one, or a raw image."""
+"""A guest's kernel or bare-metal program: an ELF file, Linux' own format, or a raw image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Builds emu._devices: what devices do at every access, and what stands behind them, under cffi's API mode.
 
-As accel/native/build.py: the headers named in HEADERS are read by cffi as they stand, every .c file of FOLDERS
-is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
+As accel/native/build.py: the headers named in HEADERS are read by cffi as they stand, every .c file of
+FOLDERS is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
 """
 
 import os
