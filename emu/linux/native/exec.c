@@ -531,7 +531,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     error = load_program(thread, program, envp);
     if (error != 0) {
         fail(text, size, error, "%s: cannot be loaded: %s", program->path, strerror(-error));
-        emu_process_killed(process, SIGKILL);
+        emu_process_killed(process, SIGKILL, false);
         return running ? EMU_KEEP_REGISTERS : error;
     }
     memcpy(process->comm, program->name, sizeof process->comm);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core.h"
 #include "path.h"
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -191,7 +192,14 @@ void emu_process_free(emu_process *process)
 
 static void end_with(emu_process *process, int status)
 {
+    const struct timespec moment = {0, 1000 * 1000};
     pthread_mutex_lock(&process->lock);
+    /* It has ended already, by the signal of whose core it is. */
+    while (process->dumper != NULL && process->dumper != emu_current && !process->ended) {
+        pthread_mutex_unlock(&process->lock);
+        nanosleep(&moment, NULL);
+        pthread_mutex_lock(&process->lock);
+    }
     if (!process->ended) {
         process->status = status;
         process->ended = true;
@@ -205,17 +213,18 @@ void emu_process_exit(emu_process *process, int code)
     end_with(process, (code & 0xff) << 8);
 }
 
-void emu_process_killed(emu_process *process, int sig)
+void emu_process_killed(emu_process *process, int sig, bool core)
 {
-    end_with(process, sig & 0x7f);
+    end_with(process, (sig & 0x7f) | (core ? WCOREFLAG : 0));
 }
 
 void emu_process_die(int status)
 {
     if (WIFSIGNALED(status)) {
         int sig = WTERMSIG(status);
-        /* A core of the emulator would say nothing about the guest. */
-        struct rlimit none = {0, 0};
+        if (WCOREDUMP(status))
+            emu_core_die(sig);
+        struct rlimit none = {0, 0}; /* a core of the emulator would say nothing about the guest */
         setrlimit(RLIMIT_CORE, &none);
         struct sigaction action;
         memset(&action, 0, sizeof action);

@@ -140,7 +140,7 @@ static void fault(emu_thread *thread, const emu_stop *stop)
         break;
     default:
         fprintf(stderr, "emu: %s at pc %#llx\n", stop->text, (unsigned long long)stop->pc);
-        emu_process_killed(thread->process, SIGKILL);
+        emu_process_killed(thread->process, SIGKILL, false);
         break;
     }
 }

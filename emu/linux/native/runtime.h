@@ -17,6 +17,7 @@
  *     thread.c   threads: their host threads, their ends, and what is done to all of them
  *     turn.c     whose turn it is, on engines that run one thread at a time
  *     run.c      the loop
+ *     core.c     what is left of a process that a signal has killed
  *     watch.c    who looks at all this from outside
  *     syscall.c, signal.c and others: emu_syscall and emu_signal_*
  *
@@ -294,6 +295,7 @@ struct emu_process {
     /* How it ends: a wait status as wait4 gives it; valid when `ended`. */
     bool ended;
     int status;
+    const emu_thread *dumper; /* writes the core: how it ends is settled */
     bool forked; /* a child of the process that the caller started: never returns to the caller */
     struct emu_process_signals *signals; /* signal.c's own: actions */
     struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
@@ -367,9 +369,9 @@ void emu_process_close_on_exec(const emu_process *process);
 /* Shows the program's name, arguments and environment to who looks at /proc/<pid> from outside.  (exec.c) */
 void emu_process_show(const emu_process *process);
 
-/* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`. */
+/* Ends the process: the run loop leaves, by exit(code) or by dying of `sig`, with a core where core.c has said so. */
 void emu_process_exit(emu_process *process, int code);
-void emu_process_killed(emu_process *process, int sig);
+void emu_process_killed(emu_process *process, int sig, bool core);
 
 /* ---- system calls -------------------------------------------------------------------- */
 

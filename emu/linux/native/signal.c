@@ -20,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "core.h"
 #include "frame.h"
 #include "signal_private.h"
 #include "syscall.h"
@@ -31,6 +32,10 @@ enum { SIGNALS = 64, HANDLER_DFL = 0, HANDLER_IGN = 1 };
 #define RUNTIMES (BIT(SIGSEGV) | BIT(SIGBUS))
 #define IGNORED_BY_DEFAULT (BIT(SIGCHLD) | BIT(SIGCONT) | BIT(SIGURG) | BIT(SIGWINCH))
 #define STOPPING (BIT(SIGSTOP) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU))
+/* Those that leave a core: the kernel's would be of the emulator, so they end a guest here (core.c). */
+#define DUMPING                                                                                                 \
+    (BIT(SIGQUIT) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGSEGV) |      \
+     BIT(SIGXCPU) | BIT(SIGXFSZ) | BIT(SIGSYS))
 #define FLAGS_KEPT                                                                                           \
     (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND | 0x800)
 
@@ -126,7 +131,7 @@ static int mirror(int sig, const emu_action *action)
         return 0;
     memset(&host, 0, sizeof host);
     bool seen = action->handler == HANDLER_DFL && !(BIT(sig) & (IGNORED_BY_DEFAULT | STOPPING)) &&
-                emu_watch_catches(signal_process);
+                (BIT(sig) & DUMPING || emu_watch_catches(signal_process));
     if (!seen && (action->handler == HANDLER_DFL || action->handler == HANDLER_IGN)) {
         host.handler = action->handler == HANDLER_IGN ? (uintptr_t)SIG_IGN : (uintptr_t)SIG_DFL;
         host.flags = action->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
@@ -473,6 +478,12 @@ static int handle(emu_thread *thread, int sig, const siginfo_t *info, bool fault
     return 0;
 }
 
+static void kill_process(emu_thread *thread, int sig, const siginfo_t *info)
+{
+    bool core = BIT(sig) & DUMPING && emu_core_write(thread, info);
+    emu_process_killed(thread->process, sig, core);
+}
+
 void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t result)
 {
     struct emu_process_signals *p = thread->process->signals;
@@ -493,7 +504,7 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
             emu_watch_signal(thread, &info);
             if (fault && (action.handler == HANDLER_IGN || s->mask & BIT(sig))) {
                 /* An instruction cannot go on: neither ignoring nor blocking helps. */
-                emu_process_killed(thread->process, sig);
+                kill_process(thread, sig, &info);
                 return;
             }
             if (action.handler == HANDLER_IGN)
@@ -505,7 +516,7 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
                     HOST2(SYS_kill, getpid(), SIGSTOP);
                     continue;
                 }
-                emu_process_killed(thread->process, sig);
+                kill_process(thread, sig, &info);
                 return;
             }
             if (interrupted) {
@@ -515,7 +526,8 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
             if (handle(thread, sig, &info, fault, &action)) {
                 /* No room for the frame. */
                 if (sig == SIGSEGV || s->mask & BIT(SIGSEGV)) {
-                    emu_process_killed(thread->process, SIGSEGV);
+                    const siginfo_t stack = {.si_signo = SIGSEGV, .si_code = SI_KERNEL};
+                    kill_process(thread, SIGSEGV, &stack);
                     return;
                 }
                 emu_signal_fault(thread, SIGSEGV, SI_KERNEL, 0);

@@ -386,7 +386,7 @@ uint64_t umem_place(emu_umem *umem, uint64_t size, uint64_t align)
     return 0;
 }
 
-/* Fills in what /proc/self/maps shows of a file. */
+/* Fills in what /proc/self/maps shows of a file; its own name where there is no other. */
 static void describe_file(emu_area *area, int fd)
 {
     struct stat status;
@@ -394,6 +394,8 @@ static void describe_file(emu_area *area, int fd)
         area->dev = status.st_dev;
         area->ino = status.st_ino;
     }
+    if (area->path != NULL)
+        return;
     char link[40], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
@@ -477,7 +479,7 @@ int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int fla
     } else {
         if (name != NULL)
             area.path = strdup(name);
-        else if ((flags & MAP_ANONYMOUS) == 0)
+        if ((flags & MAP_ANONYMOUS) == 0)
             describe_file(&area, fd);
         if (flags & MAP_ANONYMOUS)
             area.offset = 0;

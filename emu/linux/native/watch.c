@@ -190,7 +190,7 @@ int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(
     uint32_t row = emu_watch_row(stop->nr);
     emu_watch_slot *slot;
     if (look(&watch->closed) > 1) {
-        emu_process_killed(thread->process, SIGKILL);
+        emu_process_killed(thread->process, SIGKILL, false);
         return EMU_KEEP_REGISTERS;
     }
     uint8_t wanted = look(&watch->closed) ? 0 : watch->wanted[isa][row];
@@ -205,7 +205,7 @@ int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(
         result = slot->result;
         leave(slot);
         if (look(&watch->closed) > 1) {
-            emu_process_killed(thread->process, SIGKILL);
+            emu_process_killed(thread->process, SIGKILL, false);
             return EMU_KEEP_REGISTERS;
         }
     }
