@@ -12,8 +12,8 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-FOLDERS = ("emu/devices/native",)
-HEADERS = ("emu/devices/native/core_link.h",)
+FOLDERS = ("emu/devices/native", "emu/block/native")
+HEADERS = ("emu/devices/native/core_link.h", "emu/block/native/block.h")
 
 
 def declarations(header: Path) -> str:
@@ -45,6 +45,7 @@ includes = (*FOLDERS, "accel/native")
 ffi = FFI()
 ffi.cdef(
     "typedef struct emu_region emu_region; typedef struct emu_space emu_space; typedef struct emu_irq emu_irq;"
+    " struct iovec { void *iov_base; size_t iov_len; };"
 )
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
 ffi.set_source(
