@@ -99,6 +99,10 @@ class Board:
     def load(self, machine: Machine) -> None:
         """Fills memory with firmware, kernel and tables: at start, and again at every reset."""
 
+    def powerdown(self, machine: Machine) -> None:
+        """Presses the power button."""
+        raise DeviceError("this board has no power button; shut the guest down from inside, or end it")
+
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """Sets what a vCPU starts with, besides its architectural reset state."""
 

@@ -85,6 +85,7 @@ def run_boot(options: Any) -> int:
             print(f"emu: serial line {number} is {path}", file=sys.stderr)
         if console is not None:
             console.ended = lambda: machine.end(Result("host-ui"))
+            console.powerdown = machine.powerdown
             console.lost = lambda: machine.fail(BrokenPipeError())
         return _run(machine, options)
 

@@ -4,6 +4,7 @@ Every key goes to the guest, Ctrl-C too, but Ctrl-A, which begins a command, in 
 
     Ctrl-A X  ends the machine       Ctrl-A Ctrl-A  sends Ctrl-A
     Ctrl-A H  tells these            Ctrl-A C       is kept for the monitor
+    Ctrl-A P  presses the power button
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import termios
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from accel.errors import DeviceError
 from emu.backends.chardev import DescriptorChardev
 
 TYPE_CHECKING = False
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 ESCAPE = 0x01
 HELP = (
-    "\r\nCtrl-A X  end the machine\r\nCtrl-A H  this help\r\nCtrl-A C  (kept for the monitor)\r\n"
-    "Ctrl-A Ctrl-A  send Ctrl-A\r\n"
+    "\r\nCtrl-A X  end the machine\r\nCtrl-A P  press its power button\r\nCtrl-A H  this help\r\n"
+    "Ctrl-A C  (kept for the monitor)\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"
 )
 
 
@@ -77,9 +79,9 @@ def _descriptor(stream: TextIO | None) -> int:
 class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
-    ended: called for Ctrl-A X, in the event loop's thread; lost: called when nobody reads the output any
-    more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest that hangs.  From
-    a pipe or a file a command is obeyed when the guest has taken what comes before it.
+    ended, powerdown: called for Ctrl-A X and P, in the event loop's thread; lost: called when nobody reads
+    the output any more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest
+    that hangs.  From a pipe or a file a command is obeyed when the guest has taken what comes before it.
     """
 
     TYPED_LIMIT = 1 << 16
@@ -89,6 +91,7 @@ class Console(DescriptorChardev):
         write_fd = _descriptor(sys.stdout)
         super().__init__(read_fd, write_fd, owned=False, nonblocking=False)
         self.ended: Callable[[], None] | None = None
+        self.powerdown: Callable[[], None] | None = None
         self.lost: Callable[[], None] | None = None
         self._escaped = False
         self._typed = bytearray()
@@ -152,6 +155,11 @@ class Console(DescriptorChardev):
             self._typed.append(ESCAPE)
         elif key in b"xX" and self.ended is not None:
             self.ended()
+        elif key in b"pP" and self.powerdown is not None:
+            try:
+                self.powerdown()
+            except DeviceError as error:
+                self.write(f"\r\n{error}\r\n".encode())
         elif key in b"hH?":
             self.write(HELP.encode())
 

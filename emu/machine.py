@@ -343,6 +343,10 @@ class Machine:
             cpu.reset()
             self.board.start_cpu(self, index, cpu.vcpu)
 
+    def powerdown(self) -> None:
+        """Presses the power button: a guest that heeds it shuts down.  Raises DeviceError where none is."""
+        self.board.powerdown(self)
+
     # -- what the guest and its devices ask for; from any thread ---------------------------
 
     def guest_shutdown(self, code: int = 0) -> None:

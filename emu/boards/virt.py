@@ -18,6 +18,7 @@ from emu.devices.gicv2 import Gicv2
 from emu.devices.goldfish_rtc import GoldfishRtc
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
+from emu.devices.pl061 import Pl061
 from emu.devices.plic import Plic
 from emu.devices.test_exit import PASS, RESET, SifiveTest
 from emu.devices.uart16550 import Uart16550
@@ -36,6 +37,8 @@ SPI, PPI = 0, 1
 # Interrupt IDs of the CPU's timers, as all boards have them (Arm BSA, section 3.8.1).
 TIMER_PPIS = {"physical": 30, "virtual": 27}
 LEVEL_HIGH = 4
+# The pin of the power button, and its key: KEY_POWER of Linux' input-event-codes.h.
+POWER_PIN, POWER_KEY = 3, 116
 # Bytes of the device tree left for firmware to add to it.
 FDT_ROOM = 0x2000
 # The initial RAM disk begins behind the kernel, within what every kernel has mapped early.
@@ -154,6 +157,7 @@ class VirtArmBase(Virt):
     parts = (
         Part("serial0", Pl011, 0x0900_0000, irq=1, serial=0),
         Part("rtc", Pl031, 0x0901_0000, irq=2),
+        Part("gpio", Pl061, 0x0903_0000, irq=7),
     )
 
     def interrupts(self, machine: Machine) -> None:
@@ -212,7 +216,19 @@ class VirtArmBase(Virt):
                 serial = "arm,pl011" in str(node["compatible"])
                 node["clocks"] = [clock, clock] if serial else [clock]
                 node["clock-names"] = ["uartclk", "apb_pclk"] if serial else ["apb_pclk"]
+        gpio = machine.bus.attached["gpio"]
+        keys = root.node("gpio-keys")
+        keys["compatible"] = "gpio-keys"
+        power = keys.node("poweroff")
+        power["label"] = "GPIO Key Poweroff"
+        power["linux,code"] = POWER_KEY
+        power["gpios"] = [root.node(f"{gpio.device.node_name}@{gpio.base:x}"), POWER_PIN, 0]
         return root
+
+    def powerdown(self, machine: Machine) -> None:
+        gpio = machine.bus.attached["gpio"].device
+        assert isinstance(gpio, Pl061)
+        gpio.press(POWER_PIN)
 
 
 class VirtAarch64(VirtArmBase):

@@ -68,14 +68,34 @@ def _names(packages: str | Sequence[str]) -> list[str]:
     return [packages] if isinstance(packages, str) else sorted(set(packages))
 
 
-def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    state = folder.parent / ".apt"
+def current(package: str, architecture: str) -> str:
+    """The package that an empty one stands for: linux-image-arm64's is the kernel of today.
+
+    Raises Unavailable as unpacked() does.
+    """
+    try:
+        options = _options(architecture)
+        asked = ["apt-cache", *options, "depends", "--important", package]
+        try:
+            lines = _run(asked, ".", _UPDATE)
+        except subprocess.CalledProcessError:  # nothing was ever fetched
+            _run(["apt-get", "-qq", *options, "update"], ".", _UPDATE)
+            lines = _run(asked, ".", _UPDATE)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise Unavailable(f"{package}:{architecture} cannot be looked up: {error}") from None
+    for line in lines.splitlines():
+        kind, _, name = line.strip().partition(": ")
+        if kind == "Depends" and not name.startswith("<"):
+            return name
+    raise Unavailable(f"{package}:{architecture} stands for no other package")
+
+
+def _options(architecture: str) -> list[str]:
+    """What gives apt a state of its own, in emu's cache."""
+    state = cache() / "debian" / architecture / ".apt"
     for name in ("lists", "cache"):
         (state / name / "partial").mkdir(parents=True, exist_ok=True)
-    apt = [
-        "apt-get",
-        "-qq",
+    return [
         f"-oAPT::Architecture={architecture}",
         f"-oAPT::Architectures={architecture}",
         f"-oDir::State::Lists={state / 'lists'}",
@@ -87,6 +107,10 @@ def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) 
         "-oAcquire::https::Timeout=15",
         "-oAcquire::Retries=0",
     ]
+
+
+def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
+    apt = ["apt-get", "-qq", *_options(architecture)]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{packages[0]}-") as made:
         download = ["download"]
         if closure:
@@ -135,11 +159,11 @@ def _accounts(root: Path) -> None:
             shutil.copyfile(master, file)
 
 
-def _run(command: list[str], folder: str, seconds: int) -> None:
+def _run(command: list[str], folder: str, seconds: int) -> str:
     environ = {**os.environ, "LC_ALL": "C"}
-    subprocess.run(
+    return subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=seconds
-    )
+    ).stdout
 
 
 def _unpack(archive: Path, folder: Path) -> None:
