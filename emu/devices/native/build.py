@@ -44,8 +44,8 @@ if os.environ.get("EMU_WERROR"):
 includes = (*FOLDERS, "accel/native")
 ffi = FFI()
 ffi.cdef(
-    "typedef struct emu_region emu_region; typedef struct emu_space emu_space; typedef struct emu_irq emu_irq;"
-    " struct iovec { void *iov_base; size_t iov_len; };"
+    "typedef struct emu_region emu_region; typedef struct emu_space emu_space;"
+    "typedef struct emu_irq emu_irq; struct iovec { void *iov_base; size_t iov_len; };"
 )
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
 ffi.set_source(
