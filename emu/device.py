@@ -161,7 +161,7 @@ class Context:
 
     clock: the guest's time; memory: what DMA reads and writes; chardev: the host end of this device's
     character stream (nobody's, if it was given none); shutdown(code) and reset() end the machine's run, as
-    the guest's own wish.
+    the guest's own wish; fail(error) ends it with an exception, out of a thread of the device's own.
     """
 
     def __init__(
@@ -172,6 +172,7 @@ class Context:
         chardev: Chardev | None = None,
         shutdown: Callable[[int], None] = lambda code: None,
         reset: Callable[[], None] = lambda: None,
+        fail: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         self.clock = clock
         self.memory = memory
@@ -182,6 +183,7 @@ class Context:
         self.chardev = chardev
         self.shutdown = shutdown
         self.reset = reset
+        self.fail = fail
 
 
 class Device:
@@ -251,6 +253,15 @@ class Device:
 
     def restored(self) -> None:
         """Called after load(): recompute what is not state."""
+
+    def pause(self) -> None:
+        """The machine pauses: threads of the device's own are to rest when this returns.  Maybe again."""
+
+    def resume(self) -> None:
+        """The machine runs, or runs on."""
+
+    def close(self) -> None:
+        """The machine is gone: end threads, close what was opened.  Maybe again."""
 
     # -- what a device may call ------------------------------------------------
 

@@ -150,6 +150,8 @@ class Machine:
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
         port_space = AddressSpace("ports", PORT_SPACE) if self.board.ports else None
         self._port_space = port_space
+        self.bus = Bus(self.memory, self._context, self.board.line)
+        self.ports = None if port_space is None else Bus(port_space, self._context, self.board.line)
         try:
             self._build(accel, cpus, devices, serial, port_space)
         except BaseException:
@@ -192,8 +194,6 @@ class Machine:
         self.clock.changed = self.loop.wake
         if cpus > engine.caps.max_vcpus:
             raise AccelError(f"{cpus} CPUs: {name} has at most {engine.caps.max_vcpus}; ask for fewer")
-        self.bus = Bus(self.memory, self._context, self.board.line)
-        self.ports = None if port_space is None else Bus(port_space, self._context, self.board.line)
         # The order matters: KVM wants its interrupt controller before the first vCPU.
         self.board.memory(self)
         self.board.interrupts(self)
@@ -216,7 +216,12 @@ class Machine:
 
     def _context(self, chardev: Chardev | None) -> Context:
         return Context(
-            self.clock, self.memory, chardev=chardev, shutdown=self.guest_shutdown, reset=self.guest_reset
+            self.clock,
+            self.memory,
+            chardev=chardev,
+            shutdown=self.guest_shutdown,
+            reset=self.guest_reset,
+            fail=self.fail,
         )
 
     # -- what it is made of ---------------------------------------------------
@@ -250,6 +255,8 @@ class Machine:
         if self._fresh:
             self._fresh = False
             self._power_on()
+        for device in self.devices():
+            device.resume()
         self.clock.start()
         with self._changed:
             self.state = "running"
@@ -324,6 +331,8 @@ class Machine:
                 with self._changed:
                     if not cpu.parked:
                         self._changed.wait(timeout=0.05)
+        for device in self.devices():
+            device.pause()
         if self._accel is not None:
             self.clock.stop()
 
@@ -421,6 +430,8 @@ class Machine:
         for cpu in self.cpus:
             if cpu.thread.ident is not None:
                 cpu.thread.join()
+        for device in self.devices():
+            device.close()
         for chardev in self._opened:
             chardev.close()
         if self._accel is not None:

@@ -27,19 +27,20 @@ lib: Any = _core.lib
 
 
 def called_from_c(
-    keep: Callable[[Any, BaseException], None], answer: int | None = None
+    keep: Callable[[Any, BaseException], None], answer: int | None = None, module: Any = ffi
 ) -> Callable[[Function], Function]:
     """Makes a function what C calls by its name: build.py declares it `extern "Python"`.
 
     Whatever it raises, a Ctrl-C between two of its instructions included, is given to keep(owner, exception),
     and C gets `answer`.  Its first argument is called `handle`, and stands for the owner (ffi.new_handle).
+    module: the ffi of the module whose build.py that is.
     """
 
     def raised(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
         keep(ffi.from_handle(trace.tb_frame.f_locals["handle"]), error)
 
     def register(function: Function) -> Function:
-        ffi.def_extern(error=answer, onerror=raised)(function)
+        module.def_extern(error=answer, onerror=raised)(function)
         return function
 
     return register

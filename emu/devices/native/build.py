@@ -12,8 +12,15 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-FOLDERS = ("emu/devices/native", "emu/block/native")
-HEADERS = ("emu/devices/native/core_link.h", "emu/block/native/block.h")
+FOLDERS = ("emu/devices/native", "emu/block/native", "emu/virtio/native")
+HEADERS = (
+    "emu/devices/native/core_link.h",
+    "emu/block/native/block.h",
+    "emu/virtio/native/virtio_python.h",
+)
+PYTHON_CALLBACKS = """
+extern "Python" int emu_py_virtio(void *, uint32_t, uint32_t, uint32_t);
+"""
 
 
 def declarations(header: Path) -> str:
@@ -47,7 +54,7 @@ ffi.cdef(
     "typedef struct emu_region emu_region; typedef struct emu_space emu_space;"
     "typedef struct emu_irq emu_irq; struct iovec { void *iov_base; size_t iov_len; };"
 )
-ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS))
+ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS) + PYTHON_CALLBACKS)
 ffi.set_source(
     "emu._devices",
     '#include "core.h"\n' + "\n".join(f'#include "{Path(name).name}"' for name in HEADERS),

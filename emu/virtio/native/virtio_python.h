@@ -1,0 +1,102 @@
+/*
+ * Virtio devices as Python holds them: cffi reads this file as it is.
+ *
+ * A device is made by its kind's function (virtio_rng.c and so on), given to
+ * a transport, and freed when the machine ends.
+ */
+#ifndef EMU_VIRTIO_PYTHON_H
+#define EMU_VIRTIO_PYTHON_H
+
+#include "core.h"
+
+#include <stdint.h>
+
+typedef struct emu_virtio emu_virtio;
+
+/* Ends the thread and frees the device. */
+void emu_virtio_free(emu_virtio *device);
+/* Where DMA goes; before anything runs. */
+void emu_virtio_memory(emu_virtio *device, emu_space *space);
+/* Power-on: as a reset by the driver. */
+void emu_virtio_reset(emu_virtio *device);
+/* Returns when the device's thread is at rest, and resume() lets it go on; both may be called again. */
+void emu_virtio_pause(emu_virtio *device);
+void emu_virtio_resume(emu_virtio *device);
+/* Holds the device's thread off: until release() the device is between two chains. */
+void emu_virtio_hold(emu_virtio *device);
+void emu_virtio_release(emu_virtio *device);
+/* The eventfd that a write of QueueNotify rings. */
+int emu_virtio_bell(const emu_virtio *device);
+
+/* What a snapshot keeps of every device. */
+typedef struct emu_virtio_queue_saved {
+    uint64_t desc, avail, used;
+    uint32_t size, ready;
+    uint32_t next_avail, next_used, signalled;
+    uint32_t reserved;
+} emu_virtio_queue_saved;
+
+typedef struct emu_virtio_saved {
+    uint64_t features, accepted;
+    uint32_t status, generation, causes, queues;
+    uint8_t config[256];
+    emu_virtio_queue_saved queue[64];
+} emu_virtio_saved;
+
+void emu_virtio_save(emu_virtio *device, emu_virtio_saved *out);
+void emu_virtio_load(emu_virtio *device, const emu_virtio_saved *saved);
+
+/* For people: what the driver made of it. */
+uint64_t emu_virtio_features(const emu_virtio *device);
+uint32_t emu_virtio_status(const emu_virtio *device);
+const char *emu_virtio_fault(const emu_virtio *device);
+
+/* ---- virtio_mmio.c -------------------------------------------------------------------- */
+
+typedef struct emu_virtio_mmio emu_virtio_mmio;
+
+/* legacy: the register layout and rings of version 1 (virtio 1.2, section 4.2.4).  NULL: no memory. */
+emu_virtio_mmio *emu_virtio_mmio_new(emu_virtio *device, emu_irq *irq, int legacy);
+void emu_virtio_mmio_free(emu_virtio_mmio *mmio);
+void emu_virtio_mmio_reset(emu_virtio_mmio *mmio);
+int emu_virtio_mmio_read(void *mmio, uint64_t offset, uint32_t width, uint64_t *value);
+int emu_virtio_mmio_write(void *mmio, uint64_t offset, uint32_t width, uint64_t value);
+/* The selectors, for snapshots. */
+typedef struct emu_virtio_mmio_saved {
+    uint32_t device_features_sel, driver_features_sel, queue_sel, page_size, align[64];
+} emu_virtio_mmio_saved;
+void emu_virtio_mmio_save(const emu_virtio_mmio *mmio, emu_virtio_mmio_saved *out);
+void emu_virtio_mmio_load(emu_virtio_mmio *mmio, const emu_virtio_mmio_saved *saved);
+
+/* ---- virtio_rng.c ----------------------------------------------------------------------- */
+
+/* At most `rate` bytes for each `period` ns; 0: as many as it asks for. */
+emu_virtio *emu_virtio_rng_new(uint64_t rate, uint64_t period);
+
+/* ---- virtio_callback.c ------------------------------------------------------------------ */
+
+enum emu_virtio_event {
+    EMU_VIRTIO_EVENT_START = 0,  /* the driver is ready */
+    EMU_VIRTIO_EVENT_QUEUE = 1,  /* chains wait in queue a */
+    EMU_VIRTIO_EVENT_RESET = 2,
+    EMU_VIRTIO_EVENT_CONFIG = 3, /* b bytes from a on were written */
+};
+/* Answers EMU_OK, or another number to break the device. */
+typedef int (*emu_virtio_event_fn)(void *opaque, uint32_t event, uint32_t a, uint32_t b);
+
+emu_virtio *emu_virtio_callback_new(uint32_t id, uint64_t features, uint32_t nqueues, uint32_t queue_size,
+                                    uint32_t config_size, emu_virtio_event_fn event, void *opaque);
+/*
+ * Takes the next chain of a queue, with the device held or from its event
+ * function; 0: there is none.  One at a time: it is given back, with `length`
+ * bytes written, or put back as if it had not been taken.
+ */
+int emu_virtio_take(emu_virtio *device, uint32_t queue, uint64_t *readable, uint64_t *writable);
+size_t emu_virtio_chain_read(emu_virtio *device, uint64_t offset, void *data, size_t size);
+size_t emu_virtio_chain_write(emu_virtio *device, uint64_t offset, const void *data, size_t size);
+void emu_virtio_give(emu_virtio *device, uint32_t queue, uint64_t length);
+void emu_virtio_untake(emu_virtio *device, uint32_t queue);
+/* Changes configuration bytes and tells the driver. */
+void emu_virtio_set_config(emu_virtio *device, uint32_t offset, const void *data, uint32_t size);
+
+#endif
