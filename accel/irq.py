@@ -61,6 +61,11 @@ class IrqLine:
         self._keep = opaque
         lib.emu_irq_connect(self.pointer, function, opaque, number)
 
+    def disconnect(self) -> None:
+        """Ends the line nowhere."""
+        lib.emu_irq_connect(self.pointer, ffi.NULL, ffi.NULL, 0)
+        self._sink = self._keep = None
+
 
 class InterruptController(Protocol):
     """What a board asks of a controller, in the kernel (KVM) or its own."""

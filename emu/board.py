@@ -74,6 +74,10 @@ class Board:
     ports: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
 
+    def configure(self, name: str, value: str) -> None:
+        """Takes an option of `--machine BOARD,name=value`, before anything is built.  Raises DeviceError."""
+        raise DeviceError(f"board {type(self).__name__.lower()} has no option {name!r}; leave it out")
+
     def build(self, machine: Machine) -> None:
         """Attaches the parts; called once, after memory(), interrupts() and the CPUs."""
         for part in self.parts:
@@ -108,7 +112,11 @@ class Board:
 
 
 def open_board(name: str, arch: str | None) -> Board:
-    """The board of that name for an architecture (None: the board's first).  Raises DeviceError."""
+    """The board of that name, with options after commas, for an architecture (None: the board's first).
+
+    Raises DeviceError.
+    """
+    name, *options = name.split(",")
     known = [key for key in BOARDS if key[0] == name]
     if not known:
         names = ", ".join(dict.fromkeys(board for board, _ in BOARDS))
@@ -125,4 +133,7 @@ def open_board(name: str, arch: str | None) -> Board:
         raise DeviceError(f"board {name} is not made for {arch}; it is for {', '.join(a for _, a in known)}")
     module, cls = BOARDS[key]
     board: Board = getattr(import_module(module), cls)()
+    for option in options:
+        word, _, value = option.partition("=")
+        board.configure(word, value)
     return board

@@ -248,6 +248,10 @@ class Device:
     def write(self, offset: int, width: int, value: int) -> None:
         """A guest's write where no register is."""
 
+    def native(self) -> tuple[Any, Any, Any] | None:
+        """C functions that serve all accesses in place of the hooks: (emu_read_fn, emu_write_fn, opaque)."""
+        return None
+
     def fdt(self, node: Node) -> None:
         """Adds to the device-tree node, which has compatible, reg and interrupts already."""
 
@@ -314,6 +318,11 @@ class Device:
                 self._reads[reg.offset] = getattr(self, f"read_{key}")
             if hasattr(cls, f"write_{key}"):
                 self._writes[reg.offset] = (reg, self._live[key], getattr(self, f"write_{key}"))
+        native = self.native()
+        if native is not None:
+            region.native_ops(*native)
+            self.region = region
+            return region
         # Without hooks nothing must enter Python, not even for a hole between registers.
         reads = self._reads or cls.read is not Device.read
         writes = self._writes or cls.write is not Device.write

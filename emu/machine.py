@@ -30,6 +30,7 @@ from emu.loop import Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
+    from accel.irq import IrqLine
     from emu.loader.raw import Image
 
 # What the map's addresses go up to: 48 bits are enough for every board.
@@ -63,6 +64,8 @@ class Cpu:
         self.vcpu = vcpu
         self.initial = vcpu.save()
         self.parked = True
+        if hasattr(vcpu, "sleeps"):
+            vcpu.sleeps = True
         self._woken = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
 
@@ -71,6 +74,13 @@ class Cpu:
         self.vcpu.interrupt(line, level)
         if level:
             self._woken.set()
+
+    def wire(self, number: int, line: IrqLine) -> None:
+        """Ends a line at an input of the CPU (Vcpu.interrupt), in C where the engine has it there."""
+        if hasattr(self.vcpu, "wire"):
+            self.vcpu.wire(number, line)
+        else:
+            line.connect(lambda level: self.interrupt(number, level))
 
     def kick(self) -> None:
         """Takes the vCPU out of the guest, or out of its sleep."""

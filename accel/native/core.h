@@ -177,6 +177,13 @@ void emu_irq_set(emu_irq *irq, int level);
 void emu_irq_restore(emu_irq *irq, int level);
 int emu_irq_level(const emu_irq *irq);
 
+/*
+ * System registers that a device of the board's serves (a GICv3's CPU interface):
+ * `code` is op0 << 14 | op1 << 11 | CRn << 7 | CRm << 3 | op2.  EMU_OK or EMU_RAISED.
+ */
+typedef int (*emu_sysreg_read_fn)(void *opaque, uint32_t code, uint64_t *value);
+typedef int (*emu_sysreg_write_fn)(void *opaque, uint32_t code, uint64_t value);
+
 /* ---- why a vCPU stopped --------------------------------------------------- */
 
 enum emu_exit_kind {

@@ -78,6 +78,13 @@ int emu_uc_machine_run(emu_uc_machine *machine, uint64_t budget, emu_exit *exit)
 void emu_uc_machine_kick(emu_uc_machine *machine);
 /* From any thread: drives an input of the CPU; see Vcpu.interrupt in api.py. */
 void emu_uc_machine_interrupt(emu_uc_machine *machine, uint32_t line, int32_t level);
+/* The same as an emu_irq_fn, for a line that ends there. */
+void emu_uc_machine_input(void *machine, uint32_t line, int level);
+/* Whether run() sleeps while the CPU does (HLT, WFI), where it else returns EMU_EXIT_HALT. */
+void emu_uc_machine_sleep(emu_uc_machine *machine, int sleeps);
+/* aarch64: who serves a GICv3's system registers; before the first run.  -1: the engine cannot. */
+int emu_uc_machine_system(emu_uc_machine *machine, emu_sysreg_read_fn read, emu_sysreg_write_fn write,
+                          void *opaque);
 /* From any thread: the memory map has changed. */
 void emu_uc_machine_remap(emu_uc_machine *machine);
 /* Called when the CPU takes the vector that stands at INTR (x86); in the vCPU's thread. */

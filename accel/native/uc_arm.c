@@ -218,8 +218,10 @@ static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
             return -1;
         reset(m->cpu);
         find_cpacr(m, write_cpacr64);
-        emu_uc_timers_new(m);
+    } else if (!emu_uc_watch_system(m)) {
+        return -1;
     }
+    emu_uc_timers_new(m);
     /* As firmware leaves a non-secure CPU: NS, RW, HCE, and SMD clear so that SMC reaches us. */
     int failed = 0;
     if (level < 3)
@@ -234,11 +236,19 @@ static int reset_aarch64(emu_uc_machine *m, const emu_uc_config *config)
 
 static void calibrate(void);
 
-/* Without EMU_UC_ALIASES: IC IALLU, IALLUIS and IVAU, which the library takes for nothing. */
+/*
+ * Without EMU_UC_ALIASES: IC IALLU, IALLUIS and IVAU, which the library takes for
+ * nothing.  A page that has not run since the last flush has no translations: a
+ * kernel that patches itself in tens of thousands of places needs few flushes.
+ */
 static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg *cp, void *opaque)
 {
     emu_uc_machine *m = opaque;
-    if (cp->crn == 7 && ((cp->crm == 5 && (cp->op1 == 0 || cp->op1 == 3)) || (cp->crm == 1 && cp->op1 == 0))) {
+    uint64_t page = cp->val / 4096 % EMU_UC_SEEN;
+    bool one = cp->crm == 5 && cp->op1 == 3, all = (cp->crm == 5 || cp->crm == 1) && cp->op1 == 0;
+    if (one && !(m->features & EMU_UC_DOORBELL) && !(m->seen[page / 64] >> page % 64 & 1))
+        return 0;
+    if (cp->crn == 7 && (one || all)) {
         atomic_store(&m->flush, 1);
         emu_uc_ring(m);
     }
@@ -331,6 +341,29 @@ static void enter(emu_uc_machine *m, uint32_t target, uint64_t offset)
     put(m, level->spsr, pstate); /* last: this write rebuilds the flags */
 }
 
+/* An instruction that the board knows though the library does not. */
+static bool do_undefined(emu_uc_machine *m)
+{
+    uint64_t pc = emu_uc_pc(m), pstate = 0;
+    uint32_t instruction = 0;
+    uc_reg_read(m->uc, UC_ARM64_REG_PSTATE, &pstate);
+    if (m->system_read == NULL || uc_vmem_read(m->uc, pc, UC_PROT_EXEC, &instruction, 4) != UC_ERR_OK ||
+        !emu_uc_do_system(m, instruction, pstate >> 2 & 3))
+        return false;
+    pc += 4;
+    uc_reg_write(m->uc, UC_ARM64_REG_PC, &pc);
+    return true;
+}
+
+/* Of the interrupt that would be taken now; 0: none. */
+static uint32_t vector_of(emu_uc_machine *m, uint64_t pstate)
+{
+    uint32_t lines = atomic_load(&m->lines);
+    if ((lines & LINE_FIQ) && !(pstate & 0x40))
+        return 0x100;
+    return (lines & LINE_IRQ) && !(pstate & 0x80) ? 0x80 : 0;
+}
+
 static void deliver_aarch64(emu_uc_machine *m)
 {
     if (is_private(m))
@@ -338,6 +371,8 @@ static void deliver_aarch64(emu_uc_machine *m)
     if (m->pending != 0) {
         uint32_t number = m->pending, target = m->pending_target;
         m->pending = 0;
+        if (number == EXCP_UDEF && do_undefined(m))
+            return;
         put(m, levels[target].esr, m->pending_syndrome);
         if (number == EXCP_PREFETCH_ABORT || number == EXCP_DATA_ABORT)
             put(m, levels[target].far, m->pending_address);
@@ -345,13 +380,21 @@ static void deliver_aarch64(emu_uc_machine *m)
     }
     uint64_t pstate = 0;
     uc_reg_read(m->uc, UC_ARM64_REG_PSTATE, &pstate);
-    uint32_t level = pstate >> 2 & 3, lines = atomic_load(&m->lines);
+    uint32_t level = pstate >> 2 & 3;
     if (level < m->config.level || level == 0 || m->config.level == 3)
         level = m->config.level;
-    if ((lines & LINE_FIQ) && !(pstate & 0x40))
-        enter(m, level, 0x100);
-    else if ((lines & LINE_IRQ) && !(pstate & 0x80))
-        enter(m, level, 0x80);
+    uint32_t offset = vector_of(m, pstate);
+    if (offset != 0)
+        enter(m, level, offset);
+}
+
+static bool takes_aarch64(emu_uc_machine *m)
+{
+    uint64_t pstate = 0;
+    if (is_private(m))
+        return false;
+    uc_reg_read(m->uc, UC_ARM64_REG_PSTATE, &pstate);
+    return vector_of(m, pstate) != 0;
 }
 
 /* Keeps what deliver_aarch64 needs; the registers are written there, outside the library's loop. */
@@ -455,6 +498,7 @@ const struct isa emu_uc_aarch64 = {
     .enter = enter_arm,
     .lines = lines_arm,
     .deliver = deliver_aarch64,
+    .takes = takes_aarch64,
     .access = access_aarch64,
 };
 

@@ -22,9 +22,13 @@
 #include "uc_patch.h"
 
 #include <dlfcn.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PAGE UINT64_C(4096)
 
@@ -63,6 +67,8 @@ static void before_code(void *uc)
 void emu_uc_ring(emu_uc_machine *m)
 {
     atomic_store(&m->doorbell, 1);
+    if (atomic_load(&m->asleep) != 0)
+        syscall(SYS_futex, &m->doorbell, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
     if (m->features & EMU_UC_DOORBELL)
         force_exit(m);
 }
@@ -101,7 +107,10 @@ static bool at_boundary(void *cpu, int request)
 static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
 {
     emu_uc_machine *m = opaque;
-    if (atomic_load_explicit(&m->doorbell, memory_order_relaxed) != 0) {
+    uint64_t page = address / PAGE % EMU_UC_SEEN;
+    m->seen[page / 64] |= UINT64_C(1) << page % 64;
+    if (atomic_load_explicit(&m->doorbell, memory_order_relaxed) != 0 ||
+        (m->isa->takes != NULL && atomic_load_explicit(&m->lines, memory_order_relaxed) != 0 && m->isa->takes(m))) {
         m->left = true;
         uc_emu_stop(uc);
     }
@@ -133,6 +142,19 @@ void emu_uc_machine_interrupt(emu_uc_machine *m, uint32_t line, int32_t level)
             atomic_fetch_and(&m->lines, ~(1u << line));
     }
     emu_uc_ring(m);
+}
+
+void emu_uc_machine_input(void *m, uint32_t line, int level) { emu_uc_machine_interrupt(m, line, level); }
+
+void emu_uc_machine_sleep(emu_uc_machine *m, int sleeps) { m->sleeps = sleeps != 0; }
+
+/* Until something is asked of the CPU. */
+static void sleep_until_rung(emu_uc_machine *m)
+{
+    atomic_store(&m->asleep, 1);
+    while (atomic_load(&m->doorbell) == 0)
+        syscall(SYS_futex, &m->doorbell, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    atomic_store(&m->asleep, 0);
 }
 
 void emu_uc_machine_accepted(emu_uc_machine *m, emu_irq_fn fn, void *opaque)
@@ -497,8 +519,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
                 break;
             }
         }
-        if (atomic_exchange(&m->flush, 0) != 0)
+        if (atomic_exchange(&m->flush, 0) != 0) {
             uc_ctl_flush_tb(m->uc);
+            memset(m->seen, 0, sizeof m->seen);
+        }
         if (atomic_exchange(&m->doorbell, 0) != 0) {
             if (must_stop(m))
                 continue;
@@ -510,6 +534,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (m->isa->deliver != NULL)
             m->isa->deliver(m);
         if (m->halted && !has_work(m)) {
+            if (m->sleeps) {
+                sleep_until_rung(m);
+                continue;
+            }
             exit->kind = EMU_EXIT_HALT;
             break;
         }
@@ -529,6 +557,12 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         uc_err error = uc_emu_start(m->uc, begin, 0, 0, 0);
         m->inside = false;
         emu_uc_running = NULL;
+        if (exit->kind == EMU_EXIT_HALT && m->sleeps && !m->raised) { /* PSCI's CPU_SUSPEND */
+            exit->kind = 0;
+            if (!is_private(m) || !has_work(m))
+                sleep_until_rung(m);
+            continue;
+        }
         if (exit->kind != 0)
             break;
         if (error != UC_ERR_OK) {
@@ -539,8 +573,11 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         }
         if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
                           : !m->left && atomic_load(&m->lines) == 0) {
-            exit->kind = EMU_EXIT_HALT;
             m->halted = m->isa->may_sleep;
+            if (m->sleeps)
+                sleep_until_rung(m);
+            else
+                exit->kind = EMU_EXIT_HALT;
         } else if (m->left || emu_uc_pc(m) != begin) {
             idle = 0;
         } else if (++idle == 8) {

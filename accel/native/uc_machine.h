@@ -44,8 +44,9 @@ struct isa {
     void (*lines)(emu_uc_machine *m);
     /* NULL: the target's own. */
     exec_interrupt_fn interrupt;
-    /* Public path only: delivers what the lines ask for, between runs. */
+    /* Public path only: delivers what the lines ask for, between runs; and whether it would, asked at each block. */
     void (*deliver)(emu_uc_machine *m);
+    bool (*takes)(emu_uc_machine *m);
     unsigned tlb_modes;    /* NB_MMU_MODES */
     uint64_t tlb_notdirty; /* TLB_NOTDIRTY */
     bool tlb_wide;         /* its entries hold 64-bit addresses */
@@ -53,6 +54,8 @@ struct isa {
     /* Registers that are not one uc_reg_ call; -1: there is none. */
     int (*access)(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write);
 };
+
+#define EMU_UC_SEEN 65536
 
 struct piece { /* of the physical address space, as the library has it */
     uint64_t base, size;
@@ -90,6 +93,14 @@ struct emu_uc_machine {
     atomic_uint vector;        /* x86: at INTR, + 1 */
     atomic_uint nmi;
 
+    /* aarch64: system registers that a device serves (uc_sysreg.c) */
+    emu_sysreg_read_fn system_read;
+    emu_sysreg_write_fn system_write;
+    void *system_opaque;
+
+    bool sleeps;               /* run() sleeps in place of ending with EMU_EXIT_HALT */
+    atomic_uint asleep;
+
     emu_irq_fn accepted;
     void *accepted_opaque;
 
@@ -100,6 +111,9 @@ struct emu_uc_machine {
     bool left;                 /* a stop was asked for since then */
     bool inside;               /* uc_emu_start is under way */
     emu_exit *exit;            /* of the run under way */
+
+    /* without the doorbell: pages whose code has run since the last flush, by their number modulo EMU_UC_SEEN */
+    uint64_t seen[EMU_UC_SEEN / 64];
 
     uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
     uint64_t code_words, stored;
@@ -138,6 +152,10 @@ void emu_uc_ring(emu_uc_machine *m);
 void emu_uc_timers_new(emu_uc_machine *m);
 void emu_uc_timers_free(emu_uc_machine *m);
 bool emu_uc_timers_access(emu_uc_machine *m, uint32_t crm, uint32_t op2, uint64_t *value, bool write);
+/* uc_sysreg.c: public path of aarch64: sees each MSR and MRS, for timers and a GICv3's registers. */
+bool emu_uc_watch_system(emu_uc_machine *m);
+/* Public path: does an instruction, undefined to the library, of a GICv3's registers at an exception level. */
+bool emu_uc_do_system(emu_uc_machine *m, uint32_t instruction, uint32_t level);
 /* A symbol of the library with the target's suffix. */
 void *emu_uc_symbol(const struct isa *isa, const char *name);
 

@@ -8,7 +8,7 @@
  * waits for the next comparison and drives the timers' output lines.
  */
 #include "uc_machine.h"
-#include "uc_patch.h"
+#include "uc_sysreg.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +18,6 @@
 #define PERIOD 16 /* ns: 62.5 MHz */
 
 enum { CTL_ENABLE = 1, CTL_IMASK = 2, CTL_ISTATUS = 4 };
-
-/* ARMCPRegInfo, in bytes. */
-enum { INFO_READ = 0x50, INFO_WRITE = 0x58 };
 
 enum { TVAL, CTL, CVAL, REGISTERS };
 
@@ -144,39 +141,19 @@ bool emu_uc_timers_access(emu_uc_machine *m, uint32_t crm, uint32_t op2, uint64_
 
 /* ---- where the library describes them ------------------------------------------- */
 
-static _Thread_local uint8_t *described;
-static uint8_t *(*describe[2])(void *registers, uint32_t key);
-
-static uint8_t *describe_64(void *registers, uint32_t key) { return described = describe[0](registers, key); }
-static uint8_t *describe_32(void *registers, uint32_t key) { return described = describe[1](registers, key); }
-
-static bool watching[2];
-
-static void watch(void)
-{
-    void *original = emu_uc_replace(uc_lib.handle, "get_arm_cp_reginfo_aarch64", (void *)describe_64);
-    memcpy(&describe[0], &original, sizeof original);
-    watching[0] = original != NULL;
-    original = emu_uc_replace(uc_lib.handle, "get_arm_cp_reginfo_arm", (void *)describe_32);
-    memcpy(&describe[1], &original, sizeof original);
-    watching[1] = original != NULL;
-}
-
 /* Has the library look the register up; NULL: it has none. */
 static uint8_t *look_up(emu_uc_machine *m, bool wide, int timer, int which)
 {
-    described = NULL;
     if (wide) {
         uc_arm64_cp_reg cp = {.op0 = 3, .op1 = 3, .crn = 14, .crm = 2 + (uint32_t)timer, .op2 = (uint32_t)which};
-        uc_reg_read(m->uc, UC_ARM64_REG_CP_REG, &cp);
-    } else if (which == CVAL) {
-        uc_arm_cp_reg cp = {.cp = 15, .is64 = 1, .crm = 14, .opc1 = 2 + (uint32_t)timer};
-        uc_reg_read(m->uc, UC_ARM_REG_CP_REG, &cp);
-    } else {
-        uc_arm_cp_reg cp = {.cp = 15, .crn = 14, .crm = 2 + (uint32_t)timer, .opc2 = (uint32_t)which};
-        uc_reg_read(m->uc, UC_ARM_REG_CP_REG, &cp);
+        return emu_uc_describe(m, UC_ARM64_REG_CP_REG, &cp);
     }
-    return described;
+    if (which == CVAL) {
+        uc_arm_cp_reg cp = {.cp = 15, .is64 = 1, .crm = 14, .opc1 = 2 + (uint32_t)timer};
+        return emu_uc_describe(m, UC_ARM_REG_CP_REG, &cp);
+    }
+    uc_arm_cp_reg cp = {.cp = 15, .crn = 14, .crm = 2 + (uint32_t)timer, .opc2 = (uint32_t)which};
+    return emu_uc_describe(m, UC_ARM_REG_CP_REG, &cp);
 }
 
 /* Whether the counter that the guest reads is the one compared with here. */
@@ -196,32 +173,36 @@ static bool counts_alike(emu_uc_machine *m, bool wide)
     return now >= seen && now - seen < 1000000000 / PERIOD;
 }
 
-void emu_uc_timers_new(emu_uc_machine *m)
+/* Has the library call our functions for the timers' registers. */
+static bool describe(emu_uc_machine *m, struct emu_uc_timers *t, bool wide)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    bool wide = m->isa->isa == EMU_ISA_AARCH64;
-    pthread_once(&once, watch);
-    if (!watching[wide ? 0 : 1] || !counts_alike(m, wide))
-        return;
-    struct emu_uc_timers *t = calloc(1, sizeof *t);
-    if (t == NULL)
-        return;
-    for (int timer = 0; timer < TIMERS; timer++)
-        for (int which = 0; which < REGISTERS; which++) {
-            t->info[timer][which] = look_up(m, wide, timer, which);
-            if (t->info[timer][which] == NULL) {
-                free(t);
-                return;
-            }
-        }
     uint64_t (*read)(void *, const void *) = read_register;
     void (*write)(void *, const void *, uint64_t) = write_register;
+    for (int timer = 0; timer < TIMERS; timer++)
+        for (int which = 0; which < REGISTERS; which++)
+            if ((t->info[timer][which] = look_up(m, wide, timer, which)) == NULL)
+                return false;
     for (int timer = 0; timer < TIMERS; timer++)
         for (int which = 0; which < REGISTERS; which++) {
             uint8_t *info = (uint8_t *)t->info[timer][which];
             memcpy(info + INFO_READ, &read, sizeof read);
             memcpy(info + INFO_WRITE, &write, sizeof write);
         }
+    return true;
+}
+
+void emu_uc_timers_new(emu_uc_machine *m)
+{
+    bool wide = m->isa->isa == EMU_ISA_AARCH64;
+    if (!counts_alike(m, wide) || !(is_private(m) || wide))
+        return;
+    struct emu_uc_timers *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return;
+    if (is_private(m) && !describe(m, t, wide)) {
+        free(t);
+        return;
+    }
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

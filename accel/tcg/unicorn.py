@@ -47,6 +47,8 @@ class UnicornVcpu:
         self._line: Any = None
         self._timers: dict[str, IrqLine] | None = None
         self._waker: Waker | None = None
+        self._wired: list[IrqLine] = []
+        self._sleeps = False
 
     def run(self, budget: int | None = None) -> Exit:
         """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more.
@@ -92,7 +94,10 @@ class UnicornVcpu:
                 lib.emu_uc_machine_kick(self._pointer)
 
     def close(self) -> None:
-        """Ends the thread that waits for signals; the accelerator's close() calls it."""
+        """Ends the thread that waits for signals, and the lines; the accelerator's close() calls it."""
+        for line in self._wired:
+            line.disconnect()
+        self._wired.clear()
         if self._waker is not None:
             self._waker.close()
             self._waker = None
@@ -102,6 +107,29 @@ class UnicornVcpu:
         with self._lock:
             if self._pointer is not None:
                 lib.emu_uc_machine_interrupt(self._pointer, line, level)
+
+    def wire(self, number: int, line: IrqLine) -> None:
+        """Ends a line at an input of the CPU, as interrupt() drives it; until close()."""
+        line.connect_native(ffi.addressof(lib, "emu_uc_machine_input"), self._machine, number)
+        self._wired.append(line)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether run() sleeps while the CPU does (WFI, HLT), in place of returning HALT."""
+        return self._sleeps
+
+    @sleeps.setter
+    def sleeps(self, value: bool) -> None:
+        self._sleeps = value
+        lib.emu_uc_machine_sleep(self._machine, value)
+
+    def system_registers(self, read: Any, write: Any, opaque: Any) -> None:
+        """Gives a GICv3's system registers (aarch64) to C: emu_sysreg_read_fn and _write_fn of core.h.
+
+        `opaque` outlives the vCPU.  Raises Unsupported where the library's insides are not as expected.
+        """
+        if lib.emu_uc_machine_system(self._machine, read, write, opaque) != 0:
+            raise Unsupported("this libunicorn cannot be given a GICv3's registers; use a GICv2")
 
     @property
     def _machine(self) -> Any:

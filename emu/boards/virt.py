@@ -14,7 +14,9 @@ from accel.irq import IrqLine
 from emu.board import Board, Part
 from emu.devices.clint import Clint
 from emu.devices.fw_cfg import FwCfgMmio
+from emu.devices.gic import Gic
 from emu.devices.gicv2 import Gicv2
+from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
 from emu.devices.goldfish_rtc import GoldfishRtc
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
@@ -39,6 +41,7 @@ TIMER_PPIS = {"physical": 30, "virtual": 27}
 LEVEL_HIGH = 4
 # The pin of the power button, and its key: KEY_POWER of Linux' input-event-codes.h.
 POWER_PIN, POWER_KEY = 3, 116
+GIC_BASE, REDISTRIBUTOR_BASE = 0x0800_0000, 0x080A_0000
 # Bytes of the device tree left for firmware to add to it.
 FDT_ROOM = 0x2000
 # The initial RAM disk begins behind the kernel, within what every kernel has mapped early.
@@ -160,8 +163,17 @@ class VirtArmBase(Virt):
         Part("gpio", Pl061, 0x0903_0000, irq=7),
     )
 
+    gic_version = 2
+
+    def configure(self, name: str, value: str) -> None:
+        if name != "gic-version":
+            raise DeviceError(f"board virt has no option {name!r}; it has gic-version")
+        if value not in ("2", "3"):
+            raise DeviceError(f"gic-version={value}: this board has a GIC of version 2 or 3")
+        self.gic_version = int(value)
+
     def interrupts(self, machine: Machine) -> None:
-        self.gic = Gicv2()
+        self.gic: Gic = Gicv3() if self.gic_version == 3 else Gicv2()
 
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         self.gic.connect_cpu(cpu)
@@ -170,7 +182,10 @@ class VirtArmBase(Virt):
             self.gic.wire(TIMER_PPIS[name], line)
 
     def build(self, machine: Machine) -> None:
-        machine.bus.attach("gic", self.gic, 0x0800_0000)
+        machine.bus.attach("gic", self.gic, GIC_BASE)
+        if isinstance(self.gic, Gicv3):
+            redistributors = Gicv3Redistributors(self.gic, len(machine.cpus))
+            machine.bus.attach("gic-redistributors", redistributors, REDISTRIBUTOR_BASE)
         super().build(machine)
 
     def line(self, number: int) -> IrqLine:
@@ -202,10 +217,15 @@ class VirtArmBase(Virt):
         clock["clock-frequency"] = 24_000_000
         clock["clock-output-names"] = "clk24mhz"
         gic = root.node("intc@8000000")
-        gic["compatible"] = "arm,cortex-a15-gic"
         gic["interrupt-controller"] = True
         gic["#interrupt-cells"] = 3
-        gic["reg"] = reg(0x0800_0000, 0x1_0000, 0x0801_0000, 0x1_0000)
+        if self.gic_version == 3:
+            gic["compatible"] = "arm,gic-v3"
+            gic["#redistributor-regions"] = 1
+            gic["reg"] = reg(GIC_BASE, 0x1_0000, REDISTRIBUTOR_BASE, 0x2_0000 * len(machine.cpus))
+        else:
+            gic["compatible"] = "arm,cortex-a15-gic"
+            gic["reg"] = reg(GIC_BASE, 0x1_0000, GIC_BASE + 0x1_0000, 0x1_0000)
         root["interrupt-parent"] = gic
 
     def fdt(self, machine: Machine) -> Node:

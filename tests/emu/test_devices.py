@@ -34,6 +34,9 @@ class Cpu:
     def interrupt(self, line, level):
         self.inputs[line] = level
 
+    def wire(self, number, line):
+        line.connect(lambda level: self.interrupt(number, level))
+
 
 # -- UART 16550A ------------------------------------------------------------------
 

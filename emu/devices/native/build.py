@@ -15,6 +15,7 @@ ROOT = HERE.parent.parent.parent
 FOLDERS = ("emu/devices/native", "emu/block/native", "emu/virtio/native")
 HEADERS = (
     "emu/devices/native/core_link.h",
+    "emu/devices/native/gic.h",
     "emu/block/native/block.h",
     "emu/virtio/native/virtio_python.h",
 )
