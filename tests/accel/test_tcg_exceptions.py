@@ -89,7 +89,7 @@ SYNCHRONOUS = {
 def test_an_instruction_takes_its_exception_to_el1(a64, name):
     instruction, vector, syndrome, after = SYNCHRONOUS[name]
     bare = a64()
-    if name.startswith("fadd") and bare.accelerator.features == 0:
+    if name.startswith("fadd") and not bare.accelerator.features & 1:
         pytest.skip("Unicorn never traps floating point; that is cured on the private path alone")
     bare.load(instruction.to_bytes(4, "little"))
     bare.vcpu.set(sp=0x1234_5670, cpsr=0x6000_03C5)
