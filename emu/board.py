@@ -59,11 +59,23 @@ class Part:
         self.ports = ports
 
 
+class Slots:
+    """Room for virtio devices by MMIO: `count` places, `step` bytes and one interrupt apart."""
+
+    __slots__ = ("base", "count", "irq", "step")
+
+    def __init__(self, base: int, step: int, irq: int, count: int) -> None:
+        self.base = base
+        self.step = step
+        self.irq = irq
+        self.count = count
+
+
 class Board:
     """Base of all boards.
 
     ram_base: address of RAM; ram_limit: bytes of RAM the map has room for; default_ram: bytes if nobody says;
-    ports: whether it has x86's port space; parts: what stands where.
+    ports: whether it has x86's port space; parts: what stands where; virtio: slots for virtio devices.
     """
 
     arch: ClassVar[str]
@@ -73,6 +85,7 @@ class Board:
     max_cpus: ClassVar[int] = 1
     ports: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
+    virtio: ClassVar[Slots | None] = None
 
     def configure(self, name: str, value: str) -> None:
         """Takes an option of `--machine BOARD,name=value`, before anything is built.  Raises DeviceError."""
@@ -85,6 +98,26 @@ class Board:
             assert bus is not None
             chardev = None if part.serial is None else machine.serial_line(part.serial)
             bus.attach(part.name, part.device(), part.base, irq=part.irq, chardev=chardev)
+        self.fill_slots(machine)
+
+    def fill_slots(self, machine: Machine) -> None:
+        """Attaches the machine's virtio devices.
+
+        The first one is in the lowest slot, and first in the device tree: so Linux finds the first disk
+        first, and calls it vda.
+        """
+        slots = self.virtio
+        if len(machine.virtio) > (0 if slots is None else slots.count):
+            most = "no virtio slots" if slots is None else f"{slots.count} virtio slots"
+            raise DeviceError(f"{len(machine.virtio)} virtio devices: this board has {most}; leave some out")
+        if slots is None or not machine.virtio:
+            return
+        from emu.virtio.mmio import VirtioMmio
+
+        for number, device in enumerate(machine.virtio):
+            transport = VirtioMmio(device, force_legacy=machine.force_legacy)
+            base = slots.base + number * slots.step
+            machine.bus.attach(f"virtio{number}", transport, base, irq=slots.irq + number)
 
     def memory(self, machine: Machine) -> None:
         """RAM, ROM and flash."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
     from accel.irq import IrqLine
     from emu.loader.raw import Image
+    from emu.virtio.device import VirtioDevice
 
 # What the map's addresses go up to: 48 bits are enough for every board.
 ADDRESS_SPACE = 1 << 48
@@ -115,7 +116,8 @@ class Machine:
     cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
     bytes; append: the kernel's command line;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
-    --serial.
+    --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
+    transport's version 1.
 
     Raises an EmuError of one line for everything that cannot be had as asked.
     """
@@ -135,6 +137,8 @@ class Machine:
         dtb: Image | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
         serial: Iterable[Chardev | str] | Chardev | str = (),
+        virtio: Iterable[VirtioDevice] = (),
+        force_legacy: bool = False,
     ) -> None:
         self.state = "prelaunch"
         self.board = board if isinstance(board, Board) else open_board(board, arch)
@@ -144,6 +148,8 @@ class Machine:
         self.initrd = initrd
         self.append = append
         self.dtb = dtb
+        self.virtio = list(virtio)
+        self.force_legacy = force_legacy
         self.notes: list[str] = []
         self.cpus: list[Cpu] = []
         self._lock = threading.Lock()
@@ -442,6 +448,8 @@ class Machine:
                 cpu.thread.join()
         for device in self.devices():
             device.close()
+        for carried in self.virtio:
+            carried.close()  # those that no slot took
         for chardev in self._opened:
             chardev.close()
         if self._accel is not None:

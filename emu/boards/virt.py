@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from accel.errors import DeviceError
 from accel.irq import IrqLine
-from emu.board import Board, Part
+from emu.board import Board, Part, Slots
 from emu.devices.clint import Clint
 from emu.devices.fw_cfg import FwCfgMmio
 from emu.devices.gic import Gic
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SPI, PPI = 0, 1
 # Interrupt IDs of the CPU's timers, as all boards have them (Arm BSA, section 3.8.1).
 TIMER_PPIS = {"physical": 30, "virtual": 27}
-LEVEL_HIGH = 4
+EDGE_RISING, LEVEL_HIGH = 1, 4
 # The pin of the power button, and its key: KEY_POWER of Linux' input-event-codes.h.
 POWER_PIN, POWER_KEY = 3, 116
 GIC_BASE, REDISTRIBUTOR_BASE = 0x0800_0000, 0x080A_0000
@@ -156,6 +156,7 @@ class VirtArmBase(Virt):
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
     psci_method: ClassVar[str]
+    virtio = Slots(0x0A00_0000, 0x200, irq=16, count=32)
 
     parts = (
         Part("serial0", Pl011, 0x0900_0000, irq=1, serial=0),
@@ -192,7 +193,8 @@ class VirtArmBase(Virt):
         return self.gic.line(number)
 
     def interrupt_cells(self, number: int) -> list[int]:
-        return [SPI, number, LEVEL_HIGH]
+        slot = number - self.virtio.irq
+        return [SPI, number, EDGE_RISING if 0 <= slot < self.virtio.count else LEVEL_HIGH]
 
     def describe(self, machine: Machine, root: Node) -> None:
         cpus = root.node("cpus")
@@ -295,6 +297,7 @@ class VirtRiscv64(Virt):
     compatible = "riscv-virtio"
     soc = True
     timebase = 10_000_000
+    virtio = Slots(0x1000_1000, 0x1000, irq=1, count=8)
 
     parts = (
         Part("test", SifiveTest, 0x10_0000),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 try:
-    from emu import _devices
+    import emu._devices as _devices
 except ImportError as error:
     raise NativeMissing(f"the native core is not built ({error}); build it with: pip install -e .") from None
 

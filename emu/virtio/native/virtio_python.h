@@ -73,6 +73,15 @@ void emu_virtio_mmio_load(emu_virtio_mmio *mmio, const emu_virtio_mmio_saved *sa
 /* At most `rate` bytes for each `period` ns; 0: as many as it asks for. */
 emu_virtio *emu_virtio_rng_new(uint64_t rate, uint64_t period);
 
+/* ---- virtio_blk.c ----------------------------------------------------------------------- */
+
+/* block: an emu_block (block.h), open as long as the device is; serial: of at most 20 bytes. */
+emu_virtio *emu_virtio_blk_new(void *block, const char *serial);
+/* The image has another size. */
+void emu_virtio_blk_resized(emu_virtio *device);
+/* Bytes read, or written, since the device was made. */
+uint64_t emu_virtio_blk_done(emu_virtio *device, int written);
+
 /* ---- virtio_callback.c ------------------------------------------------------------------ */
 
 enum emu_virtio_event {
