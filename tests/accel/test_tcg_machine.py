@@ -48,7 +48,7 @@ def machine(request):
 
 def test_a_hook_that_raises_stops_before_the_next_instruction(machine):
     isa = machine.isa
-    if machine.accelerator.features == 0:
+    if not machine.accelerator.features & 1:
         pytest.skip("without its insides Unicorn stops at the end of the block")
 
     def fail(offset: int, width: int, value: int) -> None:
@@ -140,7 +140,7 @@ def test_no_kick_is_lost_in_thousands(machine):
 def test_every_access_is_made_once_under_kicks(machine):
     """A device counts the guest's stores; kicks at any time neither repeat nor drop one."""
     isa = machine.isa
-    if machine.accelerator.features == 0:
+    if not machine.accelerator.features & 1:
         pytest.skip("without its insides Unicorn may repeat an access that a stop cut short")
     loop = {
         "aarch64": "b9000022 91000442 17fffffe",

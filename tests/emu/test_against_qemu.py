@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from emu.devices.gicv2 import Gicv2
+from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
 from emu.devices.i8254 import I8254
 from emu.devices.i8259 import Pics
 from emu.devices.pl011 import Pl011
@@ -190,6 +191,7 @@ def test_the_gics_distributor_answers_like_qemus(bench: Bench, virt: Qtest, seed
     twins = Twins()
     places = (
         *range(0x000, 0x00C, 4),
+        *range(0x080, 0x0A4, 4),
         *range(0x104, 0x124, 4),
         *range(0x184, 0x1A4, 4),
         *range(0x204, 0x224, 4),
@@ -207,9 +209,50 @@ def test_the_gics_distributor_answers_like_qemus(bench: Bench, virt: Qtest, seed
         else:
             value = rng.getrandbits(32)
             if place & 0xFFFF == 0:
-                value &= 1
+                value &= 3
             if 0x400 <= place & 0xFFFF < 0x800:
                 value &= 0xF8F8_F8F8
             twins.log.append(f"write {place:#x} {value:#x}")
             virt.write(place, value)
             bench.space.write(place, 4, value)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_gicv3s_distributor_and_redistributor_answer_like_qemus(bench: Bench, seed: int) -> None:
+    qemu = Qtest("aarch64", "-M", "virt,gic-version=3", "-serial", "null")
+    gic = Gicv3()
+    bench.bus.attach("gic", gic, 0x0800_0000)
+    bench.bus.attach("redistributors", Gicv3Redistributors(gic), 0x080A_0000)
+    gic.power_on()
+    rng = random.Random(seed)
+    twins = Twins()
+    bits = [first + 4 * n for first in range(0x080, 0x400, 0x80) for n in range(8)]
+    distributor = [0x000, 0x004, *bits, *range(0x400, 0x500, 4), *range(0xC00, 0xC40, 4), 0xFFE8]
+    routes = range(0x6100, 0x6800, 8)
+    own = [0x1_0000 + at for at in (*range(0x080, 0x400, 0x80), *range(0x400, 0x420, 4), 0xC00, 0xC04)]
+    places = [0x0800_0000 + at for at in (*distributor, *routes)]
+    places += [0x080A_0000 + at for at in (0x008, 0x00C, 0x014, 0xFFE8, *own, *own)]
+    # QEMU's has an ITS' features, and one word of interrupts less.
+    known = {0x0800_0004: 0, 0x080A_0008: 0x00FF_FF10}
+    try:
+        for _ in range(400):
+            place = rng.choice(places)
+            width = 8 if place & 0xFFFF >= 0x6000 and place < 0x0801_0000 and place & 0xFFFF != 0xFFE8 else 4
+            if rng.random() < 0.5:
+                mask = known.get(place, (1 << 8 * width) - 1)
+                theirs, ours = qemu.read(place, width) & mask, bench.space.read(place, width) & mask
+                twins.same(f"read {place:#x}", theirs, ours)
+            else:
+                value = rng.getrandbits(8 * width)
+                at = place & 0x1_FFFF
+                if place == 0x0800_0000:
+                    value &= 3
+                if 0x400 <= at & 0xFFFF < 0x800:
+                    value &= 0xF8F8_F8F8
+                if width == 8:
+                    value &= 0xFF_80FF_FFFF
+                twins.log.append(f"write {place:#x} {value:#x}")
+                qemu.write(place, value, width)
+                bench.space.write(place, width, value)
+    finally:
+        qemu.close()
