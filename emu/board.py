@@ -75,7 +75,8 @@ class Board:
     """Base of all boards.
 
     ram_base: address of RAM; ram_limit: bytes of RAM the map has room for; default_ram: bytes if nobody says;
-    ports: whether it has x86's port space; parts: what stands where; virtio: slots for virtio devices.
+    ports: whether it has x86's port space; keeps_variables: whether firmware can write some that last; parts:
+    what stands where; virtio: slots for virtio devices.
     """
 
     arch: ClassVar[str]
@@ -84,6 +85,7 @@ class Board:
     default_ram: ClassVar[int] = 128 << 20
     max_cpus: ClassVar[int] = 1
     ports: ClassVar[bool] = False
+    keeps_variables: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
     virtio: ClassVar[Slots | None] = None
 

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cpus", type=int, default=1, metavar="N", help="how many CPUs (default: 1)")
     add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
     add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")
+    add("--firmware-vars", metavar="FILE", help="keeps the firmware's variables; made if it is not there")
     add("--kernel", metavar="FILE", help="a Linux kernel, an ELF file or a raw image, entered at once")
     add("--initrd", metavar="FILE", help="the kernel's initial RAM disk")
     add("--append", metavar="WORDS", default="", help="the kernel's command line")
@@ -72,6 +73,7 @@ def run_boot(options: Any) -> int:
             cpus=options.cpus,
             ram=None if options.memory is None else size(options.memory),
             firmware=options.firmware,
+            firmware_vars=options.firmware_vars,
             kernel=options.kernel,
             initrd=options.initrd,
             append=options.append,

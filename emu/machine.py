@@ -13,6 +13,7 @@ Lock order: a device's lock, then Machine._lock; neither is held while a vCPU ru
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -114,7 +115,8 @@ class Machine:
 
     board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
     cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
-    bytes; append: the kernel's command line;
+    bytes; append: the kernel's command line; firmware_vars: path of the file that keeps the firmware's
+    variables, made when it is not there;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
     transport's version 1.
@@ -131,6 +133,7 @@ class Machine:
         cpus: int = 1,
         ram: int | None = None,
         firmware: Image | None = None,
+        firmware_vars: str | os.PathLike[str] | None = None,
         kernel: Image | None = None,
         initrd: Image | None = None,
         append: str = "",
@@ -144,6 +147,7 @@ class Machine:
         self.board = board if isinstance(board, Board) else open_board(board, arch)
         self.ram = self.board.default_ram if ram is None else ram
         self.firmware = firmware
+        self.firmware_vars = firmware_vars
         self.kernel = kernel
         self.initrd = initrd
         self.append = append
@@ -178,6 +182,8 @@ class Machine:
         board = self.board
         if not 1 <= cpus <= board.max_cpus:
             raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}")
+        if self.firmware_vars is not None and not board.keeps_variables:
+            raise DeviceError("this board's firmware keeps no variables; leave --firmware-vars out")
         if not 1 << 20 <= self.ram <= board.ram_limit or self.ram % 4096:
             most = board.ram_limit >> 20
             raise DeviceError(f"{self.ram} bytes of RAM: this board takes 1 to {most} MiB, in pages of 4 KiB")

@@ -18,6 +18,7 @@ from emu.devices.gic import Gic
 from emu.devices.gicv2 import Gicv2
 from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
 from emu.devices.goldfish_rtc import GoldfishRtc
+from emu.devices.pflash import Pflash, PflashRom
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
 from emu.devices.pl061 import Pl061
@@ -49,11 +50,25 @@ INITRD_ALIGN = 2 << 20
 INITRD_WITHIN = 32 << 30
 
 
+class SmallPflash(Pflash):
+    """A bank of half the size, as the riscv64 board has it."""
+
+    size = 32 << 20
+
+
+class SmallPflashRom(PflashRom):
+    """The firmware's bank beside it."""
+
+    size = 32 << 20
+
+
 class Virt(Board):
     """What the architectures share: flash with the firmware, the device tree, the kernel's place."""
 
+    keeps_variables = True
     flash_base: ClassVar[int]
-    flash_size: ClassVar[int]
+    bank: ClassVar[type[Pflash]] = Pflash
+    rom_bank: ClassVar[type[PflashRom]] = PflashRom
     kernel_offset: ClassVar[int]
     fdt_offset: int = 0
     initrd: tuple[int, int] | None = None
@@ -65,13 +80,13 @@ class Virt(Board):
         fw_cfg = FwCfgMmio()
         fw_cfg.describe(machine.ram, len(machine.cpus))
         machine.bus.attach("fw-cfg", fw_cfg, self.fw_cfg_base)
+        # Two banks: the firmware, and its variables.
+        for n, bank in enumerate((self.rom_bank(self.flash), self.bank(machine.firmware_vars))):
+            machine.bus.attach(f"flash{n}", bank, self.flash_base + n * bank.size, priority=1 - n)
 
     def memory(self, machine: Machine) -> None:
         super().memory(machine)
-        # Two banks, as the boards have: one for firmware, one for its variables.
-        half = self.flash_size // 2
-        self.flash = machine.memory.add_ram("flash0", self.flash_base, half, readonly=True)
-        machine.memory.add_ram("flash1", self.flash_base + half, half, readonly=True)
+        self.flash = machine.memory.add_ram("flash", self.flash_base, self.rom_bank.size, readonly=True)
 
     def load(self, machine: Machine) -> None:
         self.fdt_base = self.ram_base + self.fdt_offset
@@ -125,6 +140,11 @@ class Virt(Board):
         memory["device_type"] = "memory"
         memory["reg"] = reg(self.ram_base, machine.ram)
         self.describe(machine, root)
+        flash = root.node(f"flash@{self.flash_base:x}")
+        flash["compatible"] = "cfi-flash"
+        size = self.bank.size
+        flash["reg"] = reg(self.flash_base, size, self.flash_base + size, size)
+        flash["bank-width"] = 4
         serial = machine.bus.attached["serial0"]
         soc = root.node("soc") if self.soc else root
         path = f"{'/soc' if self.soc else ''}/{serial.device.node_name}@{serial.base:x}"
@@ -150,7 +170,6 @@ class VirtArmBase(Virt):
     ram_base = 0x4000_0000
     ram_limit = 255 << 30
     flash_base = 0
-    flash_size = 128 << 20
     fw_cfg_base = 0x0902_0000
     compatible = "linux,dummy-virt"
     cpu_compatible: ClassVar[str]
@@ -291,7 +310,8 @@ class VirtRiscv64(Virt):
     ram_base = 0x8000_0000
     ram_limit = 64 << 30
     flash_base = 0x2000_0000
-    flash_size = 64 << 20
+    bank = SmallPflash
+    rom_bank = SmallPflashRom
     kernel_offset = 0
     fw_cfg_base = 0x1010_0000
     compatible = "riscv-virtio"

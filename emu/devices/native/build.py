@@ -16,6 +16,7 @@ FOLDERS = ("emu/devices/native", "emu/block/native", "emu/virtio/native")
 HEADERS = (
     "emu/devices/native/core_link.h",
     "emu/devices/native/gic.h",
+    "emu/devices/native/pflash.h",
     "emu/block/native/block.h",
     "emu/virtio/native/virtio_python.h",
 )
