@@ -52,6 +52,6 @@ def test_a_confined_program_has_shared_memory_and_finds_itself_among_the_process
     (tmp_path / "tmp").mkdir()
     (tmp_path / "bin" / "busybox").write_bytes((Path(busybox) / "bin" / "busybox").read_bytes())
     (tmp_path / "bin" / "busybox").chmod(0o755)
-    script = "echo shared >/dev/shm/x; cat /tmp/x; ls -d /proc/[0-9]* | grep -c .; exec ls /proc/self/stat"
+    script = 'echo shared >/dev/shm/x; cat /tmp/x; ps | grep -c "^ *$$ "; exec ls /proc/self/stat'
     done = emulate("--root", tmp_path, "/bin/busybox", "sh", "-c", script)
     assert done.stdout == "shared\n1\n/proc/self/stat\n"

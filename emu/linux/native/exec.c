@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kin.h"
 #include "load.h"
 #include "own.h"
 #include "path.h"
@@ -472,8 +473,11 @@ static int run_native(emu_thread *thread, const struct program *program, char *c
     limits_native();
     emu_vfork_release(thread->process);
     emu_watch_native(thread);
+    emu_kin_leave();
     execve(program->host, program->argv, envp);
-    return -errno;
+    int error = -errno;
+    emu_kin_join(thread->process, getpid(), 0);
+    return error;
 }
 
 static int exec_program(emu_thread *thread, struct program *program, char *const *envp, char *text, size_t size)
@@ -537,6 +541,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
     memcpy(process->comm, program->name, sizeof process->comm);
     if (running) {
         emu_process_show(process);
+        emu_kin_program(process);
         emu_process_close_on_exec(process);
         emu_signal_exec(thread);
     }

@@ -9,7 +9,7 @@
 
 enum emu_own_kind {
     EMU_OWN_NONE = 0,
-    EMU_OWN_FOLDER, /* the host's, at `host`: only names of descriptors and threads */
+    EMU_OWN_FOLDER, /* the host's, at `host`: of what it lists only what emu_own_find finds is shown */
     EMU_OWN_DEVICE, /* the host's, at `host`, to read and write */
     EMU_OWN_FACT,   /* the host's, at `host`, to read */
     EMU_OWN_LINK,   /* enum emu_own_link_number */
@@ -43,6 +43,7 @@ enum emu_own_link_number {
     EMU_LINK_STDIN,
     EMU_LINK_STDOUT,
     EMU_LINK_STDERR,
+    EMU_LINK_OPEN, /* the link at `host`: what another process has open */
 };
 
 /*
@@ -54,6 +55,12 @@ enum emu_own_link_number {
 int emu_own_find(emu_process *process, const char *path, emu_path *out);
 /* Where a link leads, in the guest's terms.  0 or -errno. */
 int emu_own_link(emu_process *process, const emu_path *link, char target[PATH_MAX]);
+/*
+ * Whether a directory, by the host's name of it, lists what is not the guest's;
+ * and whether an entry is shown.
+ */
+bool emu_own_lists(emu_process *process, const char *folder);
+bool emu_own_shows(emu_process *process, const char *folder, const char *name);
 /* open, with the host's flags.  A descriptor or -errno; may sleep. */
 int64_t emu_own_open(emu_thread *thread, const emu_path *path, uint64_t flags);
 

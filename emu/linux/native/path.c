@@ -49,6 +49,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "kin.h"
 #include "own.h"
 #include "path.h"
 #include "syscall.h"
@@ -124,8 +125,7 @@ void emu_path_fork_end(bool child)
 
 /* ---- the root ---------------------------------------------------------------------------------- */
 
-/* The host's name of what a descriptor is of.  0 or -errno. */
-static int host_name(int fd, char out[PATH_MAX])
+int emu_path_host_name(int fd, char out[PATH_MAX])
 {
     char link[48];
     snprintf(link, sizeof link, "/proc/thread-self/fd/%d", fd);
@@ -169,7 +169,7 @@ static int set_root(emu_process *process, int fd)
         fd = moved;
     }
     root->fd = fd;
-    int error = host_name(fd, root->path);
+    int error = emu_path_host_name(fd, root->path);
     if (error == 0 && on_proc(fd))
         error = -EPERM;
     if (error != 0) {
@@ -241,7 +241,7 @@ static bool below(struct emu_root *root, const char *host, char out[PATH_MAX])
     pthread_mutex_lock(&lock);
     bool found = strip(root->path, host, out);
     pthread_mutex_unlock(&lock);
-    if (found || host_name(root->fd, now) != 0)
+    if (found || emu_path_host_name(root->fd, now) != 0)
         return found;
     pthread_mutex_lock(&lock);
     strcpy(root->path, now); /* somebody has renamed it */
@@ -254,14 +254,15 @@ bool emu_path_busy(const emu_process *process, const emu_path *path)
 {
     struct stat status;
     return process->exe != NULL && fstatat(path->dir, path->host, &status, path->at_flags) == 0 &&
-           status.st_dev == process->exe_dev && status.st_ino == process->exe_ino;
+           ((status.st_dev == process->exe_dev && status.st_ino == process->exe_ino) ||
+            emu_kin_runs(status.st_dev, status.st_ino));
 }
 
 bool emu_path_outside(emu_process *process, int fd)
 {
     char host[PATH_MAX], guest[PATH_MAX];
     struct stat status;
-    if (process->root == NULL || host_name(fd, host) != 0 || host[0] != '/' || below(process->root, host, guest))
+    if (process->root == NULL || emu_path_host_name(fd, host) != 0 || host[0] != '/' || below(process->root, host, guest))
         return false;
     /* What never had a name, or lost it, is nobody else's. */
     return fstat(fd, &status) != 0 || status.st_nlink != 0;
@@ -269,13 +270,14 @@ bool emu_path_outside(emu_process *process, int fd)
 
 int emu_path_position(emu_process *process, int dir, char out[PATH_MAX])
 {
-    char host[PATH_MAX], own[32];
+    char host[PATH_MAX];
+    emu_path found;
     if (dir == AT_FDCWD) {
         long length = HOST2(SYS_getcwd, host, sizeof host);
         if (length < 0)
             return (int)length;
     } else {
-        int error = emu_process_owns_fd(process, dir) ? -EBADF : host_name(dir, host);
+        int error = emu_process_owns_fd(process, dir) ? -EBADF : emu_path_host_name(dir, host);
         if (error != 0)
             return error;
         if (host[0] != '/')
@@ -283,9 +285,8 @@ int emu_path_position(emu_process *process, int dir, char out[PATH_MAX])
     }
     if (host[0] == '/' && below(process->root, host, out))
         return 0;
-    /* A folder of /proc/self, which was opened by that name. */
-    int length = snprintf(own, sizeof own, "/proc/%d", (int)getpid());
-    if (dir != AT_FDCWD && strncmp(host, own, (size_t)length) == 0 && (host[length] == '/' || host[length] == 0)) {
+    /* A folder of /proc, which was opened by that name. */
+    if (dir != AT_FDCWD && emu_own_find(process, host, &found) == EMU_OWN_FOLDER) {
         strcpy(out, host);
         return 0;
     }
@@ -294,6 +295,18 @@ int emu_path_position(emu_process *process, int dir, char out[PATH_MAX])
         return 0;
     }
     return -ENOENT;
+}
+
+int emu_path_beside(emu_process *process, const char *link, char out[PATH_MAX])
+{
+    char host[PATH_MAX];
+    ssize_t length = readlink(link, host, sizeof host - 1);
+    if (length < 0)
+        return -errno;
+    host[length] = 0;
+    if (host[0] != '/' || !below(process->root, host, out))
+        strcpy(out, "/");
+    return 0;
 }
 
 void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX])
@@ -793,14 +806,19 @@ static int find_overlay(emu_process *process, const char *path, unsigned flags, 
     if (path[0] == '/' && !(flags & EMU_PATH_NAME)) {
         int kind = emu_own_find(process, path, out);
         bool link = kind == EMU_OWN_LINK && out->number == EMU_LINK_EXE;
-        if (link && !nofollow && process->exe != NULL) {
+        if (link && !nofollow && out->pid == 0 && process->exe != NULL) {
             strcpy(out->host, process->exe);
             return 0;
         }
+        if (link && !nofollow && out->pid != 0) {
+            char exe[PATH_MAX];
+            int error = emu_kin_exe(out->pid, exe);
+            return error != 0 ? error : find_overlay(process, exe, flags, out);
+        }
         /* The rest of /proc is the host's. */
-        if (link || kind >= EMU_OWN_TEXT || (kind == EMU_OWN_FD && emu_process_owns_fd(process, (int)out->number))) {
+        if (link || kind >= EMU_OWN_TEXT) {
             out->own = (uint8_t)kind;
-            return kind == EMU_OWN_FD ? -ENOENT : 0;
+            return 0;
         }
     }
     if (path[0] == '/' && process->sysroot != NULL) {
@@ -825,6 +843,7 @@ int emu_path_find(emu_process *process, int dir, const char *path, unsigned flag
     out->at_flags = flags & EMU_PATH_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
     out->held = -1;
     out->own = EMU_OWN_NONE;
+    out->pid = 0;
     out->host[0] = 0;
     if (strlen(path) >= PATH_MAX)
         return -ENAMETOOLONG;

@@ -20,6 +20,7 @@ typedef struct emu_path {
     int held;     /* path.c's own */
     uint8_t own;  /* enum emu_own_kind: what own.c makes of it, else 0 */
     uint32_t number;
+    pid_t pid;    /* of /proc/<pid>, where it is another process's; else 0 */
     char host[PATH_MAX];
 } emu_path;
 
@@ -36,11 +37,15 @@ void emu_path_done(emu_path *path);
 /* openat2, with the host's flags.  As a system call that may sleep. */
 int64_t emu_path_open(emu_thread *thread, int dir, const char *path, const struct open_how *how);
 
+/* The host's name of what a descriptor is of.  0 or -errno. */
+int emu_path_host_name(int fd, char out[PATH_MAX]);
 /* A host path as the guest names it (getcwd, readlink of descriptors). */
 void emu_path_guest(const emu_process *process, const char *host, char out[PATH_MAX]);
 /* Confined: the guest's name of a directory, absolute.  0; -ENOENT where it is not in the root; -errno. */
 int emu_path_position(emu_process *process, int dir, char out[PATH_MAX]);
-/* It is the program that runs, which nobody may write to. */
+/* Confined: the same of what a link of the host's leads to; the root where it is not in that. */
+int emu_path_beside(emu_process *process, const char *link, char out[PATH_MAX]);
+/* It is a program that this process or one of its kin runs, and nobody may write to. */
 bool emu_path_busy(const emu_process *process, const emu_path *path);
 /* Confined, and what the descriptor is of has a name outside the root: inherited, or received. */
 bool emu_path_outside(emu_process *process, int fd);

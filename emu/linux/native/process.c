@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "kin.h"
 #include "path.h"
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -220,6 +221,7 @@ void emu_process_killed(emu_process *process, int sig, bool core)
 
 void emu_process_die(int status)
 {
+    emu_kin_end();
     if (WIFSIGNALED(status)) {
         int sig = WTERMSIG(status);
         if (WCOREDUMP(status))
@@ -363,6 +365,8 @@ static void child_start(emu_thread *thread, const struct clone_request *request)
     process->forked = true;
     thread->tid = (pid_t)syscall(SYS_gettid);
     thread->clear_child_tid = thread->robust_list = 0;
+    if (!(request->flags & CLONE_NEWPID)) /* else its number is another one here */
+        emu_kin_join(process, getpid(), 0);
     char text[160] = "";
     if (engine_forked(thread, text, sizeof text) != 0) {
         fprintf(stderr, "emu: a forked process cannot go on: %s\n", text);
@@ -427,6 +431,7 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
     uint64_t host = request->flags & (NAMESPACES | CLONE_FS | CLONE_FILES | CLONE_PARENT | CLONE_PIDFD | CLONE_UNTRACED |
                                       CLONE_PTRACE | CLONE_IO | CLONE_SYSVSEM);
     int pidfd = -1;
+    const uint64_t began = emu_kin_now();
     emu_signal_fork_begin(thread);
     emu_thread_fork_begin(thread);
     emu_path_fork_begin();
@@ -450,6 +455,8 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
     }
     if (child != 0 && thread->ops->stayed != NULL)
         thread->ops->stayed(thread->engine);
+    if (child > 0)
+        emu_kin_join(process, (pid_t)child, began);
     emu_signal_fork_end(thread);
     if (child == 0)
         return 0;

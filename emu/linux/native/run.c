@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kin.h"
 #include "path.h"
 #include "syscall.h"
 
@@ -188,12 +189,14 @@ int emu_process_run(emu_process *process)
     if (emu_root_enter(process) != 0)
         return 127 << 8;
     emu_process_show(process);
+    emu_kin_start(process);
     emu_current = thread;
     process->threads = thread;
     emu_thread_run(thread);
     emu_current = NULL;
     if (process->forked)
         emu_process_die(process->status);
+    emu_kin_leave();
     sigaction(SIGSEGV, &segv, NULL);
     sigaction(SIGBUS, &bus, NULL);
     return process->status;

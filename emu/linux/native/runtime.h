@@ -10,7 +10,8 @@
  *     umem.c     the guest's address space: areas, rights, copies that fault safely
  *     mman.c     mmap, munmap, mprotect, mremap, brk, madvise ...
  *     path.c     guest paths to host files: the sysroot, the root
- *     own.c      /proc and /dev as the guest sees them
+ *     own.c      /proc and /dev as the guest sees them; own_text.c: what files of /proc say
+ *     kin.c      the other processes of the guest
  *     load.c     ELF images, stack and auxiliary vector
  *     exec.c     execve, scripts, the program's start
  *     process.c  clone, fork, vfork, exit, thread pointers
