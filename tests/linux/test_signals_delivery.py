@@ -8,7 +8,7 @@ from tests.linux.programs import GUESTS, emulated, native
 
 PARTS = (
     *("basics", "masks", "stacks", "interrupted", "waits", "faults", "registers", "children"),
-    *("timers", "flood", "jumps", "endings", "inherited"),
+    *("timers", "flood", "jumps", "rain", "endings", "inherited"),
 )
 
 DEADLY = (signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGALRM)

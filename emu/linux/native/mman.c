@@ -153,6 +153,8 @@ int64_t emu_sys_msync(emu_thread *thread, const uint64_t *args)
 
 int64_t emu_sys_mincore(emu_thread *thread, const uint64_t *args)
 {
+    if ((args[0] & (EMU_PAGE - 1)) == 0 && !umem_range(umem_of(thread), args[0], args[1]))
+        return -ENOMEM;
     return ranged(thread, SYS_mincore, args, (uint64_t)(uintptr_t)umem_address(umem_of(thread), args[2]));
 }
 

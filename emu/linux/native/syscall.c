@@ -50,6 +50,7 @@ const emu_call *emu_call_find(uint32_t isa, uint64_t nr)
  * The test of *pending and the system-call instruction lie between two labels.
  * A handler that finds the program counter there moves it to the third: either
  * the call has not begun, or the kernel has backed off to begin it again.
+ * emu_host's lies elsewhere: what does not sleep is not left undone.
  */
 __asm__(".text\n"
         ".p2align 4\n"
@@ -78,6 +79,16 @@ __asm__(".text\n"
         ".cfi_endproc\n"
         ".size emu_host_wait, . - emu_host_wait\n");
 #define PROGRAM_COUNTER(uc) ((uc)->uc_mcontext.gregs[REG_RIP])
+
+long emu_host(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "+a"(nr)
+                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return nr;
+}
 #elif defined(__aarch64__)
 __asm__(".text\n"
         ".p2align 4\n"
@@ -106,6 +117,14 @@ __asm__(".text\n"
         ".cfi_endproc\n"
         ".size emu_host_wait, . - emu_host_wait\n");
 #define PROGRAM_COUNTER(uc) ((uc)->uc_mcontext.pc)
+
+long emu_host(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = nr, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c,
+                  x3 __asm__("x3") = d, x4 __asm__("x4") = e, x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
 #else
 #error "user mode runs on x86-64 and AArch64 hosts"
 #endif
@@ -135,12 +154,6 @@ long emu_wait(emu_thread *thread, long nr, long a, long b, long c, long d, long 
     } while (result == -EINTR && thread->disturbed && !thread->pending);
     emu_turn_take(thread);
     return result;
-}
-
-long emu_host(long nr, long a, long b, long c, long d, long e, long f)
-{
-    static const volatile sig_atomic_t never;
-    return emu_host_wait(&never, nr, a, b, c, d, e, f);
 }
 
 /* ---- structures of 32-bit guests -------------------------------------------------------------- */

@@ -565,24 +565,67 @@ int64_t umem_protect(emu_umem *umem, uint64_t addr, uint64_t size, int prot)
     return failed != 0 ? failed : error;
 }
 
-/* Moves the mapping of [addr, addr + old_size), one area, to new_addr, which is free. */
-static int64_t move(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, uint64_t new_addr)
+/*
+ * Moves pages of one area, which are several mappings of the host's where it grew: the host keeps what was
+ * advised apart from what came later.
+ */
+static int move_pages(emu_umem *umem, uint64_t from, uint64_t size, uint64_t to, int flags)
 {
+    flags |= MREMAP_MAYMOVE | MREMAP_FIXED;
+    if (mremap(umem->base + from, size, size, flags, umem->base + to) != MAP_FAILED)
+        return 0;
+    int error = -errno;
+    uint64_t half = size / 2 & ~(EMU_PAGE - 1);
+    if (error != -EFAULT || half == 0)
+        return error;
+    error = move_pages(umem, from, half, to, flags);
+    if (error == 0 && (error = move_pages(umem, from + half, size - half, to + half, flags)) != 0)
+        (void)mremap(umem->base + to, half, half, MREMAP_MAYMOVE | MREMAP_FIXED, umem->base + from);
+    return error;
+}
+
+/* The same, with memory behind it that is new. */
+static int move_and_grow(emu_umem *umem, const emu_area *area, uint64_t addr, uint64_t old_size, uint64_t new_size,
+                         uint64_t new_addr)
+{
+    const uint32_t own = MAP_PRIVATE | MAP_ANONYMOUS;
+    if (mremap(umem->base + addr, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, umem->base + new_addr) !=
+        MAP_FAILED)
+        return 0;
+    if (errno != EFAULT || (area->flags & own) != own)
+        return -errno;
+    uint8_t *more = umem->base + new_addr + old_size;
+    if (mmap(more, new_size - old_size, host_prot(area->prot), (int)own | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return -errno;
+    return move_pages(umem, addr, old_size, new_addr, 0);
+}
+
+/* Moves the mapping of [addr, addr + old_size), one area, to new_addr, which is free. */
+static int64_t move(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, int flags,
+                    uint64_t new_addr)
+{
+    bool stays = (flags & MREMAP_DONTUNMAP) != 0; /* empty */
     emu_area area = *umem_find(umem, addr);
+    uint64_t added = stays ? new_size : new_size - old_size;
+    if (added != 0 && !may_expand(umem, new_addr, new_addr + added, area.prot, area.flags))
+        return -ENOMEM;
     if ((area.flags & MAP_ANONYMOUS) == 0)
         area.offset += addr - area.start;
     if (area.path != NULL)
         area.path = strdup(area.path);
     tell_before(umem, addr, old_size);
-    void *host = mremap(umem->base + addr, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, umem->base + new_addr);
-    if (host == MAP_FAILED) {
-        int error = errno;
+    int error = new_size > old_size ? move_and_grow(umem, &area, addr, old_size, new_size, new_addr)
+                                    : move_pages(umem, addr, old_size, new_addr, flags & MREMAP_DONTUNMAP);
+    if (error != 0) {
         free(area.path);
+        (void)reserve(umem, new_addr, new_size);
         tell_after(umem, addr, old_size);
-        return -error;
+        return error;
     }
-    (void)reserve(umem, addr, old_size);
-    (void)remove_areas(umem, addr, addr + old_size);
+    if (!stays) {
+        (void)reserve(umem, addr, old_size);
+        (void)remove_areas(umem, addr, addr + old_size);
+    }
     area.start = new_addr;
     area.end = new_addr + new_size;
     insert_area(umem, &area);
@@ -593,7 +636,9 @@ static int64_t move(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t n
 int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t new_size, int flags,
                    uint64_t new_addr)
 {
-    if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || ((flags & MREMAP_FIXED) && !(flags & MREMAP_MAYMOVE)) ||
+    bool elsewhere = (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0;
+    if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 ||
+        (elsewhere && !(flags & MREMAP_MAYMOVE)) || ((flags & MREMAP_DONTUNMAP) && old_size != new_size) ||
         (addr & (EMU_PAGE - 1)) != 0 || new_size == 0 || old_size == 0)
         return -EINVAL;
     if (addr > umem->top || old_size > umem->top - addr)
@@ -618,18 +663,18 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
             error = umem_unmap(umem, addr + new_size, old_size - new_size);
             old_size = new_size;
         }
-        return error != 0 ? error : move(umem, addr, old_size, new_size, new_addr);
+        return error != 0 ? error : move(umem, addr, old_size, new_size, flags, new_addr);
     }
-    if (new_size == old_size)
+    if (new_size == old_size && !elsewhere)
         return (int64_t)addr;
     if (new_size < old_size) {
         int64_t error = umem_unmap(umem, addr + new_size, old_size - new_size);
         return error != 0 ? error : (int64_t)addr;
     }
     uint64_t more = new_size - old_size, end = addr + old_size;
-    if (!may_expand(umem, end, end + more, area->prot, area->flags))
-        return -ENOMEM;
-    if (area->end == end && more <= umem->top - end && !umem_occupied(umem, end, end + more)) {
+    if (!elsewhere && area->end == end && more <= umem->top - end && !umem_occupied(umem, end, end + more)) {
+        if (!may_expand(umem, end, end + more, area->prot, area->flags))
+            return -ENOMEM;
         if ((area->flags & (MAP_ANONYMOUS | MAP_PRIVATE)) == (MAP_ANONYMOUS | MAP_PRIVATE)) {
             int64_t at = umem_map(umem, end, more, (int)area->prot, (int)area->flags | MAP_FIXED, -1, 0, area->path);
             return at < 0 ? at : (int64_t)addr;
@@ -647,7 +692,7 @@ int64_t umem_remap(emu_umem *umem, uint64_t addr, uint64_t old_size, uint64_t ne
     if (!(flags & MREMAP_MAYMOVE))
         return -ENOMEM;
     new_addr = umem_place(umem, new_size, EMU_PAGE);
-    return new_addr == 0 ? -ENOMEM : move(umem, addr, old_size, new_size, new_addr);
+    return new_addr == 0 ? -ENOMEM : move(umem, addr, old_size, new_size, flags, new_addr);
 }
 
 bool umem_grow(emu_umem *umem, uint64_t addr, uint64_t limit)

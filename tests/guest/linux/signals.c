@@ -553,6 +553,24 @@ static void jumps(void)
     printf("jumped: %d\n", count);
 }
 
+/* Calls that do not sleep are made, however signals rain on them. */
+static void dry(int sig, siginfo_t *info, void *context)
+{
+    if (++count == 10000) /* here, for what is interrupted may have no time at all */
+        setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 0}}, NULL);
+}
+
+static void rain(void)
+{
+    long failed = 0;
+    count = 0;
+    install(SIGALRM, dry, 0, 0);
+    setitimer(ITIMER_REAL, &(struct itimerval){{0, 20}, {0, 20}}, NULL);
+    while (count < 10000)
+        failed += syscall(SYS_getppid) < 0;
+    printf("failed: %ld\n", failed);
+}
+
 /* Programs that end while signals rain on them. */
 static void endings(void)
 {
@@ -622,6 +640,8 @@ int main(int argc, char **argv)
         flood();
     else if (!strcmp(what, "jumps"))
         jumps();
+    else if (!strcmp(what, "rain"))
+        rain();
     else if (!strcmp(what, "endings"))
         endings();
     else if (!strcmp(what, "inherited"))

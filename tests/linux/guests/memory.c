@@ -107,6 +107,21 @@ int main(void)
     line("remap nothing"), say(outcome(mremap(n, PAGE, 2 * PAGE, MREMAP_MAYMOVE)));
     line("remap flags"), say(outcome(mremap(o, PAGE, PAGE, 1 << 20))), say(outcome(mremap(o + 1, PAGE, PAGE, 0)));
     line("remap over itself"), say(outcome(mremap(o, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, o + PAGE)));
+    char *w = mmap(NULL, 8 * PAGE, both, anonymous, -1, 0);
+    w = mremap(w, 8 * PAGE, 2 * PAGE, 0);
+    line("advise and grow"), say(done(madvise(w, 2 * PAGE, MADV_SEQUENTIAL)));
+    say(outcome(mremap(w, 2 * PAGE, 4 * PAGE, 0)));
+    for (int i = 0; i < 4; i++)
+        w[i * PAGE] = (char)('p' + i);
+    mmap(w + 4 * PAGE, PAGE, PROT_NONE, anonymous | MAP_FIXED, -1, 0);
+    char *v = mremap(w, 4 * PAGE, 8 * PAGE, MREMAP_MAYMOVE);
+    line("and move"), say(outcome(v)), number(v != w), say(touch(w + 3 * PAGE, 0)), say(touch(v + 7 * PAGE, 1));
+    printf(" %c%c%c%c", v[0], v[PAGE], v[2 * PAGE], v[3 * PAGE]);
+    char *u = mremap(v, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    line("leave empty"), say(outcome(u)), printf(" %c%c", u[0], u[3 * PAGE]);
+    say(touch(v + 3 * PAGE, 0)), number(v[0]), say(touch(u + 3 * PAGE, 1));
+    say(outcome(mremap(u, 4 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL)));
+    say(outcome(mremap(u, 4 * PAGE, 4 * PAGE, MREMAP_DONTUNMAP, NULL)));
 
     /* files */
     char name[] = "/tmp/emu-memory-XXXXXX";
