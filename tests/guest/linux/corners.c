@@ -220,6 +220,7 @@ static void memory(void)
     TEXT(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, -1, 0) == MAP_FAILED);
     TEXT(madvise((void *)((uintptr_t)&words & -PAGE), PAGE, 777));
     TEXT(mincore((void *)((uintptr_t)&words & -PAGE), PAGE, (void *)0x5000));
+    TEXT(mincore((void *)((uintptr_t)&words & -PAGE), -1, (void *)words));
     TEXT(munmap((void *)1, PAGE));
     TEXT(mprotect((void *)0x5000, PAGE, PROT_READ));
     TEXT(syscall(SYS_mremap, 0x5000, PAGE, PAGE, 0, 0));
