@@ -127,6 +127,14 @@ static int own(tr_code *code, uint32_t from)
     return error;
 }
 
+static uint32_t room(void)
+{
+    enum { LEAST = 16 << 10, RESERVE = 2 * TR_BLOCK_ROOM };
+    const char *asked = getenv("EMU_CODE_ROOM");
+    unsigned long bytes = asked == NULL || asked[0] == 0 ? TR_CODE_SIZE : strtoul(asked, NULL, 0);
+    return bytes < LEAST ? LEAST + RESERVE : bytes > TR_CODE_SIZE - RESERVE ? TR_CODE_SIZE : (uint32_t)bytes + RESERVE;
+}
+
 tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size)
 {
     tr_code *code = calloc(1, sizeof *code);
@@ -139,6 +147,7 @@ tr_code *tr_code_new(const emu_user_memory *memory, char *text, size_t size)
     code->by_page.first = 256;
     pthread_mutex_init(&code->lock, NULL);
     code->threads = 1;
+    code->room = room();
     code->reserved = mmap(NULL, DATA_BYTES + TR_CODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     uint8_t *writable = mmap(NULL, TR_CODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     code->blocks = anonymous((size_t)TR_BLOCKS * sizeof *code->blocks);
@@ -196,7 +205,7 @@ int tr_prepare(tr_code *code)
             return error;
         code->inherited = false;
     }
-    if (code->used + 2 * TR_BLOCK_ROOM > TR_CODE_SIZE || code->slot_count + 1024 > TR_SLOTS ||
+    if (code->used + 2 * TR_BLOCK_ROOM > code->room || code->slot_count + 1024 > TR_SLOTS ||
         code->block_count + 1 > TR_BLOCKS || code->page_count + 1 > TR_PAGES || code->site_count + 8192 > TR_SITES)
         return -ENOSPC;
     return 0;

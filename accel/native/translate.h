@@ -26,7 +26,7 @@
  * more, is not translated again.
  *
  * When there is no room left, all translations are dropped, while no thread is
- * inside.
+ * inside.  EMU_CODE_ROOM=BYTES makes that happen early, for tests.
  *
  * `lock` guards all of it but for what says otherwise.  A handler of a host
  * fault reads blocks and sites without it: entries are not changed once the code
@@ -106,7 +106,7 @@ typedef struct tr_code {
     uint8_t *code;
     ptrdiff_t view;
     uint16_t constant_of[2 * TR_CONSTANTS]; /* by a hash: a constant's number + 1; 0: none */
-    uint32_t used;
+    uint32_t used, room; /* of TR_CODE_SIZE */
     uint32_t first;  /* where blocks begin: behind what the ISA's side put there once */
     bool inherited; /* what lies behind `used` is another process's too; give it a memfd before writing */
     tr_block *blocks;
