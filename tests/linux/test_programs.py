@@ -30,6 +30,12 @@ def test_code_that_changes_runs_as_it_was_written_last(guest, build):
     assert lines == expected
 
 
+def test_what_another_thread_has_allowed_meanwhile_is_no_fault(guest, build):
+    isa, accel = guest
+    done = emulate(build("toggle", isa), "3000", accel=accel)
+    assert (done.stdout, done.stderr) == (native(build("toggle", "native"), "3000").stdout, "")
+
+
 def test_children_are_born_replaced_and_reaped_as_on_the_host(guest, build):
     isa, accel = guest
 

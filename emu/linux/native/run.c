@@ -4,11 +4,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kin.h"
 #include "path.h"
 #include "syscall.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 void emu_syscall_again(emu_thread *thread, const emu_stop *stop)
 {
@@ -94,6 +100,18 @@ static bool grows(emu_thread *thread, uint64_t addr)
     return grown;
 }
 
+/* Whether the host refuses an access that is allowed: a file's mapping can end before its area does.  Memory is held. */
+static bool host_refuses(const emu_umem *umem, uint64_t addr, uint32_t access)
+{
+    uint8_t *page = umem->base + (addr & ~(EMU_PAGE - 1)), byte;
+    if (madvise(page, EMU_PAGE, access & EMU_RIGHT_W ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0)
+        return false;
+    if (errno != EINVAL)
+        return errno == EFAULT;
+    struct iovec to = {&byte, 1}, from = {page, 1}; /* Linux before 5.14 */
+    return process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 1 && errno == EFAULT;
+}
+
 static void fault(emu_thread *thread, const emu_stop *stop)
 {
     emu_umem *umem = &thread->process->umem;
@@ -109,11 +127,11 @@ static void fault(emu_thread *thread, const emu_stop *stop)
         umem_hold(umem);
         bool mapped = stop->addr < umem->size && umem_find(umem, stop->addr) != NULL;
         bool allowed = mapped && (umem_rights(umem, stop->addr) & stop->access) == stop->access;
+        bool refused = allowed && host_refuses(umem, stop->addr, stop->access);
         umem_release(umem);
-        if (allowed)
-            /* Only the host refuses: a mapping behind its file's end. */
+        if (refused)
             emu_signal_fault(thread, SIGBUS, BUS_ADRERR, stop->addr);
-        else
+        else if (!allowed) /* else another thread has allowed it since, and it is made again */
             emu_signal_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, stop->addr);
         break;
     }
