@@ -267,6 +267,12 @@ void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason)
     exit->kind = (uint8_t)reason;
 }
 
+void a64_exit_unaligned(a64_translator *t, int host)
+{
+    a64_exit_if(t, X_NE, t->pc, A64_EXIT_ALIGN);
+    t->exit[t->exits - 1].address = (int8_t)host;
+}
+
 void a64_exit_indirect(a64_translator *t, int host)
 {
     x64_emit *e = &t->e;
@@ -322,6 +328,8 @@ static void write_exits(a64_translator *t)
     for (int i = 0; i < t->exits; i++) {
         const a64_exit *exit = &t->exit[i];
         x_land(&t->e, exit->place);
+        if (exit->kind == A64_EXIT_ALIGN)
+            x_mov_mr(&t->e, 1, A64_AT(address), exit->address);
         a64_spill(t, &exit->general, &exit->vector);
         a64_forget(t);
         t->flags = exit->flags;

@@ -152,6 +152,7 @@ typedef struct a64_exit {
     bool flags_saved;
     uint8_t pending;
     uint8_t kind; /* 0: to target; else enum a64_reason, with pc = target */
+    int8_t address; /* A64_EXIT_ALIGN: host register that holds it */
 } a64_exit;
 
 struct a64_translator;
@@ -293,6 +294,8 @@ void a64_exit_indirect(a64_translator *t, int host);
 void a64_exit_reason(a64_translator *t, enum a64_reason reason, uint64_t pc);
 /* A conditional jump out: to a target, or to the runtime (reason not 0). */
 void a64_exit_if(a64_translator *t, int cc, uint64_t target, unsigned reason);
+/* The same where EFLAGS say that the address in a host register is not aligned. */
+void a64_exit_unaligned(a64_translator *t, int host);
 /* Code behind the block, which is rarely run.  `back` is the present place; set it again where that is another. */
 a64_later *a64_write_later(a64_translator *t, uint8_t *from, void (*write)(a64_translator *, const a64_later *));
 /*

@@ -49,9 +49,8 @@ static void aligned(a64_translator *t, int n, unsigned bytes)
 {
     if (bytes == 1)
         return;
-    x_mov_mr(&t->e, 1, A64_AT(address), n);
     x_test_ri(&t->e, 0, n, (int32_t)bytes - 1);
-    a64_exit_if(t, X_NE, t->pc, A64_EXIT_ALIGN);
+    a64_exit_unaligned(t, n);
 }
 
 static x64_mem word_of(x64_mem m, int i)
@@ -235,10 +234,25 @@ static void load_acquire(a64_translator *t, unsigned size, unsigned opc, unsigne
     a64_loaded(t, d);
 }
 
+/* Of [Rn + offset], aligned as all that is ordered must be. */
+static x64_mem ordered(a64_translator *t, unsigned rn, unsigned size, int64_t offset)
+{
+    if (size != 0)
+        a64_flags_lose(t);
+    int n = a64_use_sp(t, rn);
+    if (size != 0 && offset != 0) {
+        int at = a64_tmp(t);
+        x_lea(&t->e, 1, at, x64_at(n, (int32_t)offset));
+        n = at;
+        offset = 0;
+    }
+    aligned(t, n, 1u << size);
+    return a64_guest(t, n, -1, 0, offset);
+}
+
 INSN(LDAR)
 {
-    int n = a64_use_sp(t, f->rn);
-    x64_mem m = a64_guest(t, n, -1, 0, 0);
+    x64_mem m = ordered(t, f->rn, f->size, 0);
     if (f->L)
         load_acquire(t, f->size, 1, f->rt, m);
     else
@@ -248,15 +262,13 @@ INSN(LDAR)
 
 INSN(LDAPR)
 {
-    int n = a64_use_sp(t, f->rn);
-    load_acquire(t, f->size, 1, f->rt, a64_guest(t, n, -1, 0, 0));
+    load_acquire(t, f->size, 1, f->rt, ordered(t, f->rn, f->size, 0));
     return true;
 }
 
 INSN(LDAPUR)
 {
-    int n = a64_use_sp(t, f->rn);
-    x64_mem m = a64_guest(t, n, -1, 0, (int64_t)((uint64_t)f->imm9 << 55) >> 55);
+    x64_mem m = ordered(t, f->rn, f->size, (int64_t)((uint64_t)f->imm9 << 55) >> 55);
     if (f->opc)
         load_acquire(t, f->size, f->opc, f->rt, m);
     else

@@ -15,7 +15,9 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "a64_engine.h"
 #include "uc.h"
@@ -602,8 +604,10 @@ static int a64_host_fault(emu_engine *opaque, int sig, const void *details, void
         state->address = (uint64_t)(uintptr_t)info->si_addr - state->base;
         state->access = host[REG_ERR] & ERROR_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
     } else { /* an address that is not canonical, which the host does not tell */
-        uint32_t word;
-        memcpy(&word, code->memory.base + state->pc, 4);
+        uint32_t word = 0;
+        /* Not a plain load: another thread may unmap the page at this moment. */
+        struct iovec to = {&word, 4}, from = {code->memory.base + state->pc, 4};
+        (void)!process_vm_readv(getpid(), &to, 1, &from, 1, 0);
         state->address = a64_address(state, word);
         state->access = EMU_RIGHT_R;
         uint64_t untagged = state->address << TAG >> TAG;
