@@ -88,6 +88,8 @@ class Board:
     keeps_variables: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
     virtio: ClassVar[Slots | None] = None
+    # What open_accelerator() is told besides.
+    engine: dict[str, Any] = {}
 
     def configure(self, name: str, value: str) -> None:
         """Takes an option of `--machine BOARD,name=value`, before anything is built.  Raises DeviceError."""

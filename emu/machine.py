@@ -210,7 +210,7 @@ class Machine:
         name, note = choose(accel, self.board.arch, "machine")
         if note:
             self.notes.append(note)
-        engine = open_accelerator(name, find(self.board.arch), self.memory, port_space)
+        engine = open_accelerator(name, find(self.board.arch), self.memory, port_space, **self.board.engine)
         self._accel = engine
         self.clock = engine.clock()
         self.clock.changed = self.loop.wake

@@ -172,6 +172,7 @@ class VirtArmBase(Virt):
     flash_base = 0
     fw_cfg_base = 0x0902_0000
     compatible = "linux,dummy-virt"
+    options: ClassVar[tuple[str, ...]] = ("gic-version",)
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
     psci_method: ClassVar[str]
@@ -187,7 +188,7 @@ class VirtArmBase(Virt):
 
     def configure(self, name: str, value: str) -> None:
         if name != "gic-version":
-            raise DeviceError(f"board virt has no option {name!r}; it has gic-version")
+            raise DeviceError(f"board virt has no option {name!r}; it has {', '.join(self.options)}")
         if value not in ("2", "3"):
             raise DeviceError(f"gic-version={value}: this board has a GIC of version 2 or 3")
         self.gic_version = int(value)
@@ -227,7 +228,7 @@ class VirtArmBase(Virt):
             cpu["enable-method"] = "psci"
         psci = root.node("psci")
         psci["compatible"] = ["arm,psci-1.0", "arm,psci-0.2"]
-        psci["method"] = self.psci_method
+        psci["method"] = self.psci_method if self.engine.get("level", 1) < 2 else "smc"
         timer = root.node("timer")
         timer["compatible"] = self.timer_compatible.split()
         timer["interrupts"] = [cell for ppi in (13, 14, 11, 10) for cell in (PPI, ppi, 0x104)]
@@ -280,6 +281,15 @@ class VirtAarch64(VirtArmBase):
     cpu_compatible = "arm,cortex-a53"
     timer_compatible = "arm,armv8-timer arm,armv7-timer"
     psci_method = "hvc"
+    options = ("gic-version", "virtualization")
+
+    def configure(self, name: str, value: str) -> None:
+        if name != "virtualization":
+            super().configure(name, value)
+        elif value not in ("on", "off"):
+            raise DeviceError(f"virtualization={value}: on starts the CPU at EL2, off at EL1")
+        else:
+            self.engine = {"level": 2 if value == "on" else 1}
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """A kernel finds the device tree by x0 (Linux' Documentation/arch/arm64/booting.rst)."""
