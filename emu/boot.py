@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
     add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")
     add("--firmware-vars", metavar="FILE", help="keeps the firmware's variables; made if it is not there")
-    add("--kernel", metavar="FILE", help="a Linux kernel, an ELF file or a raw image, entered at once")
+    add(
+        "--kernel",
+        metavar="FILE",
+        help="a Linux kernel, an ELF file or a raw image; started by the firmware, or else at once",
+    )
     add("--initrd", metavar="FILE", help="the kernel's initial RAM disk")
     add("--append", metavar="WORDS", default="", help="the kernel's command line")
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")

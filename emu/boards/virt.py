@@ -25,6 +25,7 @@ from emu.devices.pl061 import Pl061
 from emu.devices.plic import Plic
 from emu.devices.test_exit import PASS, RESET, SifiveTest
 from emu.devices.uart16550 import Uart16550
+from emu.loader.arm64_image import GZIP, parse_arm64
 from emu.loader.fdt import Node, flatten, reg
 from emu.loader.firmware import fill_rom
 from emu.loader.kernel import load_kernel
@@ -66,6 +67,7 @@ class Virt(Board):
     """What the architectures share: flash with the firmware, the device tree, the kernel's place."""
 
     keeps_variables = True
+    firmware_starts_kernels: ClassVar[bool] = True
     flash_base: ClassVar[int]
     bank: ClassVar[type[Pflash]] = Pflash
     rom_bank: ClassVar[type[PflashRom]] = PflashRom
@@ -77,9 +79,9 @@ class Virt(Board):
 
     def build(self, machine: Machine) -> None:
         super().build(machine)
-        fw_cfg = FwCfgMmio()
-        fw_cfg.describe(machine.ram, len(machine.cpus))
-        machine.bus.attach("fw-cfg", fw_cfg, self.fw_cfg_base)
+        self.fw_cfg = FwCfgMmio()
+        self.fw_cfg.describe(machine.ram, len(machine.cpus))
+        machine.bus.attach("fw-cfg", self.fw_cfg, self.fw_cfg_base)
         # Two banks: the firmware, and its variables.
         for n, bank in enumerate((self.rom_bank(self.flash), self.bank(machine.firmware_vars))):
             machine.bus.attach(f"flash{n}", bank, self.flash_base + n * bank.size, priority=1 - n)
@@ -94,7 +96,9 @@ class Virt(Board):
         self.initrd: tuple[int, int] | None = None
         if machine.firmware:
             self.load_firmware(machine, machine.firmware)
-        if machine.kernel:
+        if machine.kernel and machine.firmware and self.firmware_starts_kernels:
+            self._offer(machine, machine.kernel)
+        elif machine.kernel:
             loaded = load_kernel(machine, machine.kernel, self.ram_base + self.kernel_offset)
             self.entry = loaded.entry
             if machine.initrd:
@@ -113,6 +117,15 @@ class Virt(Board):
         image = read_image(initrd, "initrd", max(room, 0))
         machine.memory.load(at, image)
         return at, at + len(image)
+
+    def _offer(self, machine: Machine, kernel: Image) -> None:
+        """Leaves the kernel to the firmware, as it is in its file but for gzip, which firmware cannot unpack."""
+        image = read_image(kernel, "kernel")
+        if image[:2] == GZIP:
+            unpacked = parse_arm64(image)
+            image = image if unpacked is None else unpacked.data
+        initrd = read_image(machine.initrd, "initrd") if machine.initrd else b""
+        self.fw_cfg.offer(image, initrd, machine.append)
 
     def load_firmware(self, machine: Machine, firmware: Image) -> None:
         """Puts the firmware where the CPU starts."""
@@ -317,6 +330,7 @@ class VirtRiscv64(Virt):
     """riscv64 virt, which starts in machine mode."""
 
     arch = "riscv64"
+    firmware_starts_kernels = False
     ram_base = 0x8000_0000
     ram_limit = 64 << 30
     flash_base = 0x2000_0000

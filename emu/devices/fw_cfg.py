@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SIGNATURE, ID, RAM_SIZE, CPU_COUNT, MAX_CPUS, FILE_DIR = 0x00, 0x01, 0x03, 0x05, 0x0F, 0x19
 FIRST_FILE = 0x20
+# A kernel that the firmware is to start, its initial RAM disk and its command line: size, and the bytes.
+KERNEL, INITRD, COMMAND_LINE = (0x08, 0x11), (0x0B, 0x12), (0x14, 0x15)
 # DMA control: error, read, skip, select
 ERROR, READ, SKIP, SELECT = 1, 2, 4, 8
 CHUNK = 1 << 20
@@ -41,6 +43,13 @@ class FwCfg(Device):
         self.add(RAM_SIZE, struct.pack("<Q", ram))
         self.add(CPU_COUNT, struct.pack("<H", cpus))
         self.add(MAX_CPUS, struct.pack("<H", cpus))
+
+    def offer(self, kernel: bytes, initrd: bytes, command_line: str) -> None:
+        """Adds what the firmware is to start."""
+        words = command_line.encode() + b"\0"
+        for (size, data), item in ((KERNEL, kernel), (INITRD, initrd), (COMMAND_LINE, words)):
+            self.add(size, struct.pack("<I", len(item)))
+            self.add(data, item)
 
     def add(self, key: int, data: bytes) -> None:
         """Adds an item."""
