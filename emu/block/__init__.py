@@ -31,12 +31,20 @@ CACHES = {
     "unsafe": lib.EMU_BLOCK_UNSAFE,
 }
 
+PREALLOCATIONS = {
+    "off": lib.EMU_BLOCK_OFF,
+    "metadata": lib.EMU_BLOCK_METADATA,
+    "falloc": lib.EMU_BLOCK_FALLOC,
+}
+
 # What a user can do about an error of the host's.
 REMEDIES = {
     errno.ENOSPC: "free some space on the host's disk",
     errno.EROFS: "open the image for writing",
     errno.EINVAL: "stay inside the image",
     errno.EPERM: "give the image's format, format=raw",
+    errno.EFBIG: "choose a smaller disk, or an image with larger clusters",
+    errno.EOPNOTSUPP: "a device keeps its size, and an image with snapshots does not shrink: copy it first",
 }
 
 
@@ -57,6 +65,22 @@ class Info:
     cache: str
     read_only: bool
     can_discard: bool
+    version: int  # qcow2's; 0 for raw, and so on
+    refcount_bits: int
+    snapshots: int
+    dirty: bool  # it was not closed
+    corrupt: bool
+    backing: str | None  # the file that it stands on, as it was opened
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check of an image's tables found, in clusters."""
+
+    allocated: int  # of the guest's data
+    errors: int  # tables that contradict each other: data may be lost
+    leaks: int  # of the file, and nothing refers to them
+    repaired: int  # of both
 
 
 class Image:
@@ -131,7 +155,19 @@ class Image:
             cache=_name(CACHES, found.cache),
             read_only=bool(found.read_only),
             can_discard=bool(found.can_discard),
+            version=found.version,
+            refcount_bits=found.refcount_bits,
+            snapshots=found.snapshots,
+            dirty=bool(found.dirty),
+            corrupt=bool(found.corrupt),
+            backing=None if found.backing == ffi.NULL else os.fsdecode(ffi.string(found.backing)),
         )
+
+    def check(self, *, repair: bool = False) -> Report:
+        """Compares the image's tables with each other; with `repair`, counts of clusters are set right."""
+        found = ffi.new("emu_block_report *")
+        self._check(lib.emu_block_check(self.native, repair, found), "check", 0, self.size)
+        return Report(found.allocated, found.errors, found.leaks, found.repaired)
 
     def close(self) -> None:
         """Writes what is held back, and ends; a second time it does nothing."""
@@ -203,3 +239,76 @@ def open(  # as everywhere where things are opened
     if native == ffi.NULL:
         raise BlockError(ffi.string(error).decode(errors="replace"))
     return Image(name, native)
+
+
+def create(
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    *,
+    format: str = "qcow2",
+    preallocation: str = "off",
+    cluster_size: int = 65536,
+    version: int = 3,
+    refcount_bits: int = 16,
+    lazy_refcounts: bool = False,
+    backing: str | os.PathLike[str] | None = None,
+    backing_format: str | None = None,
+) -> None:
+    """Makes the image `path`, which must not exist yet, of `size` bytes.
+
+    preallocation: "off", "metadata" (qcow2: its tables), "falloc" (all of its space).
+    backing: what the image shows where nothing was written; relative names are so to the image's folder.  Its
+        format must be said.  Without a `size` the image has its backing file's.
+    """
+    name = os.fspath(path)
+    new = ffi.new("emu_block_new *")
+    new.format = _number(FORMATS, format, "image format")
+    new.preallocation = _number(PREALLOCATIONS, preallocation, "preallocation")
+    if format == "raw" and (backing is not None or preallocation == "metadata"):
+        raise BlockError(f"{name}: a raw image has neither tables nor a backing file: choose format=qcow2")
+    if not 512 <= cluster_size <= 1 << 21 or cluster_size & (cluster_size - 1):
+        raise BlockError(f"{name}: clusters of {cluster_size} bytes: choose a power of 2 from 512 to 2097152")
+    if version not in (2, 3):
+        raise BlockError(f"{name}: version {version} of qcow2: choose 2 or 3")
+    if refcount_bits not in (1, 2, 4, 8, 16, 32, 64) or (version == 2 and refcount_bits != 16):
+        raise BlockError(f"{name}: refcounts of {refcount_bits} bits: choose 16, or in version 3 1 to 64")
+    if version == 2 and lazy_refcounts:
+        raise BlockError(f"{name}: version 2 of qcow2 has no lazy refcounts: choose version 3")
+    keep = []
+    if backing is not None:
+        if backing_format is None:
+            raise BlockError(f"{name}: say the backing file's format (raw or qcow2)")
+        if preallocation != "off":
+            raise BlockError(f"{name}: an image with a backing file cannot be preallocated: choose off")
+        _number(FORMATS, backing_format, "image format")
+        below = os.fspath(backing)
+        where = os.path.join(os.path.dirname(name), below)  # noqa: PTH118, PTH120 (as C joins them)
+        with open(where, format=backing_format, read_only=True) as image:
+            size = image.size if size is None else size
+        keep = [ffi.new("char[]", os.fsencode(below)), ffi.new("char[]", backing_format.encode())]
+        new.backing, new.backing_format = keep
+    if size is None or size < 0 or size % 512 or size >= 1 << 62:
+        raise BlockError(f"{name}: an image cannot have {size} bytes: give a multiple of 512")
+    new.size, new.cluster_size, new.version = size, cluster_size, version
+    new.refcount_bits, new.lazy_refcounts = refcount_bits, lazy_refcounts
+    error = ffi.new("char[]", 1024)
+    if lib.emu_block_create(os.fsencode(name), new, error, len(error)):
+        raise BlockError(ffi.string(error).decode(errors="replace"))
+
+
+def resize(path: str | os.PathLike[str], size: int, *, format: str | None = None) -> None:
+    """Gives the image at `path` a new size, in bytes; what is added reads as zeroes."""
+    with open(path, format=format) as image:
+        image.resize(size)
+
+
+def info(path: str | os.PathLike[str], *, format: str | None = None) -> Info:
+    """What there is to know of the image at `path`, which somebody may be using."""
+    with open(path, format=format, read_only=True, lock=False) as image:
+        return image.info()
+
+
+def check(path: str | os.PathLike[str], *, format: str | None = None, repair: bool = False) -> Report:
+    """Compares the tables of the image at `path` with each other; with `repair`, counts are set right."""
+    with open(path, format=format, read_only=not repair) as image:
+        return image.check(repair=repair)

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { SECTOR = 512 };
+/* DEEPEST: of images that stand on each other. */
+enum { SECTOR = 512, DEEPEST = 64 };
 
 void *emu_block_refuse(char *error, size_t error_size, const char *format, ...)
 {
@@ -26,8 +28,29 @@ uint32_t emu_block_probe(const void *data, size_t size)
     return size >= 4 && memcmp(data, "QFI\xfb", 4) == 0 ? EMU_BLOCK_QCOW2 : EMU_BLOCK_RAW;
 }
 
-emu_block *emu_block_open(const char *path, const emu_block_options *options, char *error, size_t error_size)
+/* Whether the file at `path` may stand below `chain`: nothing stands below itself. */
+static int check_chain(const char *path, const emu_chain *chain, char *error, size_t error_size)
 {
+    struct stat status;
+    if (chain != NULL && chain->depth >= DEEPEST)
+        return emu_block_refuse(error, error_size, "%s: more than %d images stand on it: merge some with `qemu-img commit`",
+                                path, DEEPEST),
+               -ELOOP;
+    if (stat(path, &status) != 0)
+        return 0; /* opening it will say why */
+    for (; chain != NULL; chain = chain->above)
+        if (chain->device == status.st_dev && chain->inode == status.st_ino)
+            return emu_block_refuse(error, error_size, "%s: the image is its own backing file: name another with "
+                                                       "`qemu-img rebase -u`", path),
+                   -ELOOP;
+    return 0;
+}
+
+emu_block *emu_block_open_below(const char *path, const emu_block_options *options, const emu_chain *above, char *error,
+                                size_t error_size)
+{
+    if (check_chain(path, above, error, error_size) != 0)
+        return NULL;
     emu_file *file = emu_file_open(path, options, error, error_size);
     if (file == NULL)
         return NULL;
@@ -42,11 +65,9 @@ emu_block *emu_block_open(const char *path, const emu_block_options *options, ch
         }
         format = emu_block_probe(sector, sizeof sector);
     }
-    emu_block *block = NULL;
-    if (format == EMU_BLOCK_RAW)
-        block = emu_raw_open(file, error, error_size);
-    else
-        emu_block_refuse(error, error_size, "%s: this format cannot be opened: convert it to raw", path);
+    emu_chain chain = {above, file->device_number, file->inode, above == NULL ? 0 : above->depth + 1};
+    emu_block *block = format == EMU_BLOCK_QCOW2 ? emu_qcow2_open(file, options, &chain, error, error_size)
+                                                 : emu_raw_open(file, error, error_size);
     if (block == NULL) {
         emu_file_close(file);
         return NULL;
@@ -55,6 +76,11 @@ emu_block *emu_block_open(const char *path, const emu_block_options *options, ch
     block->options = *options;
     block->probed = options->format == EMU_BLOCK_PROBE;
     return block;
+}
+
+emu_block *emu_block_open(const char *path, const emu_block_options *options, char *error, size_t error_size)
+{
+    return emu_block_open_below(path, options, NULL, error, error_size);
 }
 
 int emu_block_close(emu_block *block)
@@ -115,7 +141,7 @@ int emu_block_readv(emu_block *block, const struct iovec *iov, int count, uint64
     if (length <= 0)
         return (int)length;
     int failed = check(block, offset, (uint64_t)length);
-    return failed != 0 ? failed : block->format->readv(block, iov, count, offset, (uint64_t)length);
+    return failed != 0 ? failed : block->format->readv(block, iov, count, 0, (uint64_t)length, offset);
 }
 
 int emu_block_writev(emu_block *block, const struct iovec *iov, int count, uint64_t offset)
@@ -126,7 +152,7 @@ int emu_block_writev(emu_block *block, const struct iovec *iov, int count, uint6
     if (length <= 0)
         return (int)length;
     int failed = check(block, offset, (uint64_t)length);
-    return failed != 0 ? failed : written(block, block->format->writev(block, iov, count, offset, (uint64_t)length));
+    return failed != 0 ? failed : written(block, block->format->writev(block, iov, count, 0, (uint64_t)length, offset));
 }
 
 int emu_block_flush(emu_block *block) { return block->options.read_only ? 0 : block->format->flush(block); }
@@ -150,6 +176,14 @@ int emu_block_write_zeroes(emu_block *block, uint64_t offset, uint64_t length, i
         return failed;
     may_unmap = may_unmap && block->options.discard;
     return written(block, block->format->write_zeroes(block, offset, length, may_unmap));
+}
+
+int emu_block_check(emu_block *block, int repair, emu_block_report *report)
+{
+    *report = (emu_block_report){0};
+    if (repair && block->options.read_only)
+        return -EROFS;
+    return block->format->check(block, repair, report);
 }
 
 int emu_block_resize(emu_block *block, uint64_t size)

@@ -41,7 +41,34 @@ typedef struct emu_block_info {
     uint32_t read_only;
     uint32_t can_discard;
     uint32_t block_size;   /* smaller or unaligned requests cost a copy; at least 512 */
+    /* qcow2's */
+    uint32_t version, refcount_bits, snapshots, dirty, corrupt;
+    const char *backing;   /* the file that the image stands on, as it was opened; NULL without one */
 } emu_block_info;
+
+/* What a check of an image's tables found. */
+typedef struct emu_block_report {
+    uint64_t allocated; /* clusters of the guest's data */
+    uint64_t errors;    /* tables that contradict each other: data may be lost */
+    uint64_t leaks;     /* clusters of the file that nothing refers to */
+    uint64_t repaired;  /* of both */
+} emu_block_report;
+
+/* What of a new image's space is taken at once: nothing, its tables, all of it. */
+enum { EMU_BLOCK_OFF, EMU_BLOCK_METADATA, EMU_BLOCK_FALLOC };
+
+/* A new image.  The caller has checked that qcow2's numbers are such as it has. */
+typedef struct emu_block_new {
+    uint64_t size;
+    uint64_t cluster_size;
+    uint32_t format;
+    uint32_t preallocation;
+    uint32_t version, refcount_bits, lazy_refcounts;
+    const char *backing, *backing_format; /* NULL: none */
+} emu_block_new;
+
+/* 0, or `error` has one line; the file must not exist, and does not if this fails. */
+int emu_block_create(const char *path, const emu_block_new *image, char *error, size_t error_size);
 
 /* NULL: `error` has one line, cause and remedy. */
 emu_block *emu_block_open(const char *path, const emu_block_options *options, char *error, size_t error_size);
@@ -60,6 +87,8 @@ int emu_block_flush(emu_block *block);
 int emu_block_discard(emu_block *block, uint64_t offset, uint64_t length);
 /* The range reads as zeroes; with may_unmap its space may go as well. */
 int emu_block_write_zeroes(emu_block *block, uint64_t offset, uint64_t length, int may_unmap);
+/* Compares an image's tables with each other; raw images have none.  With repair, counts are set right. */
+int emu_block_check(emu_block *block, int repair, emu_block_report *report);
 /* A new size, a multiple of 512; what is added reads as zeroes. */
 int emu_block_resize(emu_block *block, uint64_t size);
 

@@ -80,6 +80,8 @@ emu_file *emu_file_open(const char *path, const emu_block_options *options, char
     }
     file->fd = fd;
     file->device = S_ISBLK(opened.st_mode);
+    file->device_number = opened.st_dev;
+    file->inode = opened.st_ino;
     file->read_only = options->read_only != 0;
     file->no_sync = options->cache == EMU_BLOCK_UNSAFE;
     file->direct = direct;

@@ -11,12 +11,15 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* As emu_block_open's; the path is kept for messages and for names that are relative to it. */
 typedef struct emu_file {
     int fd;
     char *path;
     bool device;     /* a block device: its size is fixed, and what lies in it is not zero by itself */
+    dev_t device_number; /* who it is, whatever its name */
+    ino_t inode;
     bool read_only;
     bool no_sync;    /* cache=unsafe */
     bool direct;

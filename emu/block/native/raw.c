@@ -12,34 +12,37 @@
 
 enum { SECTOR = 512 };
 
-static int raw_readv(emu_block *block, const struct iovec *iov, int count, uint64_t offset, uint64_t length)
+static int raw_readv(emu_block *block, const struct iovec *iov, int count, uint64_t skip, uint64_t length,
+                     uint64_t offset)
 {
-    return emu_file_readv(block->file, iov, count, 0, length, offset);
+    return emu_file_readv(block->file, iov, count, skip, length, offset);
 }
 
 /* The first sector is copied before it is looked at: the guest may change its memory at any time. */
-static int write_first_sector(emu_block *block, const struct iovec *iov, int count, uint64_t offset, uint64_t length)
+static int write_first_sector(emu_block *block, const struct iovec *iov, int count, uint64_t skip, uint64_t length,
+                              uint64_t offset)
 {
     char sector[SECTOR];
     int failed = emu_file_read(block->file, sector, SECTOR, 0);
     if (failed != 0)
         return failed;
-    emu_iov_gather(iov, count, 0, sector + offset, length);
+    emu_iov_gather(iov, count, skip, sector + offset, length);
     if (emu_block_probe(sector, SECTOR) != EMU_BLOCK_RAW)
         return -EPERM;
     return emu_file_write(block->file, sector + offset, length, offset);
 }
 
-static int raw_writev(emu_block *block, const struct iovec *iov, int count, uint64_t offset, uint64_t length)
+static int raw_writev(emu_block *block, const struct iovec *iov, int count, uint64_t skip, uint64_t length,
+                      uint64_t offset)
 {
     uint64_t first = 0;
     if (block->probed && offset < SECTOR) {
         first = length < SECTOR - offset ? length : SECTOR - offset;
-        int failed = write_first_sector(block, iov, count, offset, first);
+        int failed = write_first_sector(block, iov, count, skip, first, offset);
         if (failed != 0)
             return failed;
     }
-    return emu_file_writev(block->file, iov, count, first, length - first, offset + first);
+    return emu_file_writev(block->file, iov, count, skip + first, length - first, offset + first);
 }
 
 static int raw_flush(emu_block *block) { return emu_file_sync(block->file); }
@@ -63,6 +66,12 @@ static int raw_resize(emu_block *block, uint64_t size)
     return failed;
 }
 
+static int raw_check(emu_block *block, bool repair, emu_block_report *report)
+{
+    (void)block, (void)repair, (void)report;
+    return 0;
+}
+
 static void raw_describe(emu_block *block, emu_block_info *info) { (void)block, (void)info; }
 
 static int raw_close(emu_block *block)
@@ -79,6 +88,7 @@ static const emu_block_format raw_format = {
     .discard = raw_discard,
     .write_zeroes = raw_write_zeroes,
     .resize = raw_resize,
+    .check = raw_check,
     .describe = raw_describe,
     .close = raw_close,
 };
