@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from emu.machine import Machine, Result
+    from emu.virtio.device import VirtioDevice
 
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -36,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--initrd", metavar="FILE", help="the kernel's initial RAM disk")
     add("--append", metavar="WORDS", default="", help="the kernel's command line")
+    add(
+        "--drive",
+        action="append",
+        default=[],
+        metavar="FILE[,format=raw|qcow2][,readonly=on][,cache=MODE][,discard=unmap][,serial=TEXT]",
+        help="a disk, by virtio; again for the next one",
+    )
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
     add(
         "--serial",
@@ -70,6 +79,7 @@ def run_boot(options: Any) -> int:
     lines = [console if word == "stdio" and console is not None else word for word in words]
     with (
         _signals(),
+        ExitStack() as opened,
         Machine(
             board,
             arch=arch,
@@ -83,6 +93,7 @@ def run_boot(options: Any) -> int:
             append=options.append,
             dtb=options.dtb,
             serial=lines,
+            virtio=_virtio(options, opened),
         ) as machine,
     ):
         for note in machine.notes:
@@ -94,6 +105,17 @@ def run_boot(options: Any) -> int:
             console.powerdown = machine.powerdown
             console.lost = lambda: machine.fail(BrokenPipeError())
         return _run(machine, options)
+
+
+def _virtio(options: Any, opened: ExitStack) -> list[VirtioDevice]:
+    """The virtio devices that were asked for, in the order of their kinds; closed with `opened`."""
+    devices: list[VirtioDevice] = []
+    for words in options.drive:
+        from emu.drive import open_drive
+
+        devices.append(open_drive(words))
+        opened.callback(devices[-1].close)
+    return devices
 
 
 def _arch_of(kernel: str | None) -> str | None:
