@@ -39,7 +39,7 @@ emu_virtio *emu_virtio_new(const emu_virtio_type *type, uint64_t features, uint3
     return device;
 }
 
-static void ring(emu_virtio *device)
+void emu_virtio_wake(emu_virtio *device)
 {
     uint64_t one = 1;
     while (write(device->bell, &one, sizeof one) < 0 && errno == EINTR)
@@ -54,7 +54,7 @@ void emu_virtio_free(emu_virtio *device)
         emu_virtio_hold(device);
         device->quit = true;
         emu_virtio_release(device);
-        ring(device);
+        emu_virtio_wake(device);
         pthread_join(device->thread, NULL);
     }
     if (device->type->free != NULL)
@@ -249,7 +249,7 @@ void emu_virtio_enable_queue(emu_virtio *device, uint32_t queue, bool ready)
     vq->ready = ready;
     if (ready && atomic_load(&device->running)) {
         start_queue(device, vq);
-        ring(device);
+        emu_virtio_wake(device);
     }
 }
 
@@ -265,7 +265,7 @@ static void start(emu_virtio *device)
             start_queue(device, &device->queues[i]);
     if (atomic_load(&device->running) && device->type->start != NULL)
         device->type->start(device);
-    ring(device);
+    emu_virtio_wake(device);
 }
 
 static void reset(emu_virtio *device)

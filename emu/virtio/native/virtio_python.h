@@ -25,6 +25,8 @@ void emu_virtio_resume(emu_virtio *device);
 /* Holds the device's thread off: until release() the device is between two chains. */
 void emu_virtio_hold(emu_virtio *device);
 void emu_virtio_release(emu_virtio *device);
+/* Has the device's thread look at everything again. */
+void emu_virtio_wake(emu_virtio *device);
 /* The eventfd that a write of QueueNotify rings. */
 int emu_virtio_bell(const emu_virtio *device);
 
@@ -81,6 +83,30 @@ emu_virtio *emu_virtio_blk_new(void *block, const char *serial);
 void emu_virtio_blk_resized(emu_virtio *device);
 /* Bytes read, or written, since the device was made. */
 uint64_t emu_virtio_blk_done(emu_virtio *device, int written);
+
+/* ---- virtio_balloon.c ------------------------------------------------------------------- */
+
+#define EMU_VIRTIO_BALLOON_STATS 16
+
+typedef struct emu_virtio_balloon_state {
+    uint64_t stats[16]; /* by tag (5.5.6.3.2) */
+    uint32_t known;     /* which of them the guest has sent */
+    uint32_t has_buffer, buffer; /* the chain that it waits for to send them again */
+    uint32_t reserved;
+    uint64_t updated;   /* when they came, in seconds since 1970 */
+    uint64_t interval;  /* seconds between two askings; 0: never */
+} emu_virtio_balloon_state;
+
+emu_virtio *emu_virtio_balloon_new(int deflate_on_oom, int reporting);
+/* How many pages of 4 KiB the guest is to give back. */
+void emu_virtio_balloon_target(emu_virtio *device, uint32_t pages);
+/* That, or how many it has given. */
+uint32_t emu_virtio_balloon_pages(emu_virtio *device, int target);
+/* Bytes that went back to the host since the device was made, reported ones included. */
+uint64_t emu_virtio_balloon_freed(emu_virtio *device);
+void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds);
+void emu_virtio_balloon_get(emu_virtio *device, emu_virtio_balloon_state *out);
+void emu_virtio_balloon_set(emu_virtio *device, const emu_virtio_balloon_state *state);
 
 /* ---- virtio_callback.c ------------------------------------------------------------------ */
 
