@@ -12,12 +12,13 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-FOLDERS = ("emu/devices/native", "emu/block/native", "emu/virtio/native")
+FOLDERS = ("emu/devices/native", "emu/block/native", "emu/net/native", "emu/virtio/native")
 HEADERS = (
     "emu/devices/native/core_link.h",
     "emu/devices/native/gic.h",
     "emu/devices/native/pflash.h",
     "emu/block/native/block.h",
+    "emu/net/native/net_python.h",
     "emu/virtio/native/virtio_python.h",
 )
 PYTHON_CALLBACKS = """

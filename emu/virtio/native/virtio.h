@@ -22,7 +22,7 @@
 
 #define EMU_VIRTIO_QUEUES 64u
 #define EMU_VIRTIO_CONFIG 256u
-#define EMU_VIRTIO_POLLS 256u
+#define EMU_VIRTIO_POLLS 1024u
 
 enum emu_virtio_status {
     EMU_VIRTIO_DRIVER_OK = 4,

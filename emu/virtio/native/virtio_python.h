@@ -108,6 +108,15 @@ void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds);
 void emu_virtio_balloon_get(emu_virtio *device, emu_virtio_balloon_state *out);
 void emu_virtio_balloon_set(emu_virtio *device, const emu_virtio_balloon_state *state);
 
+/* ---- virtio_net.c ------------------------------------------------------------------------ */
+
+/* net: an emu_net (net.h), the device's from now on. */
+emu_virtio *emu_virtio_net_new(void *net, const uint8_t mac[6]);
+/* Plugs the cable in, or pulls it. */
+void emu_virtio_net_link(emu_virtio *device, int up);
+/* Frames received, sent, and lost because the guest had no room or sent nonsense. */
+void emu_virtio_net_count(emu_virtio *device, uint64_t out[3]);
+
 /* ---- virtio_callback.c ------------------------------------------------------------------ */
 
 enum emu_virtio_event {

@@ -197,12 +197,23 @@ void emu_chain_written(const emu_vq *vq, const emu_chain *chain, uint64_t length
         emu_space_written(vq->space, start, size);
 }
 
-void emu_vq_push_head(emu_vq *vq, uint16_t head, uint32_t length)
+void emu_vq_put(emu_vq *vq, uint32_t i, uint16_t head, uint32_t length)
 {
     uint32_t element[2] = {head, length};
-    memcpy((uint8_t *)vq->used_host + 4 + 8 * (size_t)(vq->next_used % vq->size), element, sizeof element);
-    vq->next_used++;
+    size_t at = (vq->next_used + i) % vq->size;
+    memcpy((uint8_t *)vq->used_host + 4 + 8 * at, element, sizeof element);
+}
+
+void emu_vq_publish(emu_vq *vq, uint32_t count)
+{
+    vq->next_used = (uint16_t)(vq->next_used + count);
     store16(vq->used_host + 2, vq->next_used);
+}
+
+void emu_vq_push_head(emu_vq *vq, uint16_t head, uint32_t length)
+{
+    emu_vq_put(vq, 0, head, length);
+    emu_vq_publish(vq, 1);
 }
 
 void emu_vq_push(emu_vq *vq, const emu_chain *chain, uint64_t length)

@@ -71,6 +71,9 @@ void emu_vq_unpop(emu_vq *vq);
 void emu_vq_push(emu_vq *vq, const emu_chain *chain, uint64_t length);
 /* The same for a chain whose written bytes were told to the map already. */
 void emu_vq_push_head(emu_vq *vq, uint16_t head, uint32_t length);
+/* Several at once, which the driver must not see one by one: puts the ith, then publishes all. */
+void emu_vq_put(emu_vq *vq, uint32_t i, uint16_t head, uint32_t length);
+void emu_vq_publish(emu_vq *vq, uint32_t count);
 /* Tells the map that the first `length` bytes of `in` were written. */
 void emu_chain_written(const emu_vq *vq, const emu_chain *chain, uint64_t length);
 

@@ -1,0 +1,33 @@
+"""Network card (virtio 1.2, section 5.1), its cable ending at an end on the host (emu/net)."""
+
+from __future__ import annotations
+
+from accel.errors import DeviceError
+from emu.devices.native import ffi, lib
+from emu.net import MAC, Peer
+from emu.virtio.device import VirtioDevice
+
+
+class VirtioNet(VirtioDevice):
+    """A card of address `mac` at the end `peer`, which is the card's from now on."""
+
+    kind = "virtio-net"
+
+    def __init__(self, peer: Peer, mac: bytes = MAC) -> None:
+        if len(mac) != 6 or mac[0] & 1:
+            raise DeviceError(
+                f"{self.kind}: {mac.hex(':')} is no card's address; give six bytes, the first even"
+            )
+        self.mac = mac
+        super().__init__(lib.emu_virtio_net_new(peer.take(), mac))
+
+    def link(self, up: bool) -> None:
+        """Plugs the cable in, or pulls it; the guest sees its carrier go and come."""
+        lib.emu_virtio_net_link(self.pointer, up)
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """Frames received, sent, and lost because the guest had no room or sent nonsense."""
+        out = ffi.new("uint64_t[3]")
+        lib.emu_virtio_net_count(self.pointer, out)
+        return dict(zip(("received", "sent", "lost"), map(int, out), strict=True))
