@@ -23,6 +23,7 @@
  *     a64_flagm.c   instructions for flags alone
  *     a64_pauth.c   pointer authentication: undefined
  *     a64_aes.c, a64_sha.c, a64_sha512.c  cryptography
+ *     a64_crc.c     CRC32 and CRC32C
  *     a64_features.c  HWCAP and ID registers
  *     a64_engine.c  the engine that runs the code (engine.h)
  *
@@ -212,6 +213,13 @@ void a64_alloc_next(a64_translator *t);
 /* Host register that holds general register n; 31 is the zero register: a temporary that holds 0. */
 int a64_use(a64_translator *t, unsigned n);
 int a64_use_sp(a64_translator *t, unsigned n); /* 31 is sp */
+/* A source that is read once, for an x86 instruction that takes memory as well; 31 is the zero register. */
+typedef struct a64_source {
+    int host;   /* -1: none, because registers are short */
+    bool zero;
+    x64_mem at; /* where there is no register: in the state */
+} a64_source;
+a64_source a64_read(a64_translator *t, unsigned n);
 /* Host register that will hold n, to be written whole; 31 as ZR: a temporary. */
 int a64_def(a64_translator *t, unsigned n);
 int a64_def_sp(a64_translator *t, unsigned n);

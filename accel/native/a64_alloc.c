@@ -15,7 +15,7 @@ const int8_t a64_pins[32] = {
 
 /* In the order of preference: those with a job of their own come last. */
 static const int8_t pool[] = {R14, R15, R11, RDX, RCX, RAX};
-enum { POOL = sizeof pool, PINS_V = 8, ANY = 0xffff };
+enum { POOL = sizeof pool, PINS_V = 8 };
 
 /* Index in low or high (from 15 on), or in pinned (- 1 - i). */
 static const int8_t places[32] = {
@@ -81,7 +81,8 @@ static void evict(a64_translator *t, int host)
     t->general.host[guest] = -1;
 }
 
-static int find_room(a64_translator *t)
+/* A free register, or the one that has not been used for the longest time. */
+static int oldest(const a64_translator *t)
 {
     int best = -1;
     for (int i = 0; i < POOL; i++) {
@@ -95,8 +96,14 @@ static int find_room(a64_translator *t)
     }
     if (best < 0)
         __builtin_trap(); /* an instruction that wants more than there are */
-    evict(t, best);
     return best;
+}
+
+static int find_room(a64_translator *t)
+{
+    int host = oldest(t);
+    evict(t, host);
+    return host;
 }
 
 static int lock(a64_translator *t, int host)
@@ -152,6 +159,27 @@ int a64_use(a64_translator *t, unsigned n)
         return host;
     }
     return held(t, n, true);
+}
+
+a64_source a64_read(a64_translator *t, unsigned n)
+{
+    enum { RECENT = 24 }; /* operands, of some instructions */
+    a64_source source = {.host = -1};
+    if (n == A64_ZR) {
+        source.zero = true;
+        return source;
+    }
+    if (t->general.host[n] < 0) {
+        int room = oldest(t);
+        bool wanted = t->general.guest[room] >= 0 &&
+                      (t->general.dirty >> room & 1 || t->tick - t->general.age[room] < RECENT);
+        if (wanted) {
+            source.at = a64_x_at((int)n);
+            return source;
+        }
+    }
+    source.host = held(t, n, true);
+    return source;
 }
 
 int a64_def_sp(a64_translator *t, unsigned n)

@@ -1,23 +1,48 @@
 /* Data processing, immediate and register: Arm ARM C4.1, C6.2. */
 #include "a64.h"
 
-/* d = n op m.  Flags must be lost, or set by this. */
-static void alu3(a64_translator *t, int op, int w, int d, int n, int m)
+/* d = a source; flags stay. */
+static void read(a64_translator *t, int w, int d, a64_source s)
 {
-    x64_emit *e = &t->e;
-    if (d == n) {
-        x_alu_rr(e, op, w, d, m);
-    } else if (d != m) {
-        x_mov_rr(e, w, d, n);
-        x_alu_rr(e, op, w, d, m);
+    if (s.zero)
+        x_mov_ri(&t->e, d, 0);
+    else if (s.host < 0)
+        x_mov_rm(&t->e, w, d, s.at);
+    else if (s.host != d || !w)
+        x_mov_rr(&t->e, w, d, s.host);
+}
+
+static void alu_from(a64_translator *t, int op, int w, int d, a64_source s)
+{
+    if (s.zero)
+        x_alu_ri(&t->e, op, w, d, 0);
+    else if (s.host < 0)
+        x_alu_rm(&t->e, op, w, d, s.at);
+    else
+        x_alu_rr(&t->e, op, w, d, s.host);
+}
+
+/* d = n op m.  Flags must be lost, or set by this. */
+static void alu3_from(a64_translator *t, int op, int w, int d, a64_source n, a64_source m)
+{
+    if (d == n.host) {
+        alu_from(t, op, w, d, m);
+    } else if (d != m.host) {
+        read(t, 1, d, n);
+        alu_from(t, op, w, d, m);
     } else if (op != X_SUB && op != X_SBB) {
-        x_alu_rr(e, op, w, d, n);
+        alu_from(t, op, w, d, n);
     } else {
         int copy = a64_tmp(t);
-        x_mov_rr(e, w, copy, m);
-        x_mov_rr(e, w, d, n);
-        x_alu_rr(e, op, w, d, copy);
+        x_mov_rr(&t->e, w, copy, m.host);
+        read(t, 1, d, n);
+        x_alu_rr(&t->e, op, w, d, copy);
     }
+}
+
+static void alu3(a64_translator *t, int op, int w, int d, int n, int m)
+{
+    alu3_from(t, op, w, d, (a64_source){.host = n}, (a64_source){.host = m});
 }
 
 static const uint8_t shifts[] = {X_SHL, X_SHR, X_SAR, X_ROR};
@@ -412,6 +437,12 @@ INSN(ADDSUB_shift)
         return true;
     }
     a64_flags_lose(t);
+    if (sets && f->rd != A64_ZR && f->imm6 == 0) { /* often the first of a chain of ADCS */
+        a64_source n = a64_read(t, f->rn), m = a64_read(t, f->rm);
+        alu3_from(t, f->op ? X_SUB : X_ADD, w, a64_def(t, f->rd), n, m);
+        a64_flags_set(t, f->op ? FLAGS_SUB : FLAGS_ADD);
+        return true;
+    }
     int m = shifted(t, w, f->rm, f->shift, f->imm6);
     if (f->op && f->rn == A64_ZR) { /* NEG */
         int d = a64_def(t, f->rd);
@@ -499,11 +530,12 @@ INSN(ADC)
     if (!f->S && t->live[t->index + 1])
         a64_flags_save(t);
     enum a64_flags form = a64_flags_load(t), wanted = f->op ? FLAGS_SUB : FLAGS_ADD;
-    int n = a64_use(t, f->rn), m = a64_use(t, f->rm), d = a64_def(t, f->rd);
+    a64_source n = a64_read(t, f->rn), m = a64_read(t, f->rm);
+    int d = a64_def(t, f->rd);
     if (form != wanted)
         x_cmc(e);
     t->consumed = true;
-    alu3(t, f->op ? X_SBB : X_ADC, w, d, n, m);
+    alu3_from(t, f->op ? X_SBB : X_ADC, w, d, n, m);
     if (sets)
         a64_flags_set(t, wanted);
     else
@@ -653,57 +685,6 @@ INSN(SHIFTV)
     return true;
 }
 
-/* CRC-32 of one value, reflected: Arm ARM's CRC32 (polynomial 0x04C11DB7) and, without SSE4.2, CRC32C. */
-static void crc32_soft(a64_state *state)
-{
-    uint32_t crc = (uint32_t)state->scratch[1], polynomial = (uint32_t)state->scratch[3];
-    uint64_t data = state->scratch[2];
-    unsigned bits = (unsigned)(state->scratch[3] >> 32);
-    crc ^= bits == 64 ? (uint32_t)data : (uint32_t)(data & ((UINT64_C(1) << bits) - 1));
-    for (unsigned i = 0; i < bits; i++) {
-        if (i == 32)
-            crc ^= (uint32_t)(data >> 32);
-        crc = crc >> 1 ^ (crc & 1 ? polynomial : 0);
-    }
-    state->scratch[1] = crc;
-}
-
-INSN(CRC32)
-{
-    x64_emit *e = &t->e;
-    if (f->C && a64_host_has.sse42) {
-        int n = a64_use(t, f->rn), m = a64_use(t, f->rm), d = a64_def(t, f->rd), from = m;
-        if (d == m) {
-            from = a64_tmp(t);
-            x_mov_rr(e, 1, from, m);
-        }
-        x_mov_rr(e, 0, d, n);
-        if (f->sz == 1)
-            x_byte(e, 0x66);
-        x_byte(e, 0xf2);
-        x_byte(e, 0x40 | x_rex_reg(f->sz == 3, d, from));
-        x_byte(e, 0x0f);
-        x_byte(e, 0x38);
-        x_byte(e, f->sz ? 0xf1 : 0xf0);
-        x_modrm_reg(e, d, from);
-        return true;
-    }
-    int n = a64_use(t, f->rn), m = a64_use(t, f->rm);
-    x64_mem scratch = A64_AT(scratch);
-    scratch.disp += 8;
-    x_mov_mr(e, 1, scratch, n);
-    scratch.disp += 8;
-    x_mov_mr(e, 1, scratch, m);
-    scratch.disp += 8;
-    int constant = a64_tmp(t);
-    x_mov_ri(e, constant, (uint64_t)(8u << f->sz) << 32 | (f->C ? 0x82f63b78u : 0xedb88320u));
-    x_mov_mr(e, 1, scratch, constant);
-    a64_call_soft(t, crc32_soft);
-    scratch.disp -= 16;
-    x_mov_rm(e, 0, a64_def(t, f->rd), scratch);
-    return true;
-}
-
 /* Swaps neighbouring groups of `bits` bits: d = (d >> bits & mask) | (d & mask) << bits. */
 static void swap_groups(a64_translator *t, int w, int d, unsigned bits, uint64_t mask)
 {
@@ -809,33 +790,58 @@ static void accumulate(a64_translator *t, int w, unsigned rd, unsigned ra, int p
     }
 }
 
+/* A source of a multiplication, never zero. */
+static a64_source factor(a64_translator *t, unsigned n)
+{
+    return n == A64_ZR ? (a64_source){.host = a64_use(t, n)} : a64_read(t, n);
+}
+
+static void imul(x64_emit *e, int w, int d, a64_source s)
+{
+    if (s.host < 0)
+        x_imul_rm(e, w, d, s.at);
+    else
+        x_imul_rr(e, w, d, s.host);
+}
+
+static void mulx(x64_emit *e, int w, int high, int low, a64_source s)
+{
+    if (s.host < 0)
+        x_mulx_rm(e, w, high, low, s.at);
+    else
+        x_mulx(e, w, high, low, s.host);
+}
+
 INSN(MADD)
 {
     x64_emit *e = &t->e;
     int w = (int)f->sf;
     if (a64_host_has.bmi2 && a64_flags_held(t)) { /* a carry that goes on: long multiplications */
         a64_take(t, RDX);
-        int n = a64_use(t, f->rn), m = a64_use(t, f->rm), product = a64_tmp(t);
-        x_mov_rr(e, w, RDX, n);
-        x_mulx(e, w, RDX, product, m);
-        accumulate(t, w, f->rd, f->ra, product, f->o0);
+        a64_source n = a64_read(t, f->rn), m = factor(t, f->rm);
+        bool alone = f->ra == A64_ZR && !f->o0;
+        int product = alone ? a64_def(t, f->rd) : a64_tmp(t);
+        read(t, w, RDX, n);
+        mulx(e, w, RDX, product, m);
+        if (!alone)
+            accumulate(t, w, f->rd, f->ra, product, f->o0);
         return true;
     }
     a64_flags_lose(t);
-    int n = a64_use(t, f->rn), m = a64_use(t, f->rm);
+    a64_source n = factor(t, f->rn), m = factor(t, f->rm);
     if (f->ra == A64_ZR && !f->o0) { /* MUL */
         int d = a64_def(t, f->rd);
-        if (d == m) {
-            x_imul_rr(e, w, d, n);
+        if (d == m.host) {
+            imul(e, w, d, n);
         } else {
-            move(t, 1, d, n);
-            x_imul_rr(e, w, d, m);
+            read(t, 1, d, n);
+            imul(e, w, d, m);
         }
         return true;
     }
     int product = a64_tmp(t);
-    x_mov_rr(e, w, product, n);
-    x_imul_rr(e, w, product, m);
+    read(t, w, product, n);
+    imul(e, w, product, m);
     accumulate(t, w, f->rd, f->ra, product, f->o0);
     return true;
 }
@@ -864,9 +870,10 @@ INSN(MULH)
     x64_emit *e = &t->e;
     if (f->U && a64_host_has.bmi2) {
         a64_take(t, RDX);
-        int n = a64_use(t, f->rn), m = a64_use(t, f->rm), d = a64_def(t, f->rd);
-        x_mov_rr(e, 1, RDX, n);
-        x_mulx(e, 1, d, d, m);
+        a64_source n = a64_read(t, f->rn), m = factor(t, f->rm);
+        int d = a64_def(t, f->rd);
+        read(t, 1, RDX, n);
+        mulx(e, 1, d, d, m);
         return true;
     }
     a64_flags_lose(t);

@@ -329,6 +329,11 @@ static inline void x_imul_rr(x64_emit *e, int w, int d, int s)
     x_op_rr(e, w, 0xfaf, d, s);
 }
 
+static inline void x_imul_rm(x64_emit *e, int w, int d, x64_mem m)
+{
+    x_op_rm(e, w, 0xfaf, d, m);
+}
+
 static inline void x_shift_ri(x64_emit *e, int op, int w, int d, unsigned count)
 {
     x_op_rr(e, w, 0xc1, op, d);
@@ -368,6 +373,11 @@ static inline void x_setcc(x64_emit *e, int cc, int d)
 static inline void x_cmov(x64_emit *e, int cc, int w, int d, int s)
 {
     x_op_rr(e, w, 0xf40u | (unsigned)cc, d, s);
+}
+
+static inline void x_cmov_rm(x64_emit *e, int cc, int w, int d, x64_mem m)
+{
+    x_op_rm(e, w, 0xf40u | (unsigned)cc, d, m);
 }
 
 /* ---- jumps ---------------------------------------------------------------------- */
@@ -542,6 +552,11 @@ static inline void x_rorx(x64_emit *e, int w, int d, int s, unsigned count)
 static inline void x_mulx(x64_emit *e, int w, int high, int low, int s)
 {
     x_vex_rr(e, PP_F2, MAP_0F38, w, 0xf6, high, low, s);
+}
+
+static inline void x_mulx_rm(x64_emit *e, int w, int high, int low, x64_mem m)
+{
+    x_vex_rm(e, PP_F2, MAP_0F38, w, 0xf6, high, low, m);
 }
 
 /* d = ~a & b. */
