@@ -480,7 +480,9 @@ static int64_t pass(emu_thread *thread, const emu_call *call, const uint64_t *ar
             continue;
         if (!convert(thread, call, arg, args[i], args, &a[i]))
             return -EFAULT;
-        if (arg->kind == EMU_ARG_OUT && umem_code(umem_of(thread), args[i], span(thread, call, arg, args)))
+        /* recvfrom's lengths of nothing are NULL too: to look there would be a fault each time. */
+        if (arg->kind == EMU_ARG_OUT && args[i] != 0 &&
+            umem_code(umem_of(thread), args[i], span(thread, call, arg, args)))
             code = arg;
     }
     long result = begin(thread, call, a);
