@@ -3,8 +3,9 @@
     python benchmarks/bench_user.py [--rounds N] [--row NAME ...] [--engine NAME ...] [--quick] [--json FILE]
 
 All take turns, a round each.  Figures are CPU seconds (user and system) of the whole process tree, start-up
-included: medians of the rounds.  Steady rows work for a while; start-up rows are short processes.  Where a
-shell starts others, it starts qemu-aarch64 with their names (there is no other way without binfmt_misc).
+included, or what a program has measured itself as seconds for one; medians of the rounds.  Steady rows work
+for a while; start-up rows are short processes.  Where programs start others, the kernel has qemu-aarch64 run
+them by a binfmt_misc in a namespace of ours (Linux 6.7; without it qemu cannot, and the row says so).
 --quick: a tenth of the work.  Every row's output must be the same under all; asserts nothing else.  Needs
 apt, and qemu-user for the comparison.
 """
@@ -12,139 +13,178 @@ apt, and qemu-user for the comparison.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import math
+import multiprocessing
 import os
+import re
+import resource  # noqa: F401  os.wait4 wants it, where it cannot be found any more
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-PACKAGES = ["bash", "coreutils", "python3", "perl", "sqlite3", "gzip", "xz-utils", "zstd", "openssl", "git"]
-KERNELS = {"crc": 600, "sieve": 12000, "matrix": 320, "qsort": 800, "fib": 37, "list": 150}
-TIMEOUT = 600
+import binfmt
+import user_rows
+from user_rows import Row
 
-
-@dataclass
-class Row:
-    name: str
-    kind: str  # "steady" or "start"
-    words: list[str]  # "/..." is looked up in the sysroot
-    same: bool = True  # the output says nothing of time
-
-
-def rows(quick: bool, folder: Path) -> Iterator[Row]:
-    """The table; `folder` has data.bin, data.txt and the built kernels."""
-    by = 10 if quick else 1
-    for name, size in KERNELS.items():
-        yield Row(
-            f"C {name}", "steady", ["{kernels}", name, str(size if name == "fib" else max(1, size // by))]
-        )
-    python = f"x=0\\nfor i in range({2_000_000 // by}): x=(x*3+i)%1000003\\nprint(x)"
-    yield Row("python3 loop", "steady", ["/usr/bin/python3.11", "-S", "-c", f"exec('''{python}''')"])
-    bash = f"i=0; while [ $i -lt {200_000 // by} ]; do i=$((i+1)); done; echo $i"
-    yield Row("bash loop", "steady", ["/bin/bash", "-c", bash])
-    perl = f'$_="foobar " x 50; $n=0; for $i (1..{20_000 // by}) {{ $n++ while /o+b(a)r/g }} print "$n\\n"'
-    yield Row("perl regex", "steady", ["/usr/bin/perl", "-e", perl])
-    sql = (
-        "create table t(a integer primary key, b text); with recursive c(x) as (values(1) union all select "
-        f"x+1 from c where x<{200_000 // by}) insert into t select x, 'row'||x from c; "
-        "select count(*), sum(a), max(b) from t where b like '%7%';"
-    )
-    yield Row("sqlite3 rows", "steady", ["/usr/bin/sqlite3", ":memory:", sql])
-    data = str(folder / "data.bin")
-    yield Row("gzip -9", "steady", ["/bin/gzip", "-9c", data])
-    yield Row("xz -6", "steady", ["/usr/bin/xz", "-6c", "-T1", data])
-    yield Row("zstd -3", "steady", ["/usr/bin/zstd", "-3", "-c", "-q", "--single-thread", data])
-    yield Row("sha256sum", "steady", ["/usr/bin/sha256sum", data, data, data, data, data])
-    digest = ["/usr/bin/openssl", "dgst", "-sha256", *[data] * 10]
-    yield Row("openssl sha256", "steady", digest)
-    cipher = ["/usr/bin/openssl", "enc", "-aes-128-ctr", "-K", "0" * 32, "-iv", "0" * 32, "-in", data]
-    yield Row("openssl aes-ctr", "steady", cipher)
-    seconds = "1"
-    for name, words in {
-        "openssl gcm speed": ["-evp", "aes-128-gcm", "-bytes", "16384"],
-        "openssl rsa2048": ["rsa2048"],
-        "openssl ecdsap256": ["ecdsap256"],
-    }.items():
-        yield Row(
-            name, "speed", ["/usr/bin/openssl", "speed", "-mr", "-seconds", seconds, *words], same=False
-        )
-    yield Row("true", "start", ["/bin/true"])
-    yield Row("python3 -S -c pass", "start", ["/usr/bin/python3.11", "-S", "-c", "pass"])
-    subshells = f"for i in $(seq {100 // by}); do (:); done"
-    yield Row("100 bash subshells", "start", ["/bin/bash", "-c", subshells])
-    children = f"for i in $(seq {200 // by}); do {{true}}; done"
-    yield Row("200 x /bin/true", "start", ["/bin/bash", "-c", children])
+TIMEOUT = 300
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 
 
 @dataclass
 class Way:
-    """How a program is run: words before it, and where its files are."""
+    """How programs are run: words before them, and where their files are."""
 
     name: str
     before: list[str]
     root: str
-    child: str  # before the name of a program that a shell starts
+    isa: str
+    environ: dict[str, str]
+    inside: ProcessPoolExecutor | None = None  # a process that has the sysroot as its root
 
-    def command(self, row: Row, kernels: dict[str, str]) -> list[str]:
-        words = [word.replace("{true}", f"{self.child}{self.root}/bin/true") for word in row.words]
-        kernel = kernels["x86_64" if self.name == "native" else "aarch64"]
-        words[0] = kernel if words[0] == "{kernels}" else self.root + words[0]
-        if self.name == "native":
-            return words
-        return [*self.before, *words]
+    def run(self, row: Row, folder: Path) -> tuple[float, bytes]:
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            took, output = self.call([*self.before, *self.filled(row.words, folder)], Path(work))
+        if not row.rates:
+            return took, output
+        found = re.findall(row.rates, output.decode(), re.MULTILINE)
+        if not found:
+            raise RuntimeError(f"{row.words[0]}: no rate in what it printed")
+        return sum(1 / float(rate) for rate in found[-1].strip(":").split(":")), output
+
+    def filled(self, words: list[str], folder: Path) -> list[str]:
+        """With what stands for {root}, {folder} and {isa}."""
+        values = {"{root}": "" if self.inside else self.root, "{folder}": str(folder), "{isa}": self.isa}
+        for name, value in values.items():
+            words = [word.replace(name, value) for word in words]
+        return words
+
+    def call(self, words: list[str], work: Path) -> tuple[float, bytes]:
+        path = ":".join(f"{'' if self.inside else self.root}{name}" for name in ("/usr/bin", "/bin"))
+        environ = {"PATH": path, "HOME": "/tmp", "LC_ALL": "C", **self.environ}
+        if self.inside:
+            return self.inside.submit(cpu, words, work, environ).result()
+        return cpu(words, work, environ)
 
 
-def cpu(command: list[str], environ: dict[str, str]) -> tuple[float, bytes]:
+def cpu(command: list[str], work: Path, environ: Mapping[str, str]) -> tuple[float, bytes]:
     """CPU seconds of a command with all its children, and what it printed."""
     with tempfile.TemporaryFile() as out:
         child = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environ
-        )
-        _, status, usage = os.wait4(child.pid, 0)
+            command, cwd=work, env=environ, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        timer = threading.Timer(TIMEOUT, os.killpg, (child.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        finally:
+            timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         if child.returncode != 0:
-            raise RuntimeError(f"{' '.join(command[:4])} ... ended with {child.returncode}")
+            raise RuntimeError(f"{' '.join(command[:5])} ... ended with {child.returncode}")
         return usage.ru_utime + usage.ru_stime, out.read()
-
-
-def speed(output: bytes) -> float:
-    """What `openssl speed -mr` measured, as a rate."""
-    last = [line for line in output.decode().splitlines() if line.startswith("+F")][-1]
-    return float(last.split(":")[-1])
 
 
 def geometric(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
 
 
-def prepare(folder: Path, quick: bool) -> dict[str, str]:
-    """Data that compresses, and the C kernels for both ISAs."""
-    size = (2 if quick else 20) << 20
-    source = b"".join(
-        (HERE.parent / name).read_bytes() for name in ("README.md", "LICENSE", "ARCHITECTURE.md")
+def namespace(native: str, qemu: str | None) -> str:
+    """Enters namespaces where qemu runs arm64 programs and `native` can be a root; why not, if not."""
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0:
+        return f"no namespaces of our own: {os.strerror(ctypes.get_errno())}"
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    script = "set -e\n" + "".join(
+        f"mount --rbind /{name} {native}/{name}\n" for name in ("proc", "dev", "tmp")
     )
-    blob = bytearray()
-    step = 0
-    while len(blob) < size:
-        blob += source[step % 5000 :]
-        blob += step.to_bytes(8, "little") * 3
-        step += 977
-    (folder / "data.bin").write_bytes(bytes(blob[:size]))
-    kernels = {}
-    for isa, compiler in {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}.items():
-        kernels[isa] = str(folder / f"kernels-{isa}")
-        words = [compiler, "-O2", "-static", "-o", kernels[isa], str(HERE / "guest/bench.c")]
-        subprocess.run(words, check=True)
-    return kernels
+    script += binfmt.register("arm64", qemu) if qemu else ""
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def in_chroot(root: str) -> ProcessPoolExecutor:
+    fork = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(1, mp_context=fork, initializer=os.chroot, initargs=(root,))
+
+
+def ways(engines: list[str], arm: str, native: str) -> tuple[list[Way], str]:
+    """All of them, and why qemu starts no children."""
+    emu = str(Path(sys.executable).with_name("emu"))
+    qemu = shutil.which("qemu-aarch64")
+    some = [
+        Way(f"emu {engine}", [emu, "--engine", engine, "-L", arm], arm, "aarch64", {}) for engine in engines
+    ]
+    if qemu:
+        # Its children hear of -L by the environment.
+        some.append(Way("qemu-aarch64", [qemu, "-L", arm], arm, "aarch64", {"QEMU_LD_PREFIX": arm}))
+    reason = namespace(native, qemu)
+    library = {"LD_LIBRARY_PATH": f"{native}/usr/lib/x86_64-linux-gnu:{native}/lib/x86_64-linux-gnu"}
+    here = Way(
+        "native", [], native, "x86_64", library if reason else {}, None if reason else in_chroot(native)
+    )
+    return [*some, here], reason
+
+
+def measure(row: Row, some: list[Way], rounds: int, folder: Path, alone: str) -> dict[str, Any]:
+    """Medians by way's name; "faster": how many times the first is faster than qemu; "beside": / native."""
+    figures: dict[str, list[float]] = {way.name: [] for way in some}
+    output: dict[str, bytes] = {}
+    failed: dict[str, str] = {}
+    for _ in range(rounds):
+        for way in some:
+            if way.name in failed:
+                continue
+            if way.name == "qemu-aarch64" and row.children and alone:
+                failed[way.name] = f"qemu cannot start programs: {alone}"
+                continue
+            try:
+                took, output[way.name] = way.run(row, folder)
+            except (RuntimeError, OSError) as error:
+                failed[way.name] = str(error)
+                continue
+            figures[way.name].append(took)
+    medians = {name: statistics.median(some) for name, some in figures.items() if some and name not in failed}
+    first = medians.get(some[0].name, float("nan"))
+    notes = list(failed.values())
+    if row.same and len(set(output.values())) > 1:
+        notes.append("OUTPUT DIFFERS")
+    return {
+        "kind": row.kind,
+        **medians,
+        "faster": medians.get("qemu-aarch64", float("nan")) / first,
+        "beside": first / medians.get("native", float("nan")),
+        "note": "; ".join(notes),
+    }
+
+
+def summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Geometric means over the kinds of rows, and over the C kernels."""
+    groups = {
+        "steady rows": [one for one in results.values() if one["kind"] == "steady"],
+        "start-up rows": [one for one in results.values() if one["kind"] == "start"],
+        "C kernels": [one for name, one in results.items() if name.startswith("C ")],
+    }
+    means = {}
+    for title, group in groups.items():
+        faster, beside = ([one[key] for one in group if one[key] > 0] for key in ("faster", "beside"))
+        if faster or beside:
+            means[title] = {"faster": geometric(faster), "beside": geometric(beside), "rows": len(group)}
+    return means
 
 
 def main() -> int:
@@ -161,60 +201,39 @@ def main() -> int:
     options = parser.parse_args()
     from emu.samples.debian import unpacked
 
-    arm = options.arm64 or str(unpacked(PACKAGES, "arm64", closure=True))
-    native = options.amd64 or str(unpacked(PACKAGES, "amd64", closure=True))
-    emu = str(Path(sys.executable).with_name("emu"))
-    ways = [
-        Way(f"emu {engine}", [emu, "--engine", engine, "-L", arm], arm, "")
-        for engine in options.engine or ["translator"]
-    ]
-    qemu = shutil.which("qemu-aarch64")
-    if qemu:
-        ways.append(Way("qemu-aarch64", [qemu, "-L", arm], arm, f"{qemu} -L {arm} "))
-    ways.append(Way("native", [], native, ""))
-    environ = {"PATH": os.environ["PATH"], "HOME": "/tmp", "LC_ALL": "C"}
+    table = list(user_rows.rows(options.quick))
+    unknown = set(options.row or []) - {row.name for row in table}
+    if unknown:
+        parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in table)}")
+    arm = options.arm64 or str(unpacked(user_rows.PACKAGES, "arm64", closure=True))
+    native = options.amd64 or str(unpacked(user_rows.PACKAGES, "amd64", closure=True))
+    some, alone = ways(options.engine or ["translator"], arm, native)
+    if alone:
+        print(f"qemu-aarch64 runs no children, and native programs have no root of their own: {alone}")
     results: dict[str, dict[str, Any]] = {}
-    print(f"{'row':22}" + "".join(f"{way.name:>16}" for way in ways) + "   qemu/emu  emu/native")
-    with tempfile.TemporaryDirectory() as made:
-        kernels = prepare(Path(made), options.quick)
-        for row in rows(options.quick, Path(made)):
+    print(f"{'row':22}" + "".join(f"{way.name:>16}" for way in some) + "   qemu/emu  emu/native")
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        folder, here = Path(made), some[-1]
+        user_rows.prepare(
+            folder, options.quick, lambda words, work: here.call(here.filled(words, folder), work)
+        )
+        for row in table:
             if options.row and row.name not in options.row:
                 continue
-            figures: dict[str, list[float]] = {way.name: [] for way in ways}
-            output: dict[str, bytes] = {}
-            failed: dict[str, str] = {}
-            for _ in range(options.rounds):
-                for way in ways:
-                    library = f"{native}/usr/lib/x86_64-linux-gnu:{native}/lib/x86_64-linux-gnu"
-                    extra = {"LD_LIBRARY_PATH": library} if way.name == "native" else {}
-                    try:
-                        took, text = cpu(way.command(row, kernels), {**environ, **extra})
-                    except (RuntimeError, OSError) as error:
-                        failed[way.name] = str(error)
-                        continue
-                    figures[way.name].append(1 / speed(text) if row.kind == "speed" else took)
-                    output[way.name] = text
-            medians = {name: statistics.median(some) for name, some in figures.items() if some}
-            first = ways[0].name
-            versus = medians.get("qemu-aarch64", float("nan")) / medians.get(first, float("nan"))
-            beside = medians.get(first, float("nan")) / medians.get("native", float("nan"))
-            note = ""
-            if row.same and len(set(output.values())) > 1:
-                note = "  OUTPUT DIFFERS"
-            if failed:
-                note += "  " + "; ".join(failed.values())
-            cells = "".join(
-                f"{medians[way.name]:16.4g}" if way.name in medians else f"{'-':>16}" for way in ways
+            one = results[row.name] = measure(row, some, options.rounds, folder, alone)
+            cells = "".join(f"{one[way.name]:16.4g}" if way.name in one else f"{'-':>16}" for way in some)
+            print(
+                f"{row.name:22}{cells}   {one['faster']:8.2f}  {one['beside']:10.2f}  {one['note']}",
+                flush=True,
             )
-            print(f"{row.name:22}{cells}   {versus:8.2f}  {beside:10.2f}{note}", flush=True)
-            results[row.name] = {"kind": row.kind, **medians, "faster": versus, "note": note}
-    for kinds, title in ((("steady", "speed"), "steady rows"), (("start",), "start-up rows")):
-        faster = [one["faster"] for one in results.values() if one["kind"] in kinds and one["faster"] > 0]
-        if faster:
-            mean = f"{geometric(faster):.2f} times as fast as qemu-aarch64"
-            print(f"{title}: {mean}, geometric mean of {len(faster)}")
+    means = summary(results)
+    for title, mean in means.items():
+        print(
+            f"{title}: {mean['faster']:.2f} times as fast as qemu-aarch64, {mean['beside']:.2f} times "
+            f"native's time (geometric means of {mean['rows']})"
+        )
     if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+        Path(options.json).write_text(json.dumps({"rows": results, "means": means}, indent=2) + "\n")
     return 0
 
 

@@ -22,22 +22,12 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+import binfmt  # noqa: E402
+
 from accel.errors import Unavailable  # noqa: E402
 from emu.samples.debian import unpacked  # noqa: E402
 from tests.guest.debian.programs import CASES, Case, Outcome, Way  # noqa: E402
 
-# ELF headers as binfmt_misc wants them, and who shall run such programs.
-ELF = r"\x7fELF{}\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00{}\x00"
-MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
-QEMU = {
-    "arm64": ("qemu-aarch64-static", ELF.format(r"\x02", r"\xb7")),
-    "armhf": ("qemu-arm-static", ELF.format(r"\x01", r"\x28")),
-}
-# The flags: F, opened at once, as a chroot will not have it; P, keeps argv[0].
-REGISTER = """\
-mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-printf '%s' ':qemu:M::{magic}:{mask}:{qemu}:FP' >/proc/sys/fs/binfmt_misc/register
-"""
 ENTER = """\
 set -e
 mount --rbind /proc "$1/proc"
@@ -58,10 +48,10 @@ class Chroot(Way):
     def command(self, case: Case, root: Path, folder: Path, words: list[str]) -> list[str]:
         script, enter = ENTER, ["unshare", "--mount"]
         if self.name == "qemu":
-            program, magic = QEMU[case.architecture]
+            program = f"{binfmt.QEMU[case.architecture]}-static"
             qemu = unpacked("qemu-user-static", "amd64") / "usr/bin" / program
             enter.append("--map-root-user")
-            script = REGISTER.format(magic=magic, mask=MASK, qemu=qemu) + ENTER
+            script = binfmt.register(case.architecture, str(qemu)) + ENTER
         return [*enter, "sh", "-c", script, "sh", str(root), "/" + str(folder.relative_to(root)), *words]
 
 

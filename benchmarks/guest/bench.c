@@ -149,12 +149,111 @@ static uint64_t chase(unsigned size)
     return sum;
 }
 
+/* y += a x on floats, in vectors where the compiler makes them; integers that fit, so fused or not is the same. */
+static uint64_t saxpy(unsigned size)
+{
+    enum { COUNT = 1 << 14 };
+    static float x[COUNT], y[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        x[i] = (float)(next() % 1000);
+        y[i] = (float)(next() % 1000);
+    }
+    for (unsigned pass = 0; pass < size; pass++) {
+        float a = pass % 3 == 2 ? -2 : 1;
+        for (size_t i = 0; i < COUNT; i++)
+            y[i] += a * x[i];
+    }
+    uint64_t sum = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        sum = sum * 31 + (uint64_t)(int64_t)y[i];
+    return sum;
+}
+
+/* Code of a stack machine, for two interpreters: a jump through a table for each step, operands in memory. */
+enum operation { PUSH, LOAD, STORE, ADD, SUB, MUL, DIV, XOR, AND, SHIFT, LESS, JUMP_IF, END };
+
+struct step {
+    enum operation operation;
+    uint32_t at; /* which constant, variable or step */
+};
+
+enum variable { COUNT, X, SUM, VARIABLES };
+
+/* Random numbers, some of them added up. */
+static uint64_t integers(unsigned size)
+{
+    static const uint64_t constant[] = {1, 69069, 12345, 16, 256};
+    static const struct step code[] = {
+        {LOAD, X}, {PUSH, 1}, {MUL, 0}, {PUSH, 2}, {ADD, 0}, {STORE, X},          /* x = x * 69069 + 12345 */
+        {LOAD, X}, {PUSH, 3}, {SHIFT, 0}, {LOAD, SUM}, {ADD, 0}, {STORE, SUM},    /* sum += x >> 16 */
+        {LOAD, X}, {PUSH, 4}, {AND, 0}, {JUMP_IF, 20},                            /* if (!(x & 256)) */
+        {LOAD, SUM}, {LOAD, X}, {XOR, 0}, {STORE, SUM},                           /*     sum ^= x */
+        {LOAD, COUNT}, {PUSH, 0}, {SUB, 0}, {STORE, COUNT}, {LOAD, COUNT}, {JUMP_IF, 0}, {END, 0},
+    };
+    uint64_t stack[8], *top = stack, variable[VARIABLES] = {[COUNT] = (uint64_t)size * 1000};
+    for (const struct step *step = code;; step++) {
+        switch (step->operation) {
+        case PUSH: *top++ = constant[step->at]; break;
+        case LOAD: *top++ = variable[step->at]; break;
+        case STORE: variable[step->at] = *--top; break;
+        case ADD: top--; top[-1] += *top; break;
+        case SUB: top--; top[-1] -= *top; break;
+        case MUL: top--; top[-1] *= *top; break;
+        case DIV: top--; top[-1] /= *top; break;
+        case XOR: top--; top[-1] ^= *top; break;
+        case AND: top--; top[-1] &= *top; break;
+        case SHIFT: top--; top[-1] >>= *top; break;
+        case LESS: top--; top[-1] = top[-1] < *top; break;
+        case JUMP_IF:
+            if (*--top)
+                step = &code[step->at] - 1;
+            break;
+        case END: return variable[SUM];
+        }
+    }
+}
+
+/* The logistic map. */
+static uint64_t floats(unsigned size)
+{
+    static const double constant[] = {1, 3.75, 0.5};
+    static const struct step code[] = {
+        {LOAD, X}, {PUSH, 0}, {LOAD, X}, {SUB, 0}, {MUL, 0}, {PUSH, 1}, {MUL, 0}, {STORE, X}, /* x = x (1 - x) 3.75 */
+        {LOAD, X}, {PUSH, 2}, {LESS, 0}, {JUMP_IF, 18},                                       /* if (!(x < 0.5)) */
+        {LOAD, SUM}, {LOAD, X}, {PUSH, 1}, {DIV, 0}, {ADD, 0}, {STORE, SUM},                  /*     sum += x / 3.75 */
+        {LOAD, COUNT}, {PUSH, 0}, {SUB, 0}, {STORE, COUNT}, {LOAD, COUNT}, {JUMP_IF, 0}, {END, 0},
+    };
+    double stack[8], *top = stack, variable[VARIABLES] = {[COUNT] = size * 1000.0, [X] = 0.25};
+    for (const struct step *step = code;; step++) {
+        switch (step->operation) {
+        case PUSH: *top++ = constant[step->at]; break;
+        case LOAD: *top++ = variable[step->at]; break;
+        case STORE: variable[step->at] = *--top; break;
+        case ADD: top--; top[-1] += *top; break;
+        case SUB: top--; top[-1] -= *top; break;
+        case MUL: top--; top[-1] *= *top; break;
+        case DIV: top--; top[-1] /= *top; break;
+        case LESS: top--; top[-1] = top[-1] < *top; break;
+        case JUMP_IF:
+            if (*--top != 0)
+                step = &code[step->at] - 1;
+            break;
+        default: {
+            uint64_t bits;
+            memcpy(&bits, &variable[SUM], sizeof bits);
+            return bits;
+        }
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         uint64_t (*run)(unsigned size);
-    } kernels[] = {{"crc", crc}, {"sieve", sieve}, {"matrix", matrix}, {"qsort", sort}, {"fib", fib}, {"list", chase}};
+    } kernels[] = {{"crc", crc}, {"sieve", sieve}, {"matrix", matrix}, {"qsort", sort},         {"fib", fib},
+                 {"list", chase}, {"saxpy", saxpy}, {"integers", integers}, {"floats", floats}};
     long size = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels && size > 0 && size <= 100000; i++) {
         if (strcmp(argv[1], kernels[i].name) == 0) {
@@ -162,6 +261,6 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    fprintf(stderr, "usage: bench crc|sieve|matrix|qsort|fib|list SIZE (1-100000)\n");
+    fprintf(stderr, "usage: bench crc|sieve|matrix|qsort|fib|list|saxpy|integers|floats SIZE (1-100000)\n");
     return 2;
 }
