@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
     from accel.irq import IrqLine
+    from emu.devices.pci import PciFunction
     from emu.loader.raw import Image
     from emu.virtio.device import VirtioDevice
 
@@ -119,7 +120,7 @@ class Machine:
     variables, made when it is not there;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
-    transport's version 1.
+    transport's version 1; pci: functions for the board's PCI bus.
 
     Raises an EmuError of one line for everything that cannot be had as asked.
     """
@@ -142,6 +143,7 @@ class Machine:
         serial: Iterable[Chardev | str] | Chardev | str = (),
         virtio: Iterable[VirtioDevice] = (),
         force_legacy: bool = False,
+        pci: Iterable[PciFunction] = (),
     ) -> None:
         self.state = "prelaunch"
         self.board = board if isinstance(board, Board) else open_board(board, arch)
@@ -154,6 +156,7 @@ class Machine:
         self.dtb = dtb
         self.virtio = list(virtio)
         self.force_legacy = force_legacy
+        self.pci = list(pci)
         self.notes: list[str] = []
         self.cpus: list[Cpu] = []
         self._lock = threading.Lock()

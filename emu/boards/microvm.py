@@ -21,7 +21,8 @@ from emu.devices.fw_cfg import FwCfgIo
 from emu.devices.i8254 import I8254, PortB
 from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
-from emu.devices.pci_host import PciFunction, PciHost
+from emu.devices.pci import PciFunction
+from emu.devices.pci_host import PciHost
 from emu.devices.test_exit import DebugExit
 from emu.devices.uart16550 import Uart16550
 from emu.loader.firmware import fill_rom

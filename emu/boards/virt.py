@@ -16,8 +16,11 @@ from emu.devices.clint import Clint
 from emu.devices.fw_cfg import FwCfgMmio
 from emu.devices.gic import Gic
 from emu.devices.gicv2 import Gicv2
+from emu.devices.gicv2m import Gicv2m
 from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
 from emu.devices.goldfish_rtc import GoldfishRtc
+from emu.devices.pci import PciFunction
+from emu.devices.pci_ecam import BUS_SIZE, PciEcam
 from emu.devices.pflash import Pflash, PflashRom
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
@@ -44,6 +47,12 @@ EDGE_RISING, LEVEL_HIGH = 1, 4
 # The pin of the power button, and its key: KEY_POWER of Linux' input-event-codes.h.
 POWER_PIN, POWER_KEY = 3, 116
 GIC_BASE, REDISTRIBUTOR_BASE = 0x0800_0000, 0x080A_0000
+MSI_BASE = 0x0802_0000
+# PCI: configuration space, memory, I/O ports; the first of the four wires' interrupts; the host bridge.
+ECAM_BASE = 0x3F00_0000
+PCI_MEMORY, PCI_PORTS = (0x1000_0000, 0x2EFF_0000), (0x3EFF_0000, 0x1_0000)
+PCI_IRQ = 3
+HOST_BRIDGE = (0x1B36, 0x0008, 0x060000)
 # Bytes of the device tree left for firmware to add to it.
 FDT_ROOM = 0x2000
 # The initial RAM disk begins behind the kernel, within what every kernel has mapped early.
@@ -119,7 +128,7 @@ class Virt(Board):
         return at, at + len(image)
 
     def _offer(self, machine: Machine, kernel: Image) -> None:
-        """Leaves the kernel to the firmware, as it is in its file but for gzip, which firmware cannot unpack."""
+        """Leaves the kernel to the firmware; unpacked, where it is in gzip, which firmware cannot read."""
         image = read_image(kernel, "kernel")
         if image[:2] == GZIP:
             unpacked = parse_arm64(image)
@@ -185,7 +194,7 @@ class VirtArmBase(Virt):
     flash_base = 0
     fw_cfg_base = 0x0902_0000
     compatible = "linux,dummy-virt"
-    options: ClassVar[tuple[str, ...]] = ("gic-version",)
+    options: ClassVar[tuple[str, ...]] = ("gic-version", "virtio")
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
     psci_method: ClassVar[str]
@@ -198,8 +207,14 @@ class VirtArmBase(Virt):
     )
 
     gic_version = 2
+    virtio_by_pci = False
 
     def configure(self, name: str, value: str) -> None:
+        if name == "virtio":
+            if value not in ("mmio", "pci"):
+                raise DeviceError(f"virtio={value}: virtio devices are found by mmio or by pci")
+            self.virtio_by_pci = value == "pci"
+            return
         if name != "gic-version":
             raise DeviceError(f"board virt has no option {name!r}; it has {', '.join(self.options)}")
         if value not in ("2", "3"):
@@ -220,7 +235,30 @@ class VirtArmBase(Virt):
         if isinstance(self.gic, Gicv3):
             redistributors = Gicv3Redistributors(self.gic, len(machine.cpus))
             machine.bus.attach("gic-redistributors", redistributors, REDISTRIBUTOR_BASE)
+        messages = Gicv2m(self.gic, MSI_BASE)
+        machine.bus.attach("v2m", messages, MSI_BASE)
         super().build(machine)
+        functions = {(0, 0): PciFunction(*HOST_BRIDGE)}
+        functions |= {(number, 0): given for number, given in enumerate(self.pci_functions(machine), 1)}
+        if len(functions) > 32:
+            raise DeviceError(f"{len(functions) - 1} PCI devices: this board has 31 slots; leave some out")
+        pci = PciEcam(functions, (PCI_MEMORY, PCI_PORTS))
+        pci.wire([self.gic.line(PCI_IRQ + n) for n in range(4)], messages.msi)
+        machine.bus.attach("pci", pci, ECAM_BASE)
+
+    def pci_functions(self, machine: Machine) -> list[PciFunction]:
+        """What is on the PCI bus, in the order of its slots."""
+        if not self.virtio_by_pci:
+            return machine.pci
+        from emu.virtio.pci import VirtioPci
+
+        return [*machine.pci, *(VirtioPci(device) for device in machine.virtio)]
+
+    def fill_slots(self, machine: Machine) -> None:
+        if not self.virtio_by_pci:
+            super().fill_slots(machine)
+        elif machine.force_legacy:
+            raise DeviceError("virtio over PCI has no legacy transport here; use virtio=mmio for it")
 
     def line(self, number: int) -> IrqLine:
         return self.gic.line(number)
@@ -261,7 +299,46 @@ class VirtArmBase(Virt):
         else:
             gic["compatible"] = "arm,cortex-a15-gic"
             gic["reg"] = reg(GIC_BASE, 0x1_0000, GIC_BASE + 0x1_0000, 0x1_0000)
+        # Cells of an address, for the frame below and in the PCI bus' map of interrupts.
+        gic["#address-cells"] = 2
+        gic["#size-cells"] = 2
+        gic["ranges"] = True
+        frame = gic.node(f"v2m@{MSI_BASE:x}")
+        frame["compatible"] = "arm,gic-v2m-frame"
+        frame["msi-controller"] = True
+        frame["reg"] = reg(MSI_BASE, Gicv2m.size)
         root["interrupt-parent"] = gic
+        self._describe_pci(root, gic, frame)
+
+    def _describe_pci(self, root: Node, gic: Node, frame: Node) -> None:
+        """The bus: Linux' binding pci/host-generic-pci.yaml, and IEEE 1275's for PCI."""
+        pci = root.node(f"pcie@{PCI_MEMORY[0]:x}")
+        pci["compatible"] = "pci-host-ecam-generic"
+        pci["device_type"] = "pci"
+        pci["#address-cells"] = 3
+        pci["#size-cells"] = 2
+        pci["#interrupt-cells"] = 1
+        pci["linux,pci-domain"] = 0
+        pci["bus-range"] = [0, PciEcam.size // BUS_SIZE - 1]
+        pci["dma-coherent"] = True
+        pci["reg"] = reg(ECAM_BASE, PciEcam.size)
+        # Kind of space, address on the bus, address here, size: ports, and memory of 32 bits.
+        pci["ranges"] = [
+            *(0x0100_0000, *reg(0, PCI_PORTS[0], PCI_PORTS[1])),
+            *(0x0200_0000, *reg(PCI_MEMORY[0], PCI_MEMORY[0], PCI_MEMORY[1])),
+        ]
+        # Wire A of slot n is the bus' wire n, B the next, and so on around.
+        pci["interrupt-map-mask"] = [0x1800, 0, 0, 7]
+        pci["interrupt-map"] = [
+            cell
+            for slot in range(4)
+            for pin in range(4)
+            for cell in (
+                *(slot << 11, 0, 0, pin + 1),
+                *(gic, 0, 0, SPI, PCI_IRQ + (slot + pin) % 4, LEVEL_HIGH),
+            )
+        ]
+        pci["msi-map"] = [0, frame, 0, 0x1_0000]
 
     def fdt(self, machine: Machine) -> Node:
         root = super().fdt(machine)
@@ -294,7 +371,7 @@ class VirtAarch64(VirtArmBase):
     cpu_compatible = "arm,cortex-a53"
     timer_compatible = "arm,armv8-timer arm,armv7-timer"
     psci_method = "hvc"
-    options = ("gic-version", "virtualization")
+    options = ("gic-version", "virtio", "virtualization")
 
     def configure(self, name: str, value: str) -> None:
         if name != "virtualization":

@@ -10,6 +10,7 @@ from accel.memory import AddressSpace
 from emu.backends.chardev import Chardev
 from emu.bus import Bus
 from emu.device import Context, Device
+from tests.emu.terminal import Terminal
 
 BASE = 0x1000
 
@@ -87,3 +88,16 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.space.close()
+
+
+@pytest.fixture
+def terminal():
+    made = []
+
+    def start(*options, **named):
+        made.append(Terminal(*options, **named))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()

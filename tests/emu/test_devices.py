@@ -13,7 +13,8 @@ from emu.devices.goldfish_rtc import GoldfishRtc
 from emu.devices.i8254 import HZ, I8254, PortB
 from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
-from emu.devices.pci_host import PciFunction, PciHost
+from emu.devices.pci import PciFunction
+from emu.devices.pci_host import PciHost
 from emu.devices.pl011 import Pl011
 from emu.devices.pl031 import Pl031
 from emu.devices.plic import Plic

@@ -5,7 +5,6 @@ import pytest
 from emu import Machine
 from tests.emu.linux_guest import Screen, image, initrd, package
 from tests.emu.test_uboot import firmware as u_boot
-from tests.emu.test_uboot import terminal  # noqa: F401 - a fixture
 
 PROMPT = b"Shell> "
 SCRIPT = "echo; ls -d /sys/firmware/*; echo ran: $(cat /proc/cmdline)"
@@ -30,7 +29,7 @@ class Shell:
         return self.terminal.wait_for(PROMPT).decode()
 
 
-def test_edk2_gives_its_shell_and_keeps_variables(terminal, tmp_path):  # noqa: F811
+def test_edk2_gives_its_shell_and_keeps_variables(terminal, tmp_path):
     variables = ("--firmware-vars", str(tmp_path / "vars"))
     shell = Shell(terminal, *variables)
     assert "UEFI v2." in shell.command("ver")

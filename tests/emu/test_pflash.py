@@ -8,7 +8,7 @@ from accel.errors import DeviceError
 from emu import Machine
 from emu.devices.pflash import BLOCK, Pflash
 from tests.emu.qtest import Qtest
-from tests.emu.test_uboot import firmware, terminal  # noqa: F401 - a fixture
+from tests.emu.test_uboot import firmware
 
 BASE = 0x0400_0000
 BOTH = 0x1_0001
@@ -296,7 +296,7 @@ def test_the_firmwares_bank_is_write_protected_and_answers_commands():
         assert machine.memory.peek(0, len(image)) == image
 
 
-def test_u_boot_finds_both_banks_and_keeps_its_environment(terminal, tmp_path):  # noqa: F811
+def test_u_boot_finds_both_banks_and_keeps_its_environment(terminal, tmp_path):
     words = ("--firmware", firmware("qemu_arm64/u-boot.bin"), "--firmware-vars", str(tmp_path / "vars"))
     boot = terminal(*words)
     boot.prompt()

@@ -1,8 +1,6 @@
 """Debian's U-Boot on every board, driven through a pseudo-terminal as a person would."""
 
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -31,83 +29,6 @@ def firmware(name):
     if not path.exists():
         pytest.skip(f"{path} is not there; install u-boot-qemu")
     return str(path)
-
-
-class Terminal:
-    """`emu boot` on a pseudo-terminal."""
-
-    def __init__(self, *options, command=("-m", "emu", "boot")):
-        self.master, self.slave = pty.openpty()
-        self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            [sys.executable, *command, *options],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            start_new_session=True,
-        )
-        self.seen = b""
-
-    def wait_for(self, text, seconds=90):
-        """Reads until `text` comes; returns everything up to its end."""
-        end = time.monotonic() + seconds
-        while text not in self.seen:
-            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
-            assert ready, f"no {text!r} in {self.seen[-2000:]!r}"
-            self.seen += os.read(self.master, 65536)
-        at = self.seen.index(text) + len(text)
-        found, self.seen = self.seen[:at], self.seen[at:]
-        return found
-
-    def type(self, keys):
-        os.write(self.master, keys)
-
-    def command(self, words):
-        """Types a command at U-Boot's prompt and returns what it prints."""
-        self.type(words.encode() + b"\r")
-        self.wait_for(words.encode())
-        return self.wait_for(PROMPT).decode()
-
-    def prompt(self):
-        """Stops U-Boot's autoboot and waits for its prompt."""
-        self.wait_for(b"Hit any key")
-        self.type(b" ")
-        self.wait_for(b"=> ")
-
-    def ended(self, seconds=20):
-        """The exit status, after all output has been read."""
-        end = time.monotonic() + seconds
-        while self.process.poll() is None:
-            assert time.monotonic() < end, "it does not end"
-            if select.select([self.master], [], [], 0.05)[0]:
-                self.seen += os.read(self.master, 65536)
-        return self.process.returncode
-
-    def raw(self):
-        return not termios.tcgetattr(self.slave)[3] & termios.ICANON
-
-    def restored(self):
-        return termios.tcgetattr(self.slave) == self.before
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-
-@pytest.fixture
-def terminal():
-    made = []
-
-    def start(*options, **named):
-        made.append(Terminal(*options, **named))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
 
 
 @pytest.mark.parametrize(("board", "arch", "accel", "image"), GUESTS)

@@ -16,6 +16,8 @@ FOLDERS = ("emu/devices/native", "emu/block/native", "emu/net/native", "emu/virt
 HEADERS = (
     "emu/devices/native/core_link.h",
     "emu/devices/native/gic.h",
+    "emu/devices/native/gicv2m.h",
+    "emu/devices/native/pci.h",
     "emu/devices/native/pflash.h",
     "emu/block/native/block.h",
     "emu/net/native/net_python.h",

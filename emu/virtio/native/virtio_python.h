@@ -70,6 +70,33 @@ typedef struct emu_virtio_mmio_saved {
 void emu_virtio_mmio_save(const emu_virtio_mmio *mmio, emu_virtio_mmio_saved *out);
 void emu_virtio_mmio_load(emu_virtio_mmio *mmio, const emu_virtio_mmio_saved *saved);
 
+/* ---- virtio_pci.c --------------------------------------------------------------------- */
+
+/* The four structures in the one BAR (virtio 1.2, section 4.1.4): where they are, and how long. */
+#define EMU_VIRTIO_PCI_COMMON 0x0000
+#define EMU_VIRTIO_PCI_ISR 0x1000
+#define EMU_VIRTIO_PCI_DEVICE 0x2000
+#define EMU_VIRTIO_PCI_NOTIFY 0x3000
+#define EMU_VIRTIO_PCI_SIZE 0x4000
+#define EMU_VIRTIO_PCI_COMMON_LENGTH 0x38
+
+typedef struct emu_virtio_pci emu_virtio_pci;
+
+/* pci: an emu_pci (pci.h), the function's interrupts.  NULL: no memory. */
+emu_virtio_pci *emu_virtio_pci_new(emu_virtio *device, void *pci);
+void emu_virtio_pci_free(emu_virtio_pci *transport);
+void emu_virtio_pci_reset(emu_virtio_pci *transport);
+int emu_virtio_pci_read(void *transport, uint64_t offset, uint32_t width, uint64_t *value);
+int emu_virtio_pci_write(void *transport, uint64_t offset, uint32_t width, uint64_t value);
+uint32_t emu_virtio_id(const emu_virtio *device);
+uint32_t emu_virtio_queues(const emu_virtio *device);
+uint32_t emu_virtio_config_size(const emu_virtio *device);
+typedef struct emu_virtio_pci_saved {
+    uint32_t device_features_sel, driver_features_sel, queue_sel, config_vector, vector[64];
+} emu_virtio_pci_saved;
+void emu_virtio_pci_save(const emu_virtio_pci *transport, emu_virtio_pci_saved *out);
+void emu_virtio_pci_load(emu_virtio_pci *transport, const emu_virtio_pci_saved *saved);
+
 /* ---- virtio_rng.c ----------------------------------------------------------------------- */
 
 /* At most `rate` bytes for each `period` ns; 0: as many as it asks for. */
