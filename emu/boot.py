@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[,format=raw|qcow2][,readonly=on][,cache=MODE][,discard=unmap][,serial=TEXT]",
         help="a disk, by virtio; again for the next one",
     )
+    add(
+        "--share",
+        action="append",
+        default=[],
+        metavar="DIR[,tag=NAME][,readonly=on]",
+        help="a folder that the guest mounts by its tag (default: share) as 9p; again for the next one",
+    )
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
     add(
         "--serial",
@@ -114,6 +121,11 @@ def _virtio(options: Any, opened: ExitStack) -> list[VirtioDevice]:
         from emu.drive import open_drive
 
         devices.append(open_drive(words))
+        opened.callback(devices[-1].close)
+    for number, words in enumerate(options.share):
+        from emu.virtio.p9 import open_share
+
+        devices.append(open_share(words, number))
         opened.callback(devices[-1].close)
     return devices
 

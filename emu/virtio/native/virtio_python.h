@@ -143,6 +143,10 @@ emu_virtio *emu_virtio_net_new(void *net, const uint8_t mac[6]);
 void emu_virtio_net_link(emu_virtio *device, int up);
 /* Frames received, sent, and lost because the guest had no room or sent nonsense. */
 void emu_virtio_net_count(emu_virtio *device, uint64_t out[3]);
+/* ---- virtio_9p.c ------------------------------------------------------------------------- */
+
+/* Shares the folder that a descriptor is open on, which becomes the device's; tag: of at most 128 bytes. */
+emu_virtio *emu_virtio_9p_new(int folder, int read_only, const char *tag);
 
 /* ---- virtio_callback.c ------------------------------------------------------------------ */
 
