@@ -11,6 +11,7 @@ import pytest
 import emu.block
 from emu import Machine
 from emu.virtio.blk import VirtioBlk
+from emu.virtio.p9 import VirtioP9
 from emu.virtio.rng import VirtioRng
 from tests.emu.linux_guest import Screen, image, initrd
 
@@ -72,3 +73,54 @@ dd if=/dev/hwrng bs=64 count=4 2>/dev/null | wc -c
         "256",
     ]
     assert (tmp_path / "a").read_bytes() == before[: 4 << 20] + part + before[(4 << 20) + len(part) :]
+
+
+def test_a_shared_folder(tmp_path):
+    share = tmp_path / "share"
+    share.mkdir()
+    (tmp_path / "secret").write_text("outside\n")
+    (share / "hello").write_text("from the host\n")
+    (share / "away").symlink_to("../secret")
+    (share / "rnd").write_bytes(os.urandom(3 << 20))
+    script = """
+mount -t 9p -o trans=virtio,version=9p2000.L share /tmp || echo unmounted
+cat /tmp/hello; sha256sum /tmp/rnd | cut -c1-64
+cat /tmp/away 2>/dev/null || echo not there
+mkdir -p /tmp/d/e; echo from the guest > /tmp/new; mv /tmp/new /tmp/d/moved; ln /tmp/d/moved /tmp/d/hard
+chmod 4755 /tmp/d/hard; stat -c '%a %h %s' /tmp/d/hard; ln -s moved /tmp/d/soft; cat /tmp/d/soft
+mknod /tmp/null c 1 3 2>/dev/null || echo no devices
+mkfifo /tmp/fifo; (echo through > /tmp/fifo &); cat /tmp/fifo
+truncate -s 5 /tmp/hello; rmdir /tmp/d/e; rm /tmp/fifo; ls /tmp/d
+"""
+    modules = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")
+    text = guest(script, modules, [VirtioP9(share)])
+    assert text.split("\n")[:-1] == [
+        "from the host",
+        hashlib.sha256((share / "rnd").read_bytes()).hexdigest(),
+        "not there",
+        "755 2 15",
+        "from the guest",
+        "no devices",
+        "through",
+        "hard",
+        "moved",
+        "soft",
+    ]
+    assert (share / "hello").read_text() == "from "
+    assert (share / "d" / "hard").stat().st_mode & 0o7777 == 0o755
+    assert sorted(path.name for path in share.iterdir()) == ["away", "d", "hello", "rnd"]
+
+
+def test_a_shared_folder_that_is_read_only(tmp_path):
+    (tmp_path / "kept").write_text("as it was")
+    script = """
+mount -t 9p -o trans=virtio,version=9p2000.L docs /tmp
+(echo changed > /tmp/kept) 2>/dev/null || echo refused
+rm -f /tmp/kept 2>/dev/null || echo refused
+mkdir /tmp/more 2>/dev/null || echo refused
+cat /tmp/kept; echo
+"""
+    modules = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")
+    text = guest(script, modules, [VirtioP9(tmp_path, tag="docs", read_only=True)])
+    assert text.split("\n")[:-1] == ["refused", "refused", "refused", "as it was"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
