@@ -7,7 +7,7 @@ A case is a script of tests/guest/debian; a way is `sysroot` (emu -L), `root` (e
 its own, in a user namespace (Linux 6.7), where only this run's processes are concerned, and is entered by
 chroot.  Native is the same packages for amd64 in a chroot.  What was printed, the status and the files left
 are compared; CPU time is that of the whole run, children included.  --record keeps what native printed as
-what the tests expect.
+what the tests expect.  (qemu 7.2 waits for ever in busybox's traceroute; without it, applets print the same.)
 """
 
 from __future__ import annotations

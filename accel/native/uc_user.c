@@ -7,354 +7,21 @@
  * fast: with the guest's MMU off every page would count as executable, and
  * stores to such pages stay on a slow path for ever.
  */
-#include "uc.h"
+#include "uc_user.h"
 
 #include <dlfcn.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "engine.h"
 #include "uc_atomic.h"
-#include "uc_interpose.h"
-#include "uc_layout.h"
-#include "uc_library.h"
 
-#define PAGE UINT64_C(4096)
 #define TLB_FIRST 256       /* entries that the TLB begins with ... */
 #define TLB_LAST (1u << 19) /* ... and where growing it ends */
-#define FEW_PAGES 16        /* flushed one by one */
-#define MANY_PAGES 256      /* of code in one change: forget all translations instead */
-#define MOST_LEFT 2048      /* pages of code whose translations outlive a program */
-
-/* A page whose code may have been translated. */
-struct code_page {
-    uint64_t addr;
-    uint64_t digest; /* of what it held when it was executed first */
-    bool left;       /* by a program before this one: not to be executed until its content has been looked at */
-};
-
-struct emu_engine {
-    uc_engine *uc;
-    uint32_t isa;
-    emu_user_memory memory;
-    uc_interposed shared;
-    bool stepping;   /* blocks end behind one instruction */
-    bool prepares;   /* only the page behind the guest's memory is there */
-    bool interposed; /* else: a hook at every block does the stops */
-    volatile sig_atomic_t kicked;
-    volatile sig_atomic_t running; /* uc_emu_start is on */
-    int32_t seen;                  /* enum emu_stop_kind from a hook; 0: none */
-    uint32_t trap;                 /* the exception's number */
-    uint64_t trap_pc;              /* of an instruction that is complete all the same; else UINT64_MAX */
-    uint64_t fault_page;
-    uint32_t fault_access;
-    uint64_t forgotten; /* its translations are being dropped; else UINT64_MAX */
-    uint32_t fills;
-    uint32_t next_flush;
-    uint64_t pc;
-    /* Where the library keeps what every system call needs; pc is NULL where that is not known. */
-    struct {
-        const uint8_t *pc, *nr, *args[6];
-        uint8_t *result;
-    } at;
-    void (*flush_page)(void *cpu, uint64_t addr); /* the library's; NULL: it has none */
-    struct code_page *code; /* sorted */
-    size_t codes;
-    size_t code_room;
-};
-
-/* ---- registers ---------------------------------------------------------------- */
-
-struct layout {
-    const char *suffix; /* of the library's functions for this target */
-    int arch;
-    int mode;
-    int general[32];
-    int generals;
-    int pc;
-    int vector; /* the first of a run */
-    int vectors;
-    int nr;
-    int args[6];
-    int result;
-};
-
-#define RUN8(first) (first), (first) + 1, (first) + 2, (first) + 3, (first) + 4, (first) + 5, (first) + 6, (first) + 7
-
-static const struct layout layouts[] = {
-    [EMU_ISA_AARCH64] =
-        {.suffix = "aarch64",
-         .arch = UC_ARCH_ARM64,
-         .mode = UC_MODE_ARM,
-         .general = {RUN8(UC_ARM64_REG_X0), RUN8(UC_ARM64_REG_X8), RUN8(UC_ARM64_REG_X16),
-                     UC_ARM64_REG_X24, UC_ARM64_REG_X25, UC_ARM64_REG_X26, UC_ARM64_REG_X27,
-                     UC_ARM64_REG_X28, UC_ARM64_REG_X29, UC_ARM64_REG_X30, UC_ARM64_REG_SP},
-         .generals = 32,
-         .pc = UC_ARM64_REG_PC,
-         .vector = UC_ARM64_REG_Q0,
-         .vectors = 32,
-         .nr = UC_ARM64_REG_X8,
-         .args = {UC_ARM64_REG_X0, UC_ARM64_REG_X1, UC_ARM64_REG_X2, UC_ARM64_REG_X3, UC_ARM64_REG_X4,
-                  UC_ARM64_REG_X5},
-         .result = UC_ARM64_REG_X0},
-    [EMU_ISA_ARM] =
-        {.suffix = "arm",
-         .arch = UC_ARCH_ARM,
-         .mode = UC_MODE_ARM,
-         .general = {RUN8(UC_ARM_REG_R0), UC_ARM_REG_R8, UC_ARM_REG_R9, UC_ARM_REG_R10, UC_ARM_REG_R11,
-                     UC_ARM_REG_R12, UC_ARM_REG_SP, UC_ARM_REG_LR},
-         .generals = 15,
-         .pc = UC_ARM_REG_PC,
-         .vector = UC_ARM_REG_D0,
-         .vectors = 32,
-         .nr = UC_ARM_REG_R7,
-         .args = {UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R4, UC_ARM_REG_R5},
-         .result = UC_ARM_REG_R0},
-    [EMU_ISA_RISCV64] =
-        {.suffix = "riscv64",
-         .arch = UC_ARCH_RISCV,
-         .mode = UC_MODE_RISCV64,
-         .general = {RUN8(UC_RISCV_REG_X0), RUN8(UC_RISCV_REG_X8), RUN8(UC_RISCV_REG_X16),
-                     RUN8(UC_RISCV_REG_X24)},
-         .generals = 32,
-         .pc = UC_RISCV_REG_PC,
-         .vector = UC_RISCV_REG_F0,
-         .vectors = 32,
-         .nr = UC_RISCV_REG_X17,
-         .args = {UC_RISCV_REG_X10, UC_RISCV_REG_X11, UC_RISCV_REG_X12, UC_RISCV_REG_X13, UC_RISCV_REG_X14,
-                  UC_RISCV_REG_X15},
-         .result = UC_RISCV_REG_X10},
-    [EMU_ISA_X86_64] =
-        {.suffix = "x86_64",
-         .arch = UC_ARCH_X86,
-         .mode = UC_MODE_64,
-         .general = {UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP,
-                     UC_X86_REG_RBP, UC_X86_REG_RSI, UC_X86_REG_RDI, RUN8(UC_X86_REG_R8)},
-         .generals = 16,
-         .pc = UC_X86_REG_RIP,
-         .vector = UC_X86_REG_XMM0,
-         .vectors = 16,
-         .nr = UC_X86_REG_RAX,
-         .args = {UC_X86_REG_RDI, UC_X86_REG_RSI, UC_X86_REG_RDX, UC_X86_REG_R10, UC_X86_REG_R8,
-                  UC_X86_REG_R9},
-         .result = UC_X86_REG_RAX},
-};
-
-static const struct layout *layout_of(const emu_engine *engine)
-{
-    return &layouts[engine->isa];
-}
-
-static uint64_t reg_read(emu_engine *engine, int reg)
-{
-    uint64_t value = 0;
-    uc_reg_read(engine->uc, reg, &value);
-    return value;
-}
-
-static void reg_write(emu_engine *engine, int reg, uint64_t value)
-{
-    uc_reg_write(engine->uc, reg, &value);
-}
-
-static uint64_t load_word(const emu_engine *engine, const uint8_t *at)
-{
-    return engine->isa == EMU_ISA_ARM ? load32(at) : load64(at);
-}
-
-/* The place in the CPU's state that follows a register twice; NULL: none, or more than one. */
-static uint8_t *find_register(emu_engine *engine, uint8_t *env, int reg)
-{
-    enum { ENOUGH = 0x400 }; /* of env: all of them come early */
-    const uint64_t marks[2] = {UINT64_C(0x5a17c3e1964c), UINT64_C(0x2b08d5f37a14)}; /* good for a pc, too */
-    size_t width = engine->isa == EMU_ISA_ARM ? 4 : 8;
-    uint64_t mask = width == 4 ? UINT32_MAX : UINT64_MAX;
-    uint8_t *found = NULL;
-    reg_write(engine, reg, marks[0]);
-    for (size_t at = 0; at < ENOUGH; at += width) {
-        if (load_word(engine, env + at) != (marks[0] & mask))
-            continue;
-        if (found != NULL)
-            return NULL;
-        found = env + at;
-    }
-    reg_write(engine, reg, marks[1]);
-    if (found != NULL && load_word(engine, found) != (marks[1] & mask))
-        found = NULL;
-    reg_write(engine, reg, 0);
-    return found;
-}
-
-static void find_registers(emu_engine *engine)
-{
-    const struct layout *layout = layout_of(engine);
-    uint8_t *cpu = uc_cpu(engine->uc, layout->arch);
-    if (cpu == NULL)
-        return;
-    uint8_t *env = load_pointer(cpu + CPU_ENV);
-    bool all = (engine->at.result = find_register(engine, env, layout->result)) != NULL;
-    all &= (engine->at.nr = find_register(engine, env, layout->nr)) != NULL;
-    for (int i = 0; i < 6; i++)
-        all &= (engine->at.args[i] = find_register(engine, env, layout->args[i])) != NULL;
-    uint8_t *pc = find_register(engine, env, layout->pc);
-    engine->at.pc = all ? pc : NULL;
-}
-
-/* TPIDRURO, the user's read-only thread pointer of AArch32. */
-static uc_arm_cp_reg tpidruro(void)
-{
-    return (uc_arm_cp_reg){.cp = 15, .crn = 13, .crm = 0, .opc1 = 0, .opc2 = 3};
-}
-
-/* ---- code pages ------------------------------------------------------------------- */
-
-/*
- * Translations outlive the program.  execve takes all pages away, and the next
- * program mostly brings some of them back: the loader and the C library of a
- * shell's children are the shell's own, at the same addresses.  So they are
- * kept, out of reach because nothing is in the TLB, and the first fetch from a
- * page decides by the page's content whether they are still good.
- */
-
-/* Index of the first known code page at or above addr. */
-static size_t code_at(const emu_engine *engine, uint64_t addr)
-{
-    size_t low = 0, high = engine->codes;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (engine->code[middle].addr < addr)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static struct code_page *code_find(const emu_engine *engine, uint64_t page)
-{
-    size_t at = code_at(engine, page);
-    return at < engine->codes && engine->code[at].addr == page ? &engine->code[at] : NULL;
-}
-
-/* This program has executed it. */
-static bool code_known(const emu_engine *engine, uint64_t page)
-{
-    const struct code_page *code = code_find(engine, page);
-    return code != NULL && !code->left;
-}
-
-/* Who makes two pages of the same digest spoils nobody's code but its own. */
-static uint64_t digest_of(const uint8_t *page)
-{
-    const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t lanes[4] = {1, 2, 3, 4}, words[4], all = 0;
-    for (size_t at = 0; at < PAGE; at += sizeof words) {
-        memcpy(words, page + at, sizeof words);
-        for (int i = 0; i < 4; i++) {
-            lanes[i] = (lanes[i] ^ words[i]) * odd;
-            lanes[i] ^= lanes[i] >> 29;
-        }
-    }
-    for (int i = 0; i < 4; i++)
-        all = (all ^ lanes[i]) * odd ^ all >> 32;
-    return all;
-}
-
-/* The library finds only what it can fetch: see on_fill. */
-static void forget_page(emu_engine *engine, uint64_t page)
-{
-    engine->forgotten = page;
-    uc_ctl_remove_cache(engine->uc, page, page + PAGE);
-    engine->forgotten = UINT64_MAX;
-}
-
-/* Data where a program before had code: each store would go looking for its translations. */
-static void code_drop(emu_engine *engine, uint64_t page)
-{
-    struct code_page *code = code_find(engine, page);
-    if (code == NULL || !code->left)
-        return;
-    forget_page(engine, page);
-    memmove(code, code + 1, (size_t)(engine->code + engine->codes - (code + 1)) * sizeof *code);
-    engine->codes--;
-}
-
-/* A fetch from the page is allowed.  False: no memory to remember it, so it must not be executed. */
-static bool code_add(emu_engine *engine, uint64_t page)
-{
-    struct code_page *known = code_find(engine, page);
-    if (known != NULL && !known->left)
-        return true;
-    uint64_t digest = digest_of(engine->memory.base + page);
-    if (known != NULL) {
-        bool same = known->digest == digest;
-        known->digest = digest;
-        known->left = false;
-        if (!same)
-            forget_page(engine, page);
-        return true;
-    }
-    if (engine->codes == engine->code_room) {
-        size_t room = engine->code_room == 0 ? 64 : engine->code_room * 2;
-        struct code_page *code = realloc(engine->code, room * sizeof *code);
-        if (code == NULL)
-            return false;
-        engine->code = code;
-        engine->code_room = room;
-    }
-    size_t at = code_at(engine, page);
-    memmove(engine->code + at + 1, engine->code + at, (engine->codes - at) * sizeof *engine->code);
-    engine->code[at] = (struct code_page){.addr = page, .digest = digest};
-    engine->codes++;
-    return true;
-}
-
-static void forget_all(emu_engine *engine)
-{
-    uc_ctl_flush_tb(engine->uc);
-    uc_ctl_flush_tlb(engine->uc); /* fetches from pages that have not changed have to be seen again */
-    engine->codes = 0;
-}
-
-/* What a page holds now; false where the host does not let it be read. */
-static bool look(const emu_engine *engine, uint64_t page, uint64_t *digest)
-{
-    uint8_t copy[PAGE];
-    /* not a plain load: the page's file may have become shorter */
-    struct iovec to = {copy, PAGE}, from = {engine->memory.base + page, PAGE};
-    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)PAGE)
-        return false;
-    *digest = digest_of(copy);
-    return true;
-}
-
-/* The program ends.  Pages that were written through another mapping may have translations of several ages. */
-static void leave_code(emu_engine *engine)
-{
-    if (engine->codes > MOST_LEFT) {
-        forget_all(engine);
-        return;
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < engine->codes; i++) {
-        struct code_page code = engine->code[i];
-        uint64_t digest;
-        if (!code.left && (!look(engine, code.addr, &digest) || digest != code.digest)) {
-            forget_page(engine, code.addr);
-            continue;
-        }
-        code.left = true;
-        engine->code[kept++] = code;
-    }
-    engine->codes = kept;
-}
 
 /* ---- hooks ------------------------------------------------------------------------- */
 
@@ -394,7 +61,7 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
     }
     uint32_t want = type == UC_MEM_FETCH ? EMU_RIGHT_X : type == UC_MEM_WRITE ? EMU_RIGHT_W : EMU_RIGHT_R;
     uint32_t rights = page < engine->memory.size && !engine->prepares ? engine->memory.rights(engine->memory.opaque, page) : 0;
-    if ((rights & want) == 0 || (want == EMU_RIGHT_X && !code_add(engine, page))) {
+    if ((rights & want) == 0 || (want == EMU_RIGHT_X && !uc_user_code_add(engine, page))) {
         engine->fault_page = page;
         engine->fault_access = want;
         return false;
@@ -414,9 +81,9 @@ static bool on_fill(uc_engine *uc, uint64_t vaddr, uc_mem_type type, uc_tlb_entr
         rights = want == EMU_RIGHT_R ? EMU_RIGHT_R : EMU_RIGHT_R | want;
     }
     if ((rights & EMU_RIGHT_W) != 0 && want != EMU_RIGHT_X)
-        code_drop(engine, page);
+        uc_user_code_drop(engine, page);
     /* A page that was only read so far: its first fetch has to come here. */
-    if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !code_known(engine, page))
+    if (want != EMU_RIGHT_X && (rights & EMU_RIGHT_X) && !uc_user_code_known(engine, page))
         rights &= ~(uint32_t)EMU_RIGHT_X;
     result->paddr = page;
     result->perms = (rights & EMU_RIGHT_R ? UC_PROT_READ : 0) | (rights & EMU_RIGHT_W ? UC_PROT_WRITE : 0) |
@@ -514,8 +181,6 @@ static void on_syscall(uc_engine *uc, void *opaque)
     stop_with(opaque, EMU_STOP_SYSCALL);
 }
 
-static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size);
-static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size);
 
 /*
  * A64 system instructions.  IC IVAU says that code at an address is new, which
@@ -526,9 +191,9 @@ static uint32_t on_system(uc_engine *uc, uc_arm64_reg reg, const uc_arm64_cp_reg
     emu_engine *engine = opaque;
     if (cp_reg->op0 == 1 && cp_reg->op1 == 3 && cp_reg->crn == 7 && cp_reg->crm == 5 && cp_reg->op2 == 1) {
         uint64_t page = cp_reg->val & ~(PAGE - 1);
-        if (code_known(engine, page)) {
-            user_before_change(engine, page, PAGE);
-            user_after_change(engine, page, PAGE);
+        if (uc_user_code_known(engine, page)) {
+            uc_user_before_change(engine, page, PAGE);
+            uc_user_after_change(engine, page, PAGE);
         }
         if (engine->memory.several != NULL && engine->memory.several(engine->memory.opaque))
             engine->memory.code(engine->memory.opaque, page, PAGE, 1);
@@ -735,7 +400,7 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
     (void)uc_emu_start(engine->uc, 0, 0, 0, 0);
     uc_interposed_now = NULL;
     engine->prepares = false;
-    find_registers(engine);
+    uc_user_find_registers(engine);
     engine->interposed = engine->shared.entered != 0 && uc_interpose() == 0;
     if (!engine->interposed) {
         uc_hook hook;
@@ -750,22 +415,6 @@ static emu_engine *user_open(uint32_t isa, const emu_user_memory *memory, char *
 }
 
 /* ---- running --------------------------------------------------------------------------- */
-
-static uint64_t read_pc(emu_engine *engine)
-{
-    if (engine->at.pc != NULL)
-        return load_word(engine, engine->at.pc);
-    uint64_t pc = reg_read(engine, layout_of(engine)->pc);
-    return engine->isa == EMU_ISA_ARM ? pc & UINT32_MAX : pc;
-}
-
-/* What uc_emu_start wants: for AArch32 bit 0 says Thumb. */
-static uint64_t start_address(emu_engine *engine)
-{
-    if (engine->isa == EMU_ISA_ARM)
-        return engine->pc | (reg_read(engine, UC_ARM_REG_CPSR) >> 5 & 1);
-    return engine->pc;
-}
 
 static void take_syscall(emu_engine *engine, emu_stop *stop)
 {
@@ -927,11 +576,11 @@ static int go(emu_engine *engine, emu_stop *stop, size_t count)
         uc_interposed_now = &engine->shared;
         engine->running = 1;
         atomic_signal_fence(memory_order_seq_cst);
-        uc_err err = uc_emu_start(engine->uc, start_address(engine), 0, 0, count);
+        uc_err err = uc_emu_start(engine->uc, uc_user_start_address(engine), 0, 0, count);
         atomic_signal_fence(memory_order_seq_cst);
         engine->running = 0;
         uc_interposed_now = NULL;
-        engine->pc = read_pc(engine);
+        engine->pc = uc_user_read_pc(engine);
 
         int32_t kind = engine->seen;
         bool stepped = engine->stepping, aborted = engine->shared.aborted != 0;
@@ -1018,266 +667,6 @@ static void user_result(emu_engine *engine, uint64_t value)
         reg_write(engine, layout_of(engine)->result, value);
 }
 
-/* ---- state ------------------------------------------------------------------------------ */
-
-enum { FXSAVE_FCW = 0, FXSAVE_FSW = 2, FXSAVE_FTW = 4, FXSAVE_ST0 = 32 };
-
-static void save_x87(emu_engine *engine, uint8_t *image)
-{
-    uint16_t fcw = (uint16_t)reg_read(engine, UC_X86_REG_FPCW);
-    uint16_t fsw = (uint16_t)reg_read(engine, UC_X86_REG_FPSW);
-    uint16_t tags = (uint16_t)reg_read(engine, UC_X86_REG_FPTAG);
-    memset(image, 0, 160);
-    memcpy(image + FXSAVE_FCW, &fcw, 2);
-    memcpy(image + FXSAVE_FSW, &fsw, 2);
-    for (unsigned i = 0; i < 8; i++) /* two bits each, 3 = empty; FXSAVE has one, 1 = not empty */
-        if ((tags >> (2 * i) & 3) != 3)
-            image[FXSAVE_FTW] |= (uint8_t)(1u << i);
-    for (int i = 0; i < 8; i++)
-        uc_reg_read(engine->uc, UC_X86_REG_ST0 + i, image + FXSAVE_ST0 + 16 * i);
-}
-
-static void load_x87(emu_engine *engine, const uint8_t *image)
-{
-    uint16_t fcw, fsw, tags = 0;
-    memcpy(&fcw, image + FXSAVE_FCW, 2);
-    memcpy(&fsw, image + FXSAVE_FSW, 2);
-    for (unsigned i = 0; i < 8; i++)
-        if ((image[FXSAVE_FTW] >> i & 1) == 0)
-            tags |= (uint16_t)(3u << (2 * i));
-    reg_write(engine, UC_X86_REG_FPCW, fcw);
-    reg_write(engine, UC_X86_REG_FPSW, fsw); /* before the registers: ST is relative to its TOP */
-    for (int i = 0; i < 8; i++) {
-        uint8_t copy[16];
-        memcpy(copy, image + FXSAVE_ST0 + 16 * i, sizeof copy);
-        uc_reg_write(engine->uc, UC_X86_REG_ST0 + i, copy);
-    }
-    reg_write(engine, UC_X86_REG_FPTAG, tags);
-}
-
-static void user_save(emu_engine *engine, emu_cpu_state *state)
-{
-    const struct layout *layout = layout_of(engine);
-    memset(state, 0, sizeof *state);
-    int regs[32];
-    void *places[32];
-    for (int i = 0; i < layout->generals; i++) {
-        regs[i] = layout->general[i];
-        places[i] = &state->r[i];
-    }
-    uc_reg_read_batch(engine->uc, regs, places, layout->generals);
-    state->pc = engine->pc;
-    for (int i = 0; i < layout->vectors; i++) {
-        regs[i] = layout->vector + i;
-        /* arm: the double-word registers d0-d31 are 16 pairs */
-        places[i] = engine->isa == EMU_ISA_ARM ? &state->v[i / 2][i % 2] : &state->v[i][0];
-    }
-    uc_reg_read_batch(engine->uc, regs, places, layout->vectors);
-    switch (engine->isa) {
-    case EMU_ISA_AARCH64:
-        state->flags = reg_read(engine, UC_ARM64_REG_NZCV) & 0xf0000000u;
-        state->tls[0] = reg_read(engine, UC_ARM64_REG_TPIDR_EL0);
-        state->fpcr = reg_read(engine, UC_ARM64_REG_FPCR);
-        state->fpsr = reg_read(engine, UC_ARM64_REG_FPSR);
-        break;
-    case EMU_ISA_ARM: {
-        uc_arm_cp_reg tls = tpidruro();
-        state->flags = reg_read(engine, UC_ARM_REG_CPSR) & UINT32_MAX;
-        uc_reg_read(engine->uc, UC_ARM_REG_CP_REG, &tls);
-        state->tls[0] = tls.val & UINT32_MAX;
-        state->fpcr = reg_read(engine, UC_ARM_REG_FPSCR) & UINT32_MAX;
-        break;
-    }
-    case EMU_ISA_RISCV64:
-        state->fpcr = reg_read(engine, UC_RISCV_REG_FCSR);
-        break;
-    default:
-        state->flags = reg_read(engine, UC_X86_REG_EFLAGS) & UINT32_MAX;
-        state->tls[0] = reg_read(engine, UC_X86_REG_FS_BASE);
-        state->tls[1] = reg_read(engine, UC_X86_REG_GS_BASE);
-        state->fpcr = reg_read(engine, UC_X86_REG_MXCSR) & UINT32_MAX;
-        save_x87(engine, state->x87);
-        break;
-    }
-}
-
-static void user_load(emu_engine *engine, const emu_cpu_state *state)
-{
-    const struct layout *layout = layout_of(engine);
-    emu_cpu_state copy = *state; /* the library takes pointers to non-const */
-    int regs[32];
-    void *places[32];
-    if (engine->isa == EMU_ISA_ARM) {
-        /* First: it selects the register bank and the instruction set. */
-        uint32_t cpsr = (uint32_t)(state->flags & 0xf80f0020u) | 0x10;
-        uc_reg_write(engine->uc, UC_ARM_REG_CPSR, &cpsr);
-    }
-    for (int i = 0; i < layout->generals; i++) {
-        regs[i] = layout->general[i];
-        places[i] = &copy.r[i];
-    }
-    uc_reg_write_batch(engine->uc, regs, places, layout->generals);
-    for (int i = 0; i < layout->vectors; i++) {
-        regs[i] = layout->vector + i;
-        places[i] = engine->isa == EMU_ISA_ARM ? &copy.v[i / 2][i % 2] : &copy.v[i][0];
-    }
-    uc_reg_write_batch(engine->uc, regs, places, layout->vectors);
-    switch (engine->isa) {
-    case EMU_ISA_AARCH64:
-        reg_write(engine, UC_ARM64_REG_NZCV, state->flags & 0xf0000000u);
-        reg_write(engine, UC_ARM64_REG_TPIDR_EL0, state->tls[0]);
-        reg_write(engine, UC_ARM64_REG_FPCR, state->fpcr);
-        reg_write(engine, UC_ARM64_REG_FPSR, state->fpsr);
-        break;
-    case EMU_ISA_ARM: {
-        uc_arm_cp_reg tls = tpidruro();
-        tls.val = state->tls[0] & UINT32_MAX;
-        uc_reg_write(engine->uc, UC_ARM_REG_CP_REG, &tls);
-        uint32_t fpscr = (uint32_t)state->fpcr;
-        uc_reg_write(engine->uc, UC_ARM_REG_FPSCR, &fpscr);
-        break;
-    }
-    case EMU_ISA_RISCV64:
-        reg_write(engine, UC_RISCV_REG_FCSR, state->fpcr);
-        break;
-    default:
-        /* User code changes neither IF nor IOPL; IF reads as one. */
-        reg_write(engine, UC_X86_REG_EFLAGS, (state->flags & 0x240dd5) | 0x202);
-        reg_write(engine, UC_X86_REG_FS_BASE, state->tls[0]);
-        reg_write(engine, UC_X86_REG_GS_BASE, state->tls[1]);
-        uint32_t mxcsr = (uint32_t)state->fpcr & 0xffff;
-        uc_reg_write(engine->uc, UC_X86_REG_MXCSR, &mxcsr);
-        load_x87(engine, state->x87);
-        break;
-    }
-    engine->pc = engine->isa == EMU_ISA_ARM ? state->pc & UINT32_MAX & ~UINT64_C(1) : state->pc;
-    reg_write(engine, layout->pc, start_address(engine));
-}
-
-/* ---- changes of the map ------------------------------------------------------------------- */
-
-static void user_before_change(emu_engine *engine, uint64_t addr, uint64_t size)
-{
-    if (addr == 0 && size >= engine->memory.size) {
-        leave_code(engine);
-        return;
-    }
-    size_t first = code_at(engine, addr & ~(PAGE - 1));
-    size_t end = size > UINT64_MAX - addr ? engine->codes : code_at(engine, addr + size);
-    if (end - first > MANY_PAGES) {
-        forget_all(engine);
-        return;
-    }
-    size_t kept = first;
-    for (size_t i = first; i < end; i++) {
-        if (engine->code[i].left)
-            engine->code[kept++] = engine->code[i];
-        else
-            forget_page(engine, engine->code[i].addr);
-    }
-    memmove(engine->code + kept, engine->code + end, (engine->codes - end) * sizeof *engine->code);
-    engine->codes -= end - kept;
-}
-
-static void user_after_change(emu_engine *engine, uint64_t addr, uint64_t size)
-{
-    /* A page by itself costs half of what all cost, but what is not flushed need not be filled again. */
-    if (size > FEW_PAGES * PAGE || engine->flush_page == NULL || engine->shared.cpu == NULL) {
-        uc_ctl_flush_tlb(engine->uc);
-        return;
-    }
-    for (uint64_t page = addr & ~(PAGE - 1); page < addr + size; page += PAGE)
-        engine->flush_page(engine->shared.cpu, page);
-}
-
-/* ---- what the CPU can do -------------------------------------------------------------------- */
-
-static uint64_t id_register(emu_engine *engine, uint32_t crm, uint32_t op2)
-{
-    uc_arm64_cp_reg reg = {.op0 = 3, .op1 = 0, .crn = 0, .crm = crm, .op2 = op2};
-    return uc_reg_read(engine->uc, UC_ARM64_REG_CP_REG, &reg) == UC_ERR_OK ? reg.val : 0;
-}
-
-static unsigned field(uint64_t value, unsigned shift)
-{
-    return (unsigned)(value >> shift & 15);
-}
-
-/*
- * Linux arch/arm64/include/uapi/asm/hwcap.h, derived from the ID registers (Arm
- * ARM D19.2).  Left out: SVE, pointer authentication and MTE, which need a
- * kernel that switches them on.
- */
-static void hwcap_aarch64(emu_engine *engine, uint64_t out[2])
-{
-    uint64_t isar0 = id_register(engine, 6, 0);
-    uint64_t isar1 = id_register(engine, 6, 1);
-    uint64_t pfr0 = id_register(engine, 4, 0);
-    const struct {
-        uint64_t reg;
-        uint8_t shift, least, word, bit;
-    } caps[] = {
-        {isar0, 4, 1, 0, 3},   /* AES */
-        {isar0, 4, 2, 0, 4},   /* PMULL */
-        {isar0, 8, 1, 0, 5},   /* SHA1 */
-        {isar0, 12, 1, 0, 6},  /* SHA2 */
-        {isar0, 16, 1, 0, 7},  /* CRC32 */
-        {isar0, 20, 2, 0, 8},  /* ATOMICS */
-        {isar0, 28, 1, 0, 12}, /* ASIMDRDM */
-        {isar0, 32, 1, 0, 17}, /* SHA3 */
-        {isar0, 36, 1, 0, 18}, /* SM3 */
-        {isar0, 40, 1, 0, 19}, /* SM4 */
-        {isar0, 44, 1, 0, 20}, /* ASIMDDP */
-        {isar0, 12, 2, 0, 21}, /* SHA512 */
-        {isar0, 48, 1, 0, 23}, /* ASIMDFHM */
-        {isar0, 52, 1, 0, 27}, /* FLAGM */
-        {isar0, 52, 2, 1, 7},  /* FLAGM2 */
-        {isar1, 12, 1, 0, 13}, /* JSCVT */
-        {isar1, 16, 1, 0, 14}, /* FCMA */
-        {isar1, 20, 1, 0, 15}, /* LRCPC */
-        {isar1, 20, 2, 0, 26}, /* ILRCPC */
-        {isar1, 32, 1, 1, 8},  /* FRINT */
-        {isar1, 36, 1, 0, 29}, /* SB */
-    };
-    out[0] = out[1] = 0;
-    for (size_t i = 0; i < sizeof caps / sizeof *caps; i++)
-        if (field(caps[i].reg, caps[i].shift) >= caps[i].least)
-            out[caps[i].word] |= UINT64_C(1) << caps[i].bit;
-    if (field(pfr0, 16) != 15) {
-        out[0] |= 1 << 0; /* FP */
-        if (field(pfr0, 16) >= 1)
-            out[0] |= 1 << 9; /* FPHP */
-    }
-    if (field(pfr0, 20) != 15) {
-        out[0] |= 1 << 1; /* ASIMD */
-        if (field(pfr0, 20) >= 1)
-            out[0] |= 1 << 10; /* ASIMDHP */
-    }
-}
-
-static void user_hwcap(emu_engine *engine, uint64_t out[2])
-{
-    out[0] = out[1] = 0;
-    switch (engine->isa) {
-    case EMU_ISA_AARCH64:
-        hwcap_aarch64(engine, out);
-        break;
-    case EMU_ISA_ARM:
-        /* SWP HALF THUMB FAST_MULT VFP EDSP NEON VFPv3 TLS VFPv4 IDIVA IDIVT VFPD32 LPAE */
-        out[0] = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 12 | 1u << 13 | 1u << 15 |
-                 1u << 16 | 1u << 17 | 1u << 18 | 1u << 19 | 1u << 20;
-        out[1] = 0x1f; /* AES PMULL SHA1 SHA2 CRC32 */
-        break;
-    case EMU_ISA_RISCV64:
-        out[0] = 1u << ('a' - 'a') | 1u << ('c' - 'a') | 1u << ('d' - 'a') | 1u << ('f' - 'a') |
-                 1u << ('i' - 'a') | 1u << ('m' - 'a');
-        break;
-    default:
-        out[0] = 0x078bfbfd; /* CPUID.1:EDX of the model (Nehalem) */
-        break;
-    }
-}
-
 static const emu_engine_ops ops = {
     .name = "unicorn",
     .open = user_open,
@@ -1285,12 +674,12 @@ static const emu_engine_ops ops = {
     .run = user_run,
     .step = user_step,
     .result = user_result,
-    .save = user_save,
-    .load = user_load,
-    .before_change = user_before_change,
-    .after_change = user_after_change,
+    .save = uc_user_save,
+    .load = uc_user_load,
+    .before_change = uc_user_before_change,
+    .after_change = uc_user_after_change,
     .kick = user_kick,
-    .hwcap = user_hwcap,
+    .hwcap = uc_user_hwcap,
 };
 
 const emu_engine_ops *emu_uc_user(void)

@@ -24,7 +24,7 @@ def program(tmp_path_factory):
     if compiler is None:
         pytest.skip("no C compiler (gcc) to build the native tests with")
     out = tmp_path_factory.mktemp("kvm") / "kvm_user_test"
-    sources = [HERE / "kvm_user_test.c", CORE / "kvm_user.c"]
+    sources = [HERE / "kvm_user_test.c", *sorted(CORE.glob("kvm_user*.c"))]
     command = [compiler, *FLAGS, "-I", CORE, "-I", HERE, *sources, "-pthread", "-o", out]
     if subprocess.run([*command, *SANITIZE], capture_output=True).returncode != 0:
         subprocess.run(command, check=True, timeout=120)
