@@ -90,7 +90,7 @@ mkdir -p /tmp/d/e; echo from the guest > /tmp/new; mv /tmp/new /tmp/d/moved; ln 
 chmod 4755 /tmp/d/hard; stat -c '%a %h %s' /tmp/d/hard; ln -s moved /tmp/d/soft; cat /tmp/d/soft
 mknod /tmp/null c 1 3 2>/dev/null || echo no devices
 mkfifo /tmp/fifo; (echo through > /tmp/fifo &); cat /tmp/fifo
-truncate -s 5 /tmp/hello; rmdir /tmp/d/e; rm /tmp/fifo; ls /tmp/d
+truncate -s 5 /tmp/hello; rmdir /tmp/d/e; rm /tmp/fifo; ls -1 /tmp/d
 """
     modules = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")
     text = guest(script, modules, [VirtioP9(share)])
