@@ -95,12 +95,16 @@ def _options(architecture: str) -> list[str]:
     state = cache() / "debian" / architecture / ".apt"
     for name in ("lists", "cache"):
         (state / name / "partial").mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()  # nothing is installed
     return [
         f"-oAPT::Architecture={architecture}",
         f"-oAPT::Architectures={architecture}",
         f"-oDir::State::Lists={state / 'lists'}",
         f"-oDir::Cache={state / 'cache'}",
-        "-oDir::State::status=/dev/null",
+        # Containers often have it switched off, and then every question parses the lists.
+        "-oDir::Cache::pkgcache=pkgcache.bin",
+        "-oDir::Cache::srcpkgcache=",
+        f"-oDir::State::status={state / 'status'}",
         # root's apt would else switch to a user who may not write into root's cache.
         "-oAPT::Sandbox::User=root",
         "-oAcquire::http::Timeout=15",
