@@ -1,0 +1,319 @@
+/*
+ * Mutated qcow2 images, and requests of all kinds to them.
+ *
+ *     fuzz_block FOLDER CASES [SEED [FILE ...]]
+ *
+ * Each case takes a good image (made here, or a file of FOLDER), changes bytes of its header or its tables, opens it and asks
+ * for things.  What is asked may fail, but nothing may crash, take long, or touch a file outside FOLDER; and what the
+ * image did not refuse must stay as it was written until it is closed.  The seed of a failing case is printed.
+ */
+#include "block.h"
+#include "check.h"
+
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { GOODS = 64, ROOM = 2 << 20, SECONDS = 60, MOST = 1 << 17 };
+
+static uint64_t seed, current;
+static const char *folder;
+static struct good {
+    uint8_t *bytes;
+    size_t size;
+} goods[GOODS];
+static size_t count;
+static uint64_t opened, answered, refused;
+
+static uint64_t below(uint64_t n) { return (next_random(&seed) >> 20) % n; }
+
+/* Every name that is opened, by whom ever. */
+int open(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    int mode = flags & O_CREAT ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    if (folder != NULL && strncmp(path, folder, strlen(folder)) != 0) {
+        fprintf(stderr, "case %" PRIu64 ": opens %s\n", current, path);
+        abort();
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static void name_in(char *path, size_t size, const char *name) { snprintf(path, size, "%s/%s", folder, name); }
+
+static void take_file(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    struct good *good = &goods[count++];
+    CHECK(fd >= 0 && count <= GOODS);
+    good->bytes = malloc(ROOM);
+    CHECK(good->bytes != NULL);
+    ssize_t got = pread(fd, good->bytes, ROOM, 0);
+    CHECK(got > 0);
+    good->size = (size_t)got;
+    close(fd);
+}
+
+/* An image with some data in it. */
+static void build(uint64_t cluster, uint32_t version, uint32_t bits, const char *backing, const char *format)
+{
+    char path[4096], error[1024], data[3000];
+    name_in(path, sizeof path, "good");
+    emu_block_new new = {.size = (1 << 20) + 512, .cluster_size = cluster, .format = EMU_BLOCK_QCOW2, .version = version,
+                         .refcount_bits = bits, .backing = backing, .backing_format = format};
+    unlink(path);
+    CHECK(emu_block_create(path, &new, error, sizeof error) == 0);
+    emu_block_options options = {.discard = 1};
+    emu_block *block = emu_block_open(path, &options, error, sizeof error);
+    CHECK(block != NULL);
+    for (int i = 0; i < 12; i++) {
+        memset(data, 'a' + i, sizeof data);
+        struct iovec iov = {data, sizeof data};
+        CHECK(emu_block_writev(block, &iov, 1, below((1 << 20) / 512) * 512 / 2) == 0);
+    }
+    CHECK(emu_block_write_zeroes(block, 8192, 65536, 0) == 0);
+    CHECK(emu_block_close(block) == 0);
+    take_file(path);
+    unlink(path);
+}
+
+/* -- mutations ------------------------------------------------------------- */
+
+static uint64_t get(const uint8_t *bytes, size_t size, size_t at, unsigned width)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < width; i++)
+        value = value << 8 | (at + i < size ? bytes[at + i] : 0);
+    return value;
+}
+
+static void put(uint8_t *bytes, size_t size, size_t at, unsigned width, uint64_t value)
+{
+    for (unsigned i = width; i-- > 0; value >>= 8)
+        if (at + i < size)
+            bytes[at + i] = (uint8_t)value;
+}
+
+/* A number that means something to this image, or that nobody expects. */
+static uint64_t interesting(const uint8_t *bytes, size_t size)
+{
+    static const uint64_t edges[] = {0, 1, 2, 0xff, 0x1ff, 0x200, 0xffff, 0x10000, 0x7fffffff, 0xffffffff,
+                                     UINT64_MAX, INT64_MAX, UINT64_C(1) << 55, UINT64_C(1) << 62, UINT64_C(1) << 40};
+    const unsigned bits = (unsigned)get(bytes, size, 20, 4) & 31;
+    uint64_t value = below(size / 512 + 3) * 512;
+    switch (below(5)) {
+    case 0:
+        return edges[below(sizeof edges / sizeof *edges)];
+    case 1:
+        return next_random(&seed) >> below(64);
+    case 2:
+        value = (below(size) >> bits) << bits;
+    }
+    if (below(2))
+        value |= UINT64_C(1) << 63;
+    if (below(6) == 0)
+        value |= UINT64_C(1) << 62;
+    if (below(6) == 0)
+        value |= 1;
+    return value;
+}
+
+/* Where a table begins: the first, the one of refcounts, one of theirs; the header; anywhere. */
+static size_t table_of(const uint8_t *bytes, size_t size, size_t *reach)
+{
+    const uint64_t l1 = get(bytes, size, 40, 8), counts = get(bytes, size, 48, 8), snapshots = get(bytes, size, 64, 8);
+    *reach = 256;
+    switch (below(7)) {
+    case 0:
+        *reach = 120;
+        return 0;
+    case 1:
+        return l1 % size;
+    case 2:
+        return counts % size;
+    case 3:
+        return (get(bytes, size, counts % size, 8) & ~UINT64_C(511)) % size;
+    case 4:
+        return (get(bytes, size, l1 % size + below(4) * 8, 8) & UINT64_C(0xfffffffffffe00)) % size;
+    case 5:
+        *reach = 600;
+        return below(2) ? 100 : snapshots % size;
+    }
+    *reach = size;
+    return 0;
+}
+
+static void mutate(uint8_t *bytes, size_t *size)
+{
+    for (uint64_t changes = 1 + below(5); changes > 0 && *size > 0; changes--) {
+        size_t reach, table = table_of(bytes, *size, &reach), at = table + below(reach);
+        unsigned width = 1u << below(4);
+        switch (below(8)) {
+        case 0:
+            put(bytes, *size, at, 1, get(bytes, *size, at, 1) ^ (1u << below(8)));
+            break;
+        case 1:
+            put(bytes, *size, at, width, get(bytes, *size, at, width) + below(5) - 2);
+            break;
+        case 2:
+            if (below(8) == 0)
+                *size = below(*size) + 1;
+            break;
+        case 3: /* one entry over another */
+            put(bytes, *size, at & ~(size_t)7, 8, get(bytes, *size, table + below(reach) / 8 * 8, 8));
+            break;
+        case 4:
+            put(bytes, *size, at & ~(size_t)(width - 1), width, interesting(bytes, *size));
+            break;
+        default:
+            put(bytes, *size, at & ~(size_t)7, 8, interesting(bytes, *size));
+        }
+    }
+}
+
+/* -- requests -------------------------------------------------------------- */
+
+/* In pieces of exactly their size: a byte too far is seen. */
+static int transfer(emu_block *block, int write, uint64_t offset, uint64_t length, uint8_t *data)
+{
+    struct iovec iov[4];
+    int pieces = 0;
+    uint64_t done = 0;
+    while (done < length) {
+        uint64_t size = pieces == 3 ? length - done : 1 + below(length - done);
+        iov[pieces].iov_base = malloc(size);
+        iov[pieces].iov_len = size;
+        CHECK(iov[pieces].iov_base != NULL);
+        memcpy(iov[pieces++].iov_base, data + done, size);
+        done += size;
+    }
+    int failed = write ? emu_block_writev(block, iov, pieces, offset) : emu_block_readv(block, iov, pieces, offset);
+    done = 0;
+    for (int i = 0; i < pieces; done += iov[i++].iov_len) {
+        memcpy(data + done, iov[i].iov_base, iov[i].iov_len);
+        free(iov[i].iov_base);
+    }
+    return failed;
+}
+
+static int request(emu_block *block)
+{
+    static uint8_t data[MOST];
+    const uint64_t size = emu_block_size(block);
+    uint64_t offset = below(4) == 0 ? below(size + 1) : below(size < (1 << 20) ? size + 1 : 1 << 20), length = 1 + below(MOST - 1);
+    if (below(3) == 0)
+        length = 1 + below(700);
+    if (below(2))
+        offset &= ~UINT64_C(511), length = (length + 511) & ~UINT64_C(511);
+    if (length > size - offset && below(20) != 0)
+        length = size - offset;
+    emu_block_report report;
+    switch (below(16)) {
+    case 0:
+        return emu_block_flush(block);
+    case 1:
+        return emu_block_discard(block, offset, length * (1 + below(100)));
+    case 2:
+        return emu_block_write_zeroes(block, offset, length, (int)below(2));
+    case 3:
+        if (below(4) == 0)
+            return emu_block_check(block, (int)below(2), &report);
+        return emu_block_resize(block, below(4 << 20) / 512 * 512);
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        memset(data, (int)below(256), length);
+        return transfer(block, 1, offset, length, data);
+    }
+    return transfer(block, 0, offset, length, data);
+}
+
+static void ask(const char *path)
+{
+    char error[1024];
+    emu_block_options options = {.format = below(3) ? EMU_BLOCK_QCOW2 : EMU_BLOCK_PROBE, .cache = (uint32_t)below(8) < 6 ? EMU_BLOCK_UNSAFE : (uint32_t)below(4),
+                                 .read_only = below(4) == 0, .discard = below(2) == 0, .no_backing = below(8) == 0};
+    if (options.cache == EMU_BLOCK_NONE)
+        options.cache = EMU_BLOCK_WRITEBACK; /* not every file system has it */
+    memset(error, 'x', sizeof error);
+    emu_block *block = emu_block_open(path, &options, error, sizeof error);
+    if (block == NULL) {
+        refused++;
+        CHECK(memchr(error, 0, sizeof error) != NULL && strlen(error) > 0 && strchr(error, '\n') == NULL);
+        return;
+    }
+    opened++;
+    emu_block_info info;
+    emu_block_describe(block, &info);
+    for (uint64_t i = 1 + below(12); i > 0; i--)
+        answered += request(block) == 0;
+    emu_block_close(block);
+}
+
+static void write_file(const char *path, const uint8_t *bytes, size_t size)
+{
+    int fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    CHECK(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size);
+    close(fd);
+}
+
+static int open_files(void)
+{
+    int files = 0;
+    for (int fd = 0; fd < 256; fd++)
+        files += fcntl(fd, F_GETFD) != -1;
+    return files;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3)
+        return 2;
+    folder = argv[1];
+    const uint64_t cases = strtoull(argv[2], NULL, 0), first = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
+    char base[4096], path[4096];
+    static uint8_t bytes[ROOM];
+    name_in(base, sizeof base, "base");
+    name_in(path, sizeof path, "case");
+    seed = 1;
+    memset(bytes, 'b', sizeof bytes);
+    write_file(base, bytes, 700000);
+    for (uint64_t cluster = 512; cluster <= 65536; cluster *= 2) {
+        build(cluster, 3, 1u << below(7), NULL, NULL);
+        build(cluster, 2 + (uint32_t)below(2), 16, below(2) ? NULL : "base", "raw");
+    }
+    build(4096, 3, 16, "base", "raw");
+    for (int i = 4; i < argc; i++)
+        take_file(argv[i]);
+    const int files = open_files();
+    for (uint64_t i = 0; i < cases; i++) {
+        current = first + i;
+        seed = current * UINT64_C(0x9E3779B97F4A7C15) | 1;
+        alarm(SECONDS);
+        const struct good *good = &goods[below(count)];
+        size_t size = good->size;
+        memcpy(bytes, good->bytes, size);
+        if (below(50) != 0)
+            mutate(bytes, &size);
+        write_file(path, bytes, size);
+        ask(path);
+        if (open_files() != files) {
+            fprintf(stderr, "case %" PRIu64 ": a file stays open\n", current);
+            return 1;
+        }
+    }
+    unlink(path);
+    for (size_t i = 0; i < count; i++)
+        free(goods[i].bytes);
+    printf("%" PRIu64 " cases, %" PRIu64 " opened, %" PRIu64 " refused, %" PRIu64 " requests done\n", cases, opened, refused, answered);
+    return opened == 0 || refused == 0;
+}
