@@ -252,6 +252,8 @@ static void call_out(a64_engine *engine)
     __atomic_store_n(&state->poll, 1, __ATOMIC_SEQ_CST);
     for (size_t i = 0; i < A64_JUMPS; i++)
         __atomic_store_n(&state->jumps[i].pc, 0, __ATOMIC_RELAXED);
+    /* It may have left and come in again meanwhile, by an entry that was still there. */
+    __atomic_store_n(&state->poll, 1, __ATOMIC_SEQ_CST);
 }
 
 /* ---- dropping all ------------------------------------------------------------------------------ */

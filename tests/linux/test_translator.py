@@ -81,6 +81,10 @@ def test_code_that_is_written_anew_is_asked_again_for_the_flags_that_it_wants(tr
     assert translated("patched").stdout == "7\n0 1\n"
 
 
+def test_code_may_be_written_while_other_threads_run_it(translated):
+    assert translated("rewriting", 400).stdout == "wrong 0\nthrough 600\n"
+
+
 def test_no_thread_sees_what_the_architecture_forbids(translated):
     lines = translated("litmus", 30).stdout.splitlines()
     assert len(lines) == 51
