@@ -48,7 +48,7 @@ def sound(qemu_img, tmp_path):
     return hold
 
 
-def exercise(image, model, rng, count=300, unit=512):
+def exercise(image, model, rng, count=120, unit=512):
     """Random requests to the image and to its model, which answer the same."""
     size = len(model)
     for _ in range(count):
@@ -79,13 +79,12 @@ def test_an_image_of_ours_is_sound_after_random_requests(tmp_path, sound, cluste
     size = 5 * MIB + 512
     emu.block.create(path, size, cluster_size=cluster_size, version=version, refcount_bits=bits)
     model = bytearray(size)
-    sound(path, model)
     rng = random.Random(cluster_size * version * bits)
     for _ in range(2):
         with emu.block.open(path, discard=True) as image:
             assert image.info().refcount_bits == bits
             exercise(image, model, rng)
-        sound(path, model)
+    sound(path, model)
 
 
 QEMUS = [
@@ -155,7 +154,7 @@ def test_images_on_images_are_read_through_and_copied_from(tmp_path, qemu_img, s
         before = (tmp_path / below).read_bytes()
         with emu.block.open(path, discard=True) as image:
             assert image.info().backing == str(tmp_path / below)
-            exercise(image, model, rng, 150)
+            exercise(image, model, rng)
         sound(path, model)
         assert (tmp_path / below).read_bytes() == before
         below, below_format = path.name, "qcow2"
@@ -195,7 +194,7 @@ def test_every_cache_mode_writes_the_same(tmp_path, sound, cache):
     model = bytearray(4 * MIB)
     with emu.block.open(path, cache=cache, discard=True) as image:
         assert image.info().cache == cache
-        exercise(image, model, random.Random(cache), 200)
+        exercise(image, model, random.Random(cache))
     sound(path, model)
 
 
@@ -205,15 +204,14 @@ def test_an_image_changes_its_size(tmp_path, sound, cluster_size, version):
     path, rng = tmp_path / "disk.qcow2", random.Random(cluster_size)
     emu.block.create(path, MIB, cluster_size=cluster_size, version=version)
     model = bytearray(MIB)
-    for size in (3 * MIB + 512, 2 * MIB + 1024, 40 * MIB, 5 * MIB, 0, 512, 2 * MIB):
+    for size in (3 * MIB + 512, 2 * MIB + 1024, 20 * MIB, 0, 2 * MIB):
         emu.block.resize(path, size)
         model = model[:size] + bytes(max(0, size - len(model)))
+        with emu.block.open(path) as image:
+            assert image.size == size
+            if size:
+                exercise(image, model, rng, 40)
         sound(path, model)
-        if size:
-            with emu.block.open(path) as image:
-                assert image.size == size
-                exercise(image, model, rng, 60)
-            sound(path, model)
 
 
 def test_what_is_added_does_not_show_what_is_behind(tmp_path, sound):

@@ -28,6 +28,8 @@ def build(tmp_path_factory):
 
     def build(program: str, sanitize: str = "address,undefined") -> Path:
         out = folder / f"{program}-{sanitize}"
+        if out.exists():
+            return out
         probe = subprocess.run(
             [compiler, f"-fsanitize={sanitize}", "-x", "c", "-", "-o", str(folder / "probe")],
             input="int main(void) { return 0; }",
