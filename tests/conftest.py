@@ -106,6 +106,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes longer than 20 s on a quiet machine")
     config.addinivalue_line("markers", "isas(*names): the ISAs that a test with the fixture `bare` is for")
 
 
