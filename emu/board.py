@@ -84,6 +84,7 @@ class Board:
     ram_limit: ClassVar[int] = 1 << 36
     default_ram: ClassVar[int] = 128 << 20
     max_cpus: ClassVar[int] = 1
+    cpus_reason: ClassVar[str] = ""  # why not more, for the message
     ports: ClassVar[bool] = False
     keeps_variables: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()

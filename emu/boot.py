@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+    from emu.board import Board
     from emu.machine import Machine, Result
     from emu.virtio.device import VirtioDevice
 
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR[,tag=NAME][,readonly=on]",
         help="a folder that the guest mounts by its tag (default: share) as 9p; again for the next one",
     )
+    add(
+        "--net",
+        action="append",
+        default=[],
+        metavar="user[,hostfwd=tcp:127.0.0.1:2222-:22]|tap,ifname=NAME|socket,...",
+        help="a network card and where its cable ends; again for the next one",
+    )
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
     add(
         "--serial",
@@ -72,13 +80,15 @@ def main(args: argparse.Namespace) -> int:
 
 def run_boot(options: Any) -> int:
     """Builds the machine that the options of add_arguments() ask for and runs it to its end."""
+    from emu.board import open_board
     from emu.console import Console
     from emu.machine import Machine, Result
 
     if not options.firmware and not options.kernel:
         raise DeviceError("nothing to boot; give --firmware FILE or --kernel FILE")
     arch = options.arch or _arch_of(options.kernel)
-    board = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
+    name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
+    board = open_board(name, arch)
     words = options.serial or ["stdio"]
     if words.count("stdio") > 1:
         raise DeviceError("two serial lines cannot both be stdio; use pty or unix:PATH,server for the second")
@@ -89,7 +99,6 @@ def run_boot(options: Any) -> int:
         ExitStack() as opened,
         Machine(
             board,
-            arch=arch,
             accel=options.accel,
             cpus=options.cpus,
             ram=None if options.memory is None else size(options.memory),
@@ -100,7 +109,7 @@ def run_boot(options: Any) -> int:
             append=options.append,
             dtb=options.dtb,
             serial=lines,
-            virtio=_virtio(options, opened),
+            virtio=_virtio(options, board, opened),
         ) as machine,
     ):
         for note in machine.notes:
@@ -114,19 +123,40 @@ def run_boot(options: Any) -> int:
         return _run(machine, options)
 
 
-def _virtio(options: Any, opened: ExitStack) -> list[VirtioDevice]:
-    """The virtio devices that were asked for, in the order of their kinds; closed with `opened`."""
+def _virtio(options: Any, board: Board, opened: ExitStack) -> list[VirtioDevice]:
+    """The virtio devices that were asked for, and entropy and a balloon where the board has slots.
+
+    In the order of their kinds; closed with `opened`.
+    """
     devices: list[VirtioDevice] = []
+
+    def add(device: VirtioDevice) -> None:
+        devices.append(device)
+        opened.callback(device.close)
+
     for words in options.drive:
         from emu.drive import open_drive
 
-        devices.append(open_drive(words))
-        opened.callback(devices[-1].close)
+        add(open_drive(words))
+    for number, words in enumerate(options.net):
+        from emu.net import open_net
+
+        end = open_net(words, number)
+        if end is not None:
+            from emu.virtio.net import VirtioNet
+
+            opened.callback(end[0].close)
+            add(VirtioNet(*end))
     for number, words in enumerate(options.share):
         from emu.virtio.p9 import open_share
 
-        devices.append(open_share(words, number))
-        opened.callback(devices[-1].close)
+        add(open_share(words, number))
+    if board.virtio is not None:
+        from emu.virtio.balloon import VirtioBalloon
+        from emu.virtio.rng import VirtioRng
+
+        add(VirtioRng())
+        add(VirtioBalloon())
     return devices
 
 

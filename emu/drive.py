@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.virtio.blk import VirtioBlk
 
-KNOWN = ("file", "format", "if", "readonly", "cache", "discard", "serial", "id", "media")
+KNOWN = ("file", "format", "if", "cache", "discard", "serial", "id", "media")
 
 
 def open_drive(words: str) -> VirtioBlk:
@@ -17,7 +17,7 @@ def open_drive(words: str) -> VirtioBlk:
     import emu.block
     from emu.virtio.blk import VirtioBlk
 
-    options = Options(words, "--drive", KNOWN, first="file")
+    options = Options(words, "--drive", KNOWN, first="file", switches=("readonly",))
     path = options.word("file")
     if not path:
         raise DeviceError(f"--drive {words}: no file; give --drive FILE[,format=raw|qcow2]")

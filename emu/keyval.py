@@ -6,39 +6,54 @@ from collections.abc import Iterable
 
 from accel.errors import DeviceError
 
-SWITCH = {"on": True, "off": False, "yes": True, "no": False}
-
 
 class Options(dict[str, list[str]]):
     """The options by name; each may come again.  option: what they are options of, for messages."""
 
-    def __init__(self, words: str, option: str, known: Iterable[str], *, first: str = "") -> None:
-        """first: the name of a first word that has none.  Raises DeviceError for a name that is not known."""
+    def __init__(
+        self,
+        words: str,
+        option: str,
+        known: Iterable[str],
+        *,
+        first: str = "",
+        switches: Iterable[str] = (),
+    ) -> None:
+        """first: the name of a first word that has none; switches: those that are on without a value.
+
+        Raises DeviceError for a name that is not known, and for one without a value.
+        """
         super().__init__()
         self.option = option
-        known = tuple(known)
-        for number, word in enumerate(split(words)):
+        known = (*known, *switches)
+        for number, word in enumerate(split(words) if words else ()):
             name, equals, value = word.partition("=")
             if number == 0 and first and (not equals or name not in (*known, first)):
                 name, value = first, word
-            elif not equals:
+            elif name not in known and name != first:
+                raise DeviceError(f"{option}: no option is called {name!r}; it takes {', '.join(known)}")
+            elif not equals and name in switches:
                 value = "on"
-            if name not in known and name != first:
-                what = ", ".join(known)
-                raise DeviceError(f"{option} {words}: no option is called {name!r}; it takes {what}")
+            elif not value:
+                raise DeviceError(f"{option}: {word!r} has no value; options are name=value")
             self.setdefault(name, []).append(value)
 
     def word(self, name: str, default: str = "", among: Iterable[str] = ()) -> str:
-        """The last value of an option; among: what it may be.  Raises DeviceError."""
-        value = self[name][-1] if name in self else default
+        """The value of an option that comes once; among: what it may be.  Raises DeviceError."""
+        values = self.get(name, [default])
+        if len(values) > 1:
+            raise DeviceError(f"{self.option}: {name} is given {len(values)} times; give it once")
         among = tuple(among)
-        if among and value not in among:
-            raise DeviceError(f"{self.option}: {name}={value}; it may be {', '.join(among)}")
-        return value
+        if among and values[0] not in among:
+            raise DeviceError(f"{self.option}: {name}={values[0]}; it may be {', '.join(among)}")
+        return values[0]
 
     def switch(self, name: str, default: bool = False) -> bool:
         """An option that is on or off.  Raises DeviceError."""
-        return SWITCH[self.word(name, among=SWITCH)] if name in self else default
+        value = self.word(name, "on" if default else "off")
+        if value not in ("on", "off"):
+            raise DeviceError(f"{self.option}: {name}={value}; use on or off")
+        return value == "on"
 
 
 def split(words: str) -> list[str]:

@@ -184,7 +184,7 @@ class Machine:
     def _check(self, cpus: int) -> None:
         board = self.board
         if not 1 <= cpus <= board.max_cpus:
-            raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}")
+            raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}{board.cpus_reason}")
         if self.firmware_vars is not None and not board.keeps_variables:
             raise DeviceError("this board's firmware keeps no variables; leave --firmware-vars out")
         if not 1 << 20 <= self.ram <= board.ram_limit or self.ram % 4096:

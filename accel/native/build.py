@@ -1,15 +1,12 @@
 """Builds accel._core: the native core under cffi's API mode.
 
-Every header named in HEADERS is read by cffi as it stands (cffi knows no
-preprocessor, so lines that begin with `#` are dropped, except numeric
-#defines); every .c file of this folder is compiled.  EMU_WERROR=1 in the
-environment makes warnings errors, as CI does.
+Every header named in HEADERS is read by cffi as it stands (binding.py); every .c file of this folder is
+compiled.
 """
 
 import importlib.util
 import os
 import platform
-import re
 import runpy
 from pathlib import Path
 
@@ -17,16 +14,6 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 HEADERS = ("core.h", "engine.h", "kvm.h", "kvm_user.h", "uc.h", "a64_engine.h")
-
-
-def declarations(header: Path) -> str:
-    """A header's text without what cffi cannot read."""
-    kept = []
-    for line in header.read_text().splitlines():
-        if line.startswith("#") and not re.match(r"#define \w+ (0x)?[0-9a-fA-F]+$", line):
-            continue
-        kept.append(line)
-    return "\n".join(kept)
 
 
 def unicorn_headers() -> str:
@@ -43,20 +30,8 @@ def makes(source: Path) -> bool:
     return ours or not (source.name.startswith("a64_") or source.name in ("a64.c", "translate.c"))
 
 
-FLAGS = [
-    "-std=c11",
-    "-O2",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Wstrict-prototypes",
-    "-Wno-unused-parameter",
-    "-D_GNU_SOURCE",
-    "-fvisibility=hidden",
-    "-fno-strict-aliasing",
-]
-if os.environ.get("EMU_WERROR"):
-    FLAGS.append("-Werror")
+binding = runpy.run_path(str(HERE / "binding.py"))
+declarations = binding["declarations"]
 
 # By its path: to import accel.native is to need what is built here.
 runpy.run_path(str(HERE / "decode_c.py"))["write"]()
@@ -76,7 +51,7 @@ ffi.set_source(
     sources=sorted(os.path.relpath(path) for path in HERE.glob("*.c") if makes(path)),
     include_dirs=[os.path.relpath(HERE), unicorn_headers()],
     depends=sorted(os.path.relpath(path) for path in HERE.glob("*.h")),
-    extra_compile_args=FLAGS,
+    extra_compile_args=binding["FLAGS"],
     libraries=["pthread", "dl"],
 )
 

@@ -225,13 +225,10 @@ uint64_t emu_now(void);
 
 typedef struct emu_core_calls {
     int (*space_find)(const emu_space *space, uint64_t addr, emu_range *out);
-    int (*space_read)(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value);
-    int (*space_write)(emu_space *space, uint64_t addr, uint32_t width, uint64_t value);
     void (*space_written)(emu_space *space, uint64_t addr, uint64_t size);
     uint32_t (*region_kind)(const emu_region *region);
     void *(*region_host)(const emu_region *region);
     void (*irq_set)(emu_irq *irq, int level);
-    int (*irq_level)(const emu_irq *irq);
     uint64_t (*now)(void);
 } emu_core_calls;
 

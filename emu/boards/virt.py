@@ -81,6 +81,7 @@ class Virt(Board):
     bank: ClassVar[type[Pflash]] = Pflash
     rom_bank: ClassVar[type[PflashRom]] = PflashRom
     kernel_offset: ClassVar[int]
+    cpus_reason = ", since Unicorn carries one CPU; use --cpus 1"
     fdt_offset: int = 0
     initrd: tuple[int, int] | None = None
 

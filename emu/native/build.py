@@ -1,11 +1,9 @@
 """Builds emu._native: the ELF parser and Linux user mode's runtime under cffi's API mode.
 
-Like accel/native/build.py: the headers named in HEADERS are read by cffi as they stand, every .c file of
-FOLDERS is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
+As accel/native/build.py: the headers named in HEADERS are read by cffi, every .c file of FOLDERS is compiled.
 """
 
 import os
-import re
 import runpy
 from pathlib import Path
 
@@ -22,30 +20,8 @@ HEADERS = (
 )
 
 
-def declarations(header: Path) -> str:
-    """A header's text without what cffi cannot read."""
-    kept = []
-    for line in header.read_text().splitlines():
-        if line.startswith("#") and not re.match(r"#define \w+ (0x)?[0-9a-fA-F]+$", line):
-            continue
-        kept.append(line)
-    return "\n".join(kept)
-
-
-FLAGS = [
-    "-std=c11",
-    "-O2",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Wstrict-prototypes",
-    "-Wno-unused-parameter",
-    "-D_GNU_SOURCE",
-    "-fvisibility=hidden",
-    "-fno-strict-aliasing",
-]
-if os.environ.get("EMU_WERROR"):
-    FLAGS.append("-Werror")
+binding = runpy.run_path(str(ROOT / "accel/native/binding.py"))
+declarations = binding["declarations"]
 
 # By its path: to import emu.native is to need what is built here.
 runpy.run_path(str(HERE / "tables.py"))["write"](ROOT / "emu/linux/native/syscall_calls.h")
@@ -60,7 +36,7 @@ ffi.set_source(
     depends=sorted(
         os.path.relpath(path) for folder in (*FOLDERS, "accel/native") for path in (ROOT / folder).glob("*.h")
     ),
-    extra_compile_args=FLAGS,
+    extra_compile_args=binding["FLAGS"],
     libraries=["pthread"],
 )
 

@@ -16,18 +16,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from accel.errors import EmuError
+from accel.errors import DeviceError
 from emu.devices.native import ffi
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from emu.keyval import Options
 
 # The first card's address; QEMU's, which is nobody's.
 MAC = bytes((0x52, 0x54, 0x00, 0x12, 0x34, 0x56))
 
 
-class NetError(EmuError):
+# Options by kind, besides mac; and those that are on or off.
+KINDS = {
+    "user": ("hostfwd", "net", "host", "dns", "dhcpstart", "hostname"),
+    "tap": ("ifname", "script"),
+    "socket": ("listen", "connect", "unix", "fd"),
+}
+SWITCHES = {"user": ("restrict", "ipv6"), "tap": (), "socket": ("server",)}
+
+
+class NetError(DeviceError):
     """A network that cannot be had, or words that name none."""
 
 
@@ -54,56 +60,27 @@ class Peer:
             lib.emu_net_free(self.take())
 
 
-class Words:
-    """Options of the form name=value, each asked for once; what nobody asked for is an error."""
-
-    def __init__(self, kind: str, words: list[str]) -> None:
-        self.kind = kind
-        self.given: dict[str, list[str]] = {}
-        for word in words:
-            name, equals, value = word.partition("=")
-            if not equals or not value:
-                raise NetError(f"--net {kind}: {word!r} is no option; options are name=value")
-            self.given.setdefault(name, []).append(value)
-
-    def all(self, name: str) -> list[str]:
-        """Every value of an option."""
-        return self.given.pop(name, [])
-
-    def one(self, name: str, default: str = "") -> str:
-        """The value of an option that comes once at most."""
-        values = self.all(name)
-        if len(values) > 1:
-            raise NetError(f"--net {self.kind}: {name} is given {len(values)} times; give it once")
-        return values[0] if values else default
-
-    def switch(self, name: str, default: bool) -> bool:
-        """on or off."""
-        word = self.one(name, "on" if default else "off")
-        if word not in ("on", "off"):
-            raise NetError(f"--net {self.kind}: {name}={word}; use on or off")
-        return word == "on"
-
-    def end(self) -> None:
-        """Raises NetError for what is left."""
-        for name in self.given:
-            raise NetError(f"--net {self.kind}: there is no option {name!r}; see emu boot --help")
-
-
 def open_net(words: str, number: int = 0) -> tuple[Peer, bytes] | None:
     """The end that the words name and the card's address (by default from the card's number); None: no card.
 
-    Raises NetError.
+    Raises NetError, or another DeviceError for words that are no options.
     """
-    kind, *rest = words.split(",")
-    kinds: dict[str, Callable[[Words], Peer]] = {"user": _user, "tap": _tap, "socket": _socket}
+    kind, _, rest = words.partition(",")
     if kind == "none" and not rest:
         return None
-    if kind not in kinds:
-        raise NetError(f"no network is called {kind!r}; use user, tap, socket or none")
-    given = Words(kind, rest)
-    mac = address(given.one("mac")) if "mac" in given.given else MAC[:5] + bytes((MAC[5] + number & 0xFF,))
-    return kinds[kind](given), mac
+    if kind not in KINDS:
+        raise NetError(f"no network is called {kind!r}; use {', '.join(KINDS)} or none")
+    options = Options(rest, f"--net {kind}", ("mac", *KINDS[kind]), switches=SWITCHES[kind])
+    mac = address(options.word("mac")) if "mac" in options else MAC[:5] + bytes((MAC[5] + number & 0xFF,))
+    if kind == "user":
+        from emu.net.user import User
+
+        return User.from_words(options), mac
+    if kind == "tap":
+        return _tap(options), mac
+    from emu.net.sockets import from_words
+
+    return from_words(options), mac
 
 
 def address(words: str) -> bytes:
@@ -120,17 +97,10 @@ def address(words: str) -> bytes:
     return made
 
 
-def _user(words: Words) -> Peer:
-    from emu.net.user import User
-
-    return User.from_words(words)
-
-
-def _tap(words: Words) -> Peer:
+def _tap(options: Options) -> Peer:
     from emu.net.tap import Tap
 
-    name, script = words.one("ifname"), words.one("script", "no")
-    words.end()
+    name, script = options.word("ifname"), options.word("script", "no")
     if script != "no":
         raise NetError(
             f"--net tap: script={script}: emu runs no scripts; set the interface up and say script=no"
@@ -138,9 +108,3 @@ def _tap(words: Words) -> Peer:
     if not name:
         raise NetError("--net tap: which interface? give ifname=NAME")
     return Tap(name)
-
-
-def _socket(words: Words) -> Peer:
-    from emu.net.sockets import from_words
-
-    return from_words(words)

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 from emu.devices.native import lib
-from emu.net import NetError, Peer, Words
+from emu.keyval import Options
+from emu.net import NetError, Peer
 
 # Bytes that may lie in the cable; fewer make small packets wait for the other side's thread.
 CABLE = 1 << 20
@@ -39,11 +40,10 @@ def _place(words: str, option: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def from_words(words: Words) -> Peer:
+def from_words(options: Options) -> Peer:
     """By the options of --net socket.  Raises NetError."""
-    ways = {name: words.one(name) for name in ("listen", "connect", "unix", "fd")}
-    server = words.switch("server", False)
-    words.end()
+    ways = {name: options.word(name) for name in ("listen", "connect", "unix", "fd")}
+    server = options.switch("server")
     given = [name for name, value in ways.items() if value]
     if len(given) != 1:
         raise NetError("--net socket: give one of listen=:PORT, connect=ADDRESS:PORT, unix=PATH, fd=N")

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterable
 
 from emu.devices.native import ffi, lib
-from emu.net import NetError, Peer, Words
+from emu.keyval import Options
+from emu.net import NetError, Peer
 
 
 class Forward:
@@ -113,16 +114,15 @@ class User(Peer):
             raise NetError(f"hostfwd: cannot listen on {where} ({os.strerror(-failed)}); {remedy}")
 
     @classmethod
-    def from_words(cls, words: Words) -> User:
+    def from_words(cls, options: Options) -> User:
         """By the options of --net user."""
-        made = {
-            "network": words.one("net", "10.0.2.0/24"),
-            "host": words.one("host"),
-            "dns": words.one("dns"),
-            "dhcp_start": words.one("dhcpstart"),
-            "hostname": words.one("hostname"),
-        }
-        forwards = [Forward.parse(word) for word in words.all("hostfwd")]
-        restrict, ipv6 = words.switch("restrict", False), words.switch("ipv6", True)
-        words.end()
-        return cls(forwards, restrict=restrict, ipv6=ipv6, **made)
+        return cls(
+            [Forward.parse(word) for word in options.get("hostfwd", [])],
+            restrict=options.switch("restrict"),
+            network=options.word("net", "10.0.2.0/24"),
+            host=options.word("host"),
+            dns=options.word("dns"),
+            dhcp_start=options.word("dhcpstart"),
+            hostname=options.word("hostname"),
+            ipv6=options.switch("ipv6", True),
+        )

@@ -18,7 +18,7 @@ from emu.virtio.device import VirtioDevice
 
 # What the tag may have (native/virtio_9p.c).
 TAG_BYTES = 128
-KNOWN = ("path", "tag", "mount_tag", "readonly")
+KNOWN = ("path", "tag", "mount_tag")
 
 
 class VirtioP9(VirtioDevice):
@@ -48,6 +48,6 @@ class VirtioP9(VirtioDevice):
 
 def open_share(words: str, number: int = 0) -> VirtioP9:
     """`--share DIR[,tag=NAME][,readonly=on]`; the tag is share, share1 ... by number.  Raises DeviceError."""
-    options = Options(words, "--share", KNOWN, first="path")
+    options = Options(words, "--share", KNOWN, first="path", switches=("readonly",))
     tag = options.word("tag") or options.word("mount_tag") or f"share{number or ''}"
     return VirtioP9(options.word("path"), tag=tag, read_only=options.switch("readonly"))

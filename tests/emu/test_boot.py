@@ -41,7 +41,10 @@ WRONG = {
         "file:/",
     ),
     "and there is room for 0x4000000; use a smaller image": ("--firmware", "BIG"),
-    "5 CPUs: this board has 1 to 1": ("--kernel", "KERNEL", "--cpus", "5"),
+    "no network is called 'ethernet'": ("--kernel", "KERNEL", "--net", "ethernet"),
+    "--share /nonexistent: No such file": ("--kernel", "KERNEL", "--share", "/nonexistent"),
+    "--drive: no option is called 'colour'": ("--kernel", "KERNEL", "--drive", "KERNEL,colour=red"),
+    "5 CPUs: this board has 1 to 1, since Unicorn carries one CPU": ("--kernel", "KERNEL", "--cpus", "5"),
 }
 
 

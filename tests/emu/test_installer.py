@@ -28,12 +28,6 @@ class Terminal(Screen):
     def picture(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
-    def type(self, keys: bytes) -> None:
-        assert self.front is not None
-        with self.front.lock:
-            assert self.front.room() >= len(keys)
-            self.front.receive(keys)
-
 
 @pytest.mark.slow
 def test_the_installer_asks_for_a_language_and_takes_the_answer():

@@ -20,8 +20,10 @@ def test_single_commas_divide_and_doubled_ones_are_one(words, parts):
     assert split(words) == parts
 
 
-def test_the_first_word_needs_no_name_and_others_without_a_value_are_on():
-    options = Options("x=y.img,readonly,size=3", "--drive", ("readonly", "size"), first="file")
+def test_the_first_word_needs_no_name_and_switches_without_a_value_are_on():
+    options = Options(
+        "x=y.img,readonly,size=3", "--drive", ("size",), first="file", switches=("readonly", "cold")
+    )
     assert options.word("file") == "x=y.img"
     assert options.switch("readonly")
     assert not options.switch("cold")
@@ -36,12 +38,14 @@ def test_an_option_may_come_again():
     ("words", "text"),
     [
         ("disk,colour=red", "no option is called 'colour'"),
-        ("disk,readonly=perhaps", "readonly=perhaps; it may be on"),
+        ("disk,readonly=perhaps", "readonly=perhaps; use on or off"),
+        ("disk,size", "name=value"),
+        ("disk,readonly,readonly=off", "once"),
     ],
 )
 def test_what_is_not_known_is_said_in_one_line(words, text):
     with pytest.raises(DeviceError, match=text) as caught:
-        Options(words, "--drive", ("readonly",), first="file").switch("readonly")
+        Options(words, "--drive", ("size",), first="file", switches=("readonly",)).switch("readonly")
     assert "\n" not in str(caught.value)
 
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import os
 import re
+import socket
+import threading
+import time
 
 import pytest
 
 import emu.block
 from emu import Machine
+from emu.net import open_net
+from emu.virtio.balloon import VirtioBalloon
 from emu.virtio.blk import VirtioBlk
+from emu.virtio.net import VirtioNet
 from emu.virtio.p9 import VirtioP9
 from emu.virtio.rng import VirtioRng
 from tests.emu.linux_guest import Screen, image, initrd
 
 # Seconds for a guest to boot, do its work and switch itself off; it takes about ten.
 PATIENCE = 300
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and tells nobody."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
 
 
 def guest(script: str, modules: tuple[str, ...], devices, *, force_legacy: bool = False, **options) -> str:
@@ -83,16 +98,15 @@ def test_a_shared_folder(tmp_path):
     (share / "away").symlink_to("../secret")
     (share / "rnd").write_bytes(os.urandom(3 << 20))
     script = """
-mount -t 9p -o trans=virtio,version=9p2000.L share /tmp || echo unmounted
-cat /tmp/hello; sha256sum /tmp/rnd | cut -c1-64
-cat /tmp/away 2>/dev/null || echo not there
-mkdir -p /tmp/d/e; echo from the guest > /tmp/new; mv /tmp/new /tmp/d/moved; ln /tmp/d/moved /tmp/d/hard
-chmod 4755 /tmp/d/hard; stat -c '%a %h %s' /tmp/d/hard; ln -s moved /tmp/d/soft; cat /tmp/d/soft
-mknod /tmp/null c 1 3 2>/dev/null || echo no devices
-mkfifo /tmp/fifo; (echo through > /tmp/fifo &); cat /tmp/fifo
-truncate -s 5 /tmp/hello; rmdir /tmp/d/e; rm /tmp/fifo; ls -1 /tmp/d
+cat /mnt/hello; sha256sum /mnt/rnd | cut -c1-64
+cat /mnt/away 2>/dev/null || echo not there
+mkdir -p /mnt/d/e; echo from the guest > /mnt/new; mv /mnt/new /mnt/d/moved; ln /mnt/d/moved /mnt/d/hard
+chmod 4755 /mnt/d/hard; stat -c '%a %h %s' /mnt/d/hard; ln -s moved /mnt/d/soft; cat /mnt/d/soft
+mknod /mnt/null c 1 3 2>/dev/null || echo no devices
+mkfifo /mnt/fifo; (echo through > /mnt/fifo &); cat /mnt/fifo
+truncate -s 5 /mnt/hello; rmdir /mnt/d/e; rm /mnt/fifo; ls -1 /mnt/d
 """
-    modules = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")
+    modules = ("9pnet_virtio", "9p")
     text = guest(script, modules, [VirtioP9(share)])
     assert text.split("\n")[:-1] == [
         "from the host",
@@ -114,13 +128,99 @@ truncate -s 5 /tmp/hello; rmdir /tmp/d/e; rm /tmp/fifo; ls -1 /tmp/d
 def test_a_shared_folder_that_is_read_only(tmp_path):
     (tmp_path / "kept").write_text("as it was")
     script = """
-mount -t 9p -o trans=virtio,version=9p2000.L docs /tmp
-(echo changed > /tmp/kept) 2>/dev/null || echo refused
-rm -f /tmp/kept 2>/dev/null || echo refused
-mkdir /tmp/more 2>/dev/null || echo refused
-cat /tmp/kept; echo
+mount | grep -c "^docs on /mnt type 9p"
+(echo changed > /mnt/kept) 2>/dev/null || echo refused
+rm -f /mnt/kept 2>/dev/null || echo refused
+mkdir /mnt/more 2>/dev/null || echo refused
+cat /mnt/kept; echo
 """
-    modules = ("netfs", "fscache", "9pnet", "9pnet_virtio", "9p")
+    modules = ("9pnet_virtio", "9p")
     text = guest(script, modules, [VirtioP9(tmp_path, tag="docs", read_only=True)])
-    assert text.split("\n")[:-1] == ["refused", "refused", "refused", "as it was"]
+    assert text.split("\n")[:-1] == ["1", "refused", "refused", "refused", "as it was"]
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_network_card_by_user_networking(tmp_path):
+    """DHCP, a file from the host's own server and one that the host reads out of the guest by a forward."""
+    (tmp_path / "file").write_bytes(os.urandom(3 << 20))
+    served = functools.partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        forwarded = probe.getsockname()[1]
+    got: list[bytes] = []
+
+    def ask() -> None:
+        while not got:
+            try:
+                with socket.create_connection(("127.0.0.1", forwarded), timeout=5) as end:
+                    words = end.recv(100)
+                    if words:
+                        got.append(words)
+            except OSError:
+                pass
+            time.sleep(0.1)
+
+    threading.Thread(target=ask, daemon=True).start()
+    end = open_net(f"user,hostfwd=tcp:127.0.0.1:{forwarded}-:7")
+    assert end is not None
+    script = f"""
+ip -4 -o address show eth0 | grep -o 'inet [0-9./]*'
+wget -q -O - http://10.0.2.2:{server.server_port}/file | sha256sum | cut -c1-64
+echo out of the guest | nc -l -p 7
+"""
+    try:
+        text = guest(script, ("virtio_net",), [VirtioNet(*end)])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert text.split("\n")[:-1] == [
+        "inet 10.0.2.15/24",
+        hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest(),
+    ]
+    assert got == [b"out of the guest\n"]
+
+
+def test_a_balloon_takes_memory_and_gives_it_back():
+    """The guest has less by what the balloon was asked for, and as much as before afterwards."""
+    balloon = VirtioBalloon()
+    screen = Screen()
+    script = """
+free() { while read name size rest; do [ $name = MemAvailable: ] && echo $1 $size; done < /proc/meminfo; }
+free before; read word; free less; read word; free after
+"""
+    ask = 64 << 20
+    with Machine(
+        "virt", arch="aarch64", ram=256 << 20, kernel=image(), append="console=ttyAMA0 quiet",
+        initrd=initrd(script, ("virtio_mmio", "virtio_balloon")), serial=screen, virtio=[balloon],
+    ) as machine:  # fmt: skip
+
+        def wait(what, condition):
+            done = machine.run(timeout=PATIENCE, until=condition)
+            assert done.reason == "until", (what, screen.text[-2000:])
+
+        wait("before", lambda: "before" in screen.text)
+        balloon.target = ask
+        _until(machine, lambda: balloon.actual == ask)
+        screen.type(b"\r")
+        wait("less", lambda: "less" in screen.text)
+        balloon.target = 0
+        _until(machine, lambda: balloon.actual == 0)
+        screen.type(b"\r")
+        assert machine.run(timeout=PATIENCE).reason == "guest-shutdown"
+    sizes = {
+        name: int(size)
+        for name, size in re.findall(r"^(before|less|after) (\d+)$", screen.text, re.MULTILINE)
+    }
+    assert sizes["before"] - sizes["less"] > ask // 1024 // 2
+    assert sizes["after"] - sizes["less"] > ask // 1024 // 2
+
+
+def _until(machine, condition) -> None:
+    """Runs the machine until a condition that no event of its own tells of."""
+    for _ in range(PATIENCE * 10):
+        if condition():
+            return
+        machine.run(timeout=0.1)
+    raise AssertionError("it never came")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from accel.errors import DeviceError
 from emu.net import NetError, Peer, address, open_net
 from emu.net.sockets import Stream, pair
 from emu.net.user import Forward, User
@@ -286,7 +287,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("words", "remedy"), WRONG)
 def test_words_that_name_no_network_are_told_in_one_line(words, remedy) -> None:
-    with pytest.raises(NetError) as caught:
+    with pytest.raises(DeviceError) as caught:
         open_net(words)
     text = str(caught.value)
     assert remedy in text

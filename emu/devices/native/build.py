@@ -1,11 +1,10 @@
 """Builds emu._devices: what devices do at every access, and what stands behind them, under cffi's API mode.
 
-As accel/native/build.py: the headers named in HEADERS are read by cffi as they stand, every .c file of
-FOLDERS is compiled, and EMU_WERROR=1 in the environment makes warnings errors.
+As accel/native/build.py: the headers named in HEADERS are read by cffi, every .c file of FOLDERS is compiled.
 """
 
 import os
-import re
+import runpy
 from pathlib import Path
 
 from cffi import FFI
@@ -28,30 +27,8 @@ extern "Python" int emu_py_virtio(void *, uint32_t, uint32_t, uint32_t);
 """
 
 
-def declarations(header: Path) -> str:
-    """A header's text without what cffi cannot read."""
-    kept = []
-    for line in header.read_text().splitlines():
-        if line.startswith("#") and not re.match(r"#define \w+ (0x)?[0-9a-fA-F]+$", line):
-            continue
-        kept.append(line)
-    return "\n".join(kept)
-
-
-FLAGS = [
-    "-std=c11",
-    "-O2",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Wstrict-prototypes",
-    "-Wno-unused-parameter",
-    "-D_GNU_SOURCE",
-    "-fvisibility=hidden",
-    "-fno-strict-aliasing",
-]
-if os.environ.get("EMU_WERROR"):
-    FLAGS.append("-Werror")
+binding = runpy.run_path(str(ROOT / "accel/native/binding.py"))
+declarations = binding["declarations"]
 
 includes = (*FOLDERS, "accel/native")
 ffi = FFI()
@@ -66,7 +43,7 @@ ffi.set_source(
     sources=sorted(os.path.relpath(path) for folder in FOLDERS for path in (ROOT / folder).glob("*.c")),
     include_dirs=[os.path.relpath(ROOT / folder) for folder in includes],
     depends=sorted(os.path.relpath(path) for folder in includes for path in (ROOT / folder).glob("*.h")),
-    extra_compile_args=FLAGS,
+    extra_compile_args=binding["FLAGS"],
     libraries=["pthread", "dl"],
 )
 

@@ -16,22 +16,11 @@ int emu_space_find(const emu_space *space, uint64_t addr, emu_range *out)
     return core->space_find(space, addr, out);
 }
 
-int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
-{
-    return core->space_read(space, addr, width, value);
-}
-
-int emu_space_write(emu_space *space, uint64_t addr, uint32_t width, uint64_t value)
-{
-    return core->space_write(space, addr, width, value);
-}
-
 void emu_space_written(emu_space *space, uint64_t addr, uint64_t size) { core->space_written(space, addr, size); }
 
 uint32_t emu_region_kind(const emu_region *region) { return core->region_kind(region); }
 void *emu_region_host(const emu_region *region) { return core->region_host(region); }
 
 void emu_irq_set(emu_irq *irq, int level) { core->irq_set(irq, level); }
-int emu_irq_level(const emu_irq *irq) { return core->irq_level(irq); }
 
 uint64_t emu_now(void) { return core->now(); }

@@ -42,7 +42,6 @@ void emu_gic_reset(emu_gic *gic)
     s->control = 0;
     for (uint32_t n = 1; n < EMU_GIC_WORDS; n++)
         reset_word(&s->shared[n]);
-    memset(s->target, 0, sizeof s->target);
     memset(s->route, 0, sizeof s->route);
     for (uint32_t i = 0; i < gic->cpus; i++) {
         emu_gic_cpu *cpu = &s->cpu[i];

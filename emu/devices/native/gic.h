@@ -50,7 +50,6 @@ typedef struct emu_gic_state {
     uint32_t control; /* GICD_CTLR */
     uint32_t reserved;
     emu_gic_word shared[EMU_GIC_WORDS]; /* the first is not used */
-    uint8_t target[32 * EMU_GIC_WORDS]; /* version 2: a bit for each CPU */
     uint64_t route[32 * EMU_GIC_WORDS]; /* version 3: affinity, or bit 31: any CPU */
     emu_gic_cpu cpu[EMU_GIC_CPUS];
 } emu_gic_state;

@@ -8,8 +8,6 @@ enum {
     GICD_CTLR = 0x000,
     GICD_TYPER = 0x004,
     GICD_IIDR = 0x008,
-    GICD_ITARGETSR = 0x800,
-    GICD_ITARGETSR_END = 0xc00,
     GICD_SGIR = 0xf00,
     GICD_CPENDSGIR = 0xf10,
     GICD_SPENDSGIR = 0xf20,

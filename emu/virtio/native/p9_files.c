@@ -21,11 +21,8 @@ enum {
     L_EXCL = 0200,
     L_TRUNC = 01000,
     L_APPEND = 02000,
-    L_NONBLOCK = 04000,
     L_DSYNC = 010000,
     L_DIRECTORY = 0200000,
-    L_NOFOLLOW = 0400000,
-    L_SYNC = 04010000,
     L_REMOVEDIR = 0x200, /* AT_REMOVEDIR */
 };
 
@@ -438,27 +435,48 @@ int p9_getlock(emu_p9 *s, struct p9_message *t, struct p9_message *r)
 
 /* ---- file data ------------------------------------------------------------------------------- */
 
+/* What Tread and Twrite begin with, and where their data is: in the request or the answer, behind its header. */
+struct transfer {
+    struct p9_fid *fid;
+    off_t offset;
+    uint32_t count;
+    struct iovec copy[EMU_CHAIN_MAX], *at;
+    int parts;
+};
+
+/* The data's place, `most` bytes of it; false: the message is too short for its header. */
+static bool place(struct transfer *x, const struct iovec *from, int count, uint64_t header, uint64_t most)
+{
+    x->at = x->copy;
+    x->parts = count;
+    memcpy(x->copy, from, (size_t)count * sizeof *from);
+    if (!emu_iov_skip(&x->at, &x->parts, header))
+        return false;
+    uint64_t room = emu_iov_size(x->at, x->parts);
+    return most >= room || emu_iov_cut(x->at, &x->parts, room - most);
+}
+
+static int begin(emu_p9 *s, struct p9_message *t, struct transfer *x)
+{
+    x->fid = p9_find(s, p9_take32(t));
+    uint64_t offset = p9_take64(t);
+    x->offset = (off_t)offset;
+    x->count = p9_take32(t);
+    if (t->bad || offset > INT64_MAX || s->in_count > (int)EMU_CHAIN_MAX || s->out_count > (int)EMU_CHAIN_MAX)
+        return EINVAL;
+    return x->fid == NULL || x->fid->file < 0 ? EBADF : 0;
+}
+
 int p9_read(emu_p9 *s, struct p9_message *t, uint64_t *done)
 {
-    struct p9_fid *fid = p9_find(s, p9_take32(t));
-    uint64_t offset = p9_take64(t);
-    uint32_t count = p9_take32(t);
-    struct iovec head[EMU_CHAIN_MAX], *in = head;
-    int parts = s->in_count;
-    if (t->bad || offset > INT64_MAX)
+    struct transfer x;
+    int error = begin(s, t, &x);
+    uint32_t header = P9_HEADER + 4, most = s->msize - header;
+    if (error != 0)
+        return error;
+    if (!place(&x, s->in, s->in_count, header, x.count < most ? x.count : most))
         return EINVAL;
-    if (fid == NULL || fid->file < 0)
-        return EBADF;
-    if (parts > (int)EMU_CHAIN_MAX)
-        return EINVAL;
-    memcpy(head, s->in, (size_t)parts * sizeof *head);
-    if (!emu_iov_skip(&in, &parts, P9_HEADER + 4))
-        return EINVAL;
-    uint64_t room = emu_iov_size(in, parts), most = s->msize - P9_HEADER - 4;
-    most = count < most ? count : most;
-    if (most < room && !emu_iov_cut(in, &parts, room - most))
-        return EINVAL;
-    ssize_t got = parts == 0 ? 0 : preadv(fid->file, in, parts, (off_t)offset);
+    ssize_t got = x.parts == 0 ? 0 : preadv(x.fid->file, x.at, x.parts, x.offset);
     if (got < 0)
         return errno;
     *done = (uint64_t)got;
@@ -467,26 +485,13 @@ int p9_read(emu_p9 *s, struct p9_message *t, uint64_t *done)
 
 int p9_write(emu_p9 *s, struct p9_message *t, uint64_t *done)
 {
-    struct p9_fid *fid = p9_find(s, p9_take32(t));
-    uint64_t offset = p9_take64(t);
-    uint32_t count = p9_take32(t);
-    struct iovec head[EMU_CHAIN_MAX], *out = head;
-    int parts = s->out_count;
-    if (t->bad || offset > INT64_MAX)
+    struct transfer x;
+    int error = begin(s, t, &x);
+    if (error != 0)
+        return error;
+    if (!place(&x, s->out, s->out_count, t->at, x.count) || emu_iov_size(x.at, x.parts) != x.count)
         return EINVAL;
-    if (fid == NULL || fid->file < 0)
-        return EBADF;
-    if (parts > (int)EMU_CHAIN_MAX)
-        return EINVAL;
-    memcpy(head, s->out, (size_t)parts * sizeof *head);
-    if (!emu_iov_skip(&out, &parts, t->at))
-        return EINVAL;
-    uint64_t there = emu_iov_size(out, parts);
-    if (count > there)
-        return EINVAL;
-    if (count < there && !emu_iov_cut(out, &parts, there - count))
-        return EINVAL;
-    ssize_t put = parts == 0 ? 0 : pwritev(fid->file, out, parts, (off_t)offset);
+    ssize_t put = x.parts == 0 ? 0 : pwritev(x.fid->file, x.at, x.parts, x.offset);
     if (put < 0)
         return errno;
     *done = (uint64_t)put;

@@ -48,7 +48,8 @@ struct card {
     bool blocked;           /* the host's end has no room for the next frame */
     bool linked;
     uint64_t frames[2], lost; /* received and sent, for people */
-    emu_chain more;           /* buffers behind the first */
+    /* A frame's buffers; not device->chain: an answer may come while the guest's own frame is being sent. */
+    emu_chain first, more;
     uint8_t flat[EMU_NET_FRAME];
 };
 
@@ -86,7 +87,7 @@ static bool put_frame(emu_virtio *device, const uint8_t *frame, size_t size)
     uint32_t count = 0;
     size_t done = 0;
     do {
-        emu_chain *chain = count == 0 ? &device->chain : &card->more;
+        emu_chain *chain = count == 0 ? &card->first : &card->more;
         int popped = count < SPREAD ? emu_vq_pop(vq, chain) : 0;
         if (popped < 0)
             return false;
@@ -110,7 +111,7 @@ static bool put_frame(emu_virtio *device, const uint8_t *frame, size_t size)
         done += n;
     } while (done < size);
     header.num_buffers = (uint16_t)count;
-    emu_iov_write(device->chain.in, device->chain.in_count, 0, &header, head);
+    emu_iov_write(card->first.in, card->first.in_count, 0, &header, head);
     for (uint32_t i = 0; i < count; i++)
         emu_vq_put(vq, i, heads[i], lengths[i]);
     emu_vq_publish(vq, count);
