@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 Handler = Callable[[], None]
@@ -33,6 +35,23 @@ class Loop:
         self._calls: deque[Handler] = deque()
         self._later: list[tuple[float, Handler]] = []
         self._lock = threading.Lock()
+        self._signal, self._signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(self._signal, read=self._forget_signals)
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Within it a signal ends the step that waits, whichever thread the kernel gave it to.
+
+        Python's handlers run in the main thread alone; in another this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def watch(self, fd: int, *, read: Handler | None = None, write: Handler | None = None) -> None:
         """Calls `read` while the descriptor is readable (or hung up) and `write` while it is writable; both
@@ -72,6 +91,9 @@ class Loop:
         except BlockingIOError:
             pass  # full: it is awake already
 
+    def _forget_signals(self) -> None:
+        os.read(self._signal, 4096)  # their handlers have run, or do so at once
+
     def step(self, timeout: float | None) -> None:
         """Waits at most `timeout` seconds (None: for ever) and serves what has come."""
         with self._lock:
@@ -100,8 +122,9 @@ class Loop:
     def close(self) -> None:
         """Forgets everything; the watched descriptors stay open."""
         self._selector.close()
-        os.close(self._event)
-        self._event = -1
+        for fd in (self._event, self._signal, self._signalled):
+            os.close(fd)
+        self._event = self._signal = self._signalled = -1
         self._handlers.clear()
 
     def __enter__(self) -> Loop:

@@ -305,28 +305,32 @@ class Machine:
         if self.state != "running":
             self.start()
         try:
-            while True:
-                if self._failure is not None:
-                    raise self._failure
-                if self._result is not None:
-                    return self._ended()
-                if until is not None and until():
-                    self.pause()
-                    return Result("until")
-                wait = None if end is None else end - time.monotonic()
-                if wait is not None and wait <= 0:
-                    self.pause()
-                    return Result("timeout", text=f"the machine still ran after {timeout} s")
-                deadline = self.clock.next_deadline()
-                if deadline is not None:
-                    left = max(0, deadline - self.clock.now()) / 1e9
-                    wait = left if wait is None else min(wait, left)
-                self.loop.step(wait)
-                self.clock.due()
+            with self.loop.hearing():
+                return self._serve(end, timeout, until)
         except BaseException:
             self._failure = None
             self._park("shutdown")
             raise
+
+    def _serve(self, end: float | None, timeout: float | None, until: Callable[[], bool] | None) -> Result:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._result is not None:
+                return self._ended()
+            if until is not None and until():
+                self.pause()
+                return Result("until")
+            wait = None if end is None else end - time.monotonic()
+            if wait is not None and wait <= 0:
+                self.pause()
+                return Result("timeout", text=f"the machine still ran after {timeout} s")
+            deadline = self.clock.next_deadline()
+            if deadline is not None:
+                left = max(0, deadline - self.clock.now()) / 1e9
+                wait = left if wait is None else min(wait, left)
+            self.loop.step(wait)
+            self.clock.due()
 
     def _ended(self) -> Result:
         self._park("shutdown")

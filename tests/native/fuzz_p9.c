@@ -24,7 +24,7 @@ static uint32_t any(uint32_t below)
 static const char *const names[] = {"a",  "b",   "d",      "link", "..",        ".",     "",       "../secret",
                                     "/",  "d/a", "secret", "fifo", "/etc/passwd", "share", "..\n", "link/secret"};
 static const uint8_t kinds[] = {8,  12, 14, 16,  18,  20,  22,  24,  26,  30,  32,  40,  50,  52,
-                                54, 70, 72, 74,  76,  100, 102, 104, 108, 110, 110, 110, 116, 118,
+                                54, 70, 72, 74,  76,  102, 104, 108, 110, 110, 110, 116, 118,
                                 12, 14, 72, 104, 120, 122, 0,   255};
 
 static uint32_t number(void) { return any(20) == 0 ? any(UINT32_MAX) : any(12); }
