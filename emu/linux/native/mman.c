@@ -148,6 +148,9 @@ static int64_t ranged(emu_thread *thread, long number, const uint64_t *args, uin
 
 int64_t emu_sys_msync(emu_thread *thread, const uint64_t *args)
 {
+    /* Linux tells a range that wraps from one that is not aligned. */
+    if ((args[0] & (EMU_PAGE - 1)) == 0 && args[1] != 0 && !umem_range(umem_of(thread), args[0], args[1]))
+        return (args[2] & ~(uint64_t)(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) != 0 ? -EINVAL : -ENOMEM;
     return ranged(thread, SYS_msync, args, args[2]);
 }
 
