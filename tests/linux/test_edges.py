@@ -1,6 +1,5 @@
 """Mappings at the edges of the address space and of RLIMIT_AS, and a program of 4 GiB: as natively."""
 
-import os
 import shutil
 import struct
 import sys
@@ -20,7 +19,8 @@ PT_LOAD, PT_GNU_STACK, PF_R = 1, 0x6474E551, 4
 def test_what_cannot_be_mapped_is_refused_as_natively(guest):
     outcome = emulated("edges", guest, str(END))
     assert outcome == native("edges", str(HOSTS_END))
-    assert outcome.output.count("ENOMEM") > 50 and outcome.status == 0
+    assert outcome.status == 0
+    assert outcome.output.count("ENOMEM") > 40
 
 
 def sparse(program, image):
@@ -55,6 +55,6 @@ def test_a_program_of_4_gib_runs_and_takes_no_more_than_it_touches(guest, tmp_pa
     words = [program, "image", hex(ADDRESS), hex(LENGTH)]
     outcome = run([sys.executable, "-m", "emu", "--accel", accel, *words])
     assert (outcome.output, outcome.status) == ("first 1, middle 2, last 3\n", 0)
-    assert os.stat(program).st_blocks * 512 < 16 << 20
+    assert program.stat().st_blocks * 512 < 16 << 20
     if name == "x86_64":
         assert outcome == run(words)
