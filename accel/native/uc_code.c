@@ -20,6 +20,7 @@
 
 #define PAGE UINT64_C(4096)
 #define TARGETS 4
+#define MOST_CHANGES 65536
 
 struct target {
     void (*protect)(void *uc, uint64_t ram);
@@ -254,6 +255,23 @@ void emu_uc_code_watch(emu_uc_machine *m)
 
 /* ---- changes from the host's side ------------------------------------------------ */
 
+/*
+ * Room for one more, the lock held.  A transfer to a program's memory is as many changes as it has pages;
+ * a guest may ask for far more of them than it can be told of before it looks.
+ */
+static bool has_room(emu_uc_machine *m)
+{
+    if (m->all_changed || m->nchanges < m->room)
+        return !m->all_changed;
+    size_t room = m->room != 0 ? m->room * 2 : 64;
+    struct change *more = room <= MOST_CHANGES ? realloc(m->changes, room * sizeof *more) : NULL;
+    if (more == NULL)
+        return false;
+    m->changes = more;
+    m->room = room;
+    return true;
+}
+
 /* Any thread: takes a note; emu_uc_code_changed() acts on it in the vCPU's thread. */
 void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size)
 {
@@ -262,11 +280,11 @@ void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size)
     struct change *last = m->nchanges != 0 ? &m->changes[m->nchanges - 1] : NULL;
     if (last != NULL && last->addr + last->size == addr) {
         last->size += size;
-    } else if (m->nchanges < sizeof m->changes / sizeof *m->changes) {
+    } else if (has_room(m)) {
         m->changes[m->nchanges++] = (struct change){addr, size};
     } else { /* too many to tell apart: all memory */
-        m->changes[0] = (struct change){0, UINT64_MAX};
-        m->nchanges = 1;
+        m->nchanges = 0;
+        m->all_changed = true;
     }
     pthread_mutex_unlock(&m->lock);
     atomic_store(&m->written, 1);
@@ -288,14 +306,19 @@ static void drop(emu_uc_machine *m, const struct target *t, const struct piece *
 /* Drops the translations of what was written; true if there was anything to look at. */
 bool emu_uc_code_changed(emu_uc_machine *m)
 {
-    struct change changes[sizeof m->changes / sizeof *m->changes];
+    static const struct change everything = {0, UINT64_MAX};
     pthread_mutex_lock(&m->lock);
-    size_t count = m->nchanges;
-    memcpy(changes, m->changes, sizeof changes);
-    m->nchanges = 0;
+    const struct change *changes = m->all_changed ? &everything : m->changes;
+    size_t count = m->all_changed ? 1 : m->nchanges;
+    /* Those that look are of one thread; the writers get new room. */
+    struct change *taken = m->changes;
+    m->changes = NULL;
+    m->nchanges = m->room = 0;
+    m->all_changed = false;
     pthread_mutex_unlock(&m->lock);
     if (count != 0 && !(m->features & EMU_UC_ALIASES)) {
         uc_ctl_flush_tb(m->uc);
+        free(taken);
         return true;
     }
     for (size_t i = 0; i < count; i++) {
@@ -311,5 +334,6 @@ bool emu_uc_code_changed(emu_uc_machine *m)
             drop(m, &targets[m->which], piece, start, last < end ? last + 1 : end);
         }
     }
+    free(taken);
     return count != 0;
 }

@@ -809,6 +809,7 @@ void emu_uc_machine_free(emu_uc_machine *m)
         free(m->pieces[i]);
     free(m->pieces);
     free(m->code);
+    free(m->changes);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

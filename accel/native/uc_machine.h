@@ -118,8 +118,9 @@ struct emu_uc_machine {
     uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
     uint64_t code_words, stored;
     pthread_mutex_t lock;      /* of changes alone */
-    struct change changes[64];
-    size_t nchanges;
+    struct change *changes;
+    size_t nchanges, room;
+    bool all_changed;          /* and nobody knows where */
 
     struct emu_uc_timers *timers; /* aarch64, arm: uc_timer.c; NULL for none */
     size_t cpacr_at;           /* aarch64, arm: of CPACR in env; 0 for unknown */
