@@ -25,6 +25,10 @@ UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `emu boot`."""
     add = parser.add_argument
+    add(
+        "image", nargs="?", metavar="IMAGE",
+        help="a ready guest by its name, fetched if it is not here (emu images); options come on top",
+    )  # fmt: skip
     add("-M", "--machine", default=None, metavar="BOARD", help="virt or microvm (default: what fits --arch)")
     add("--arch", metavar="ARCH", help="aarch64, arm, riscv64 or x86_64 (default: the board's first)")
     add("--accel", default="auto", metavar="SPEC", help="auto, kvm, tcg or kvm:tcg (default: auto)")
@@ -45,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE[,format=raw|qcow2][,readonly=on][,cache=MODE][,discard=unmap][,serial=TEXT]",
         help="a disk, by virtio; again for the next one",
+    )
+    add(
+        "--snapshot",
+        action="store_true",
+        help="forget what the guest writes to the disk of IMAGE; by default that is kept for the next time",
     )
     add(
         "--share",
@@ -75,7 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `emu boot` and returns its exit status: the guest's exit code, 124 after a timeout, 128+n for a
     signal.  Raises an EmuError for what cannot be had as asked."""
-    return run_boot(args)
+    with ExitStack() as opened:
+        if args.image is not None:
+            from emu.images.start import prepare
+
+            prepare(args, opened)
+        elif args.snapshot:
+            raise DeviceError("--snapshot is for the disk of an image; name one, as emu boot debian-arm64")
+        return run_boot(args)
 
 
 def run_boot(options: Any) -> int:
@@ -85,7 +101,7 @@ def run_boot(options: Any) -> int:
     from emu.machine import Machine, Result
 
     if not options.firmware and not options.kernel:
-        raise DeviceError("nothing to boot; give --firmware FILE or --kernel FILE")
+        raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR | --root DIR] [-E VAR=VAL] [-0 ARGV0]
            [--engine NAME] [--strace] [--stats] [-o FILE] PROGRAM [ARGS ...]
-       emu boot | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
+       emu boot | images | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
 Everything after PROGRAM is the program's own; it sees this process's files, environment and terminal,
@@ -39,7 +39,8 @@ options:
   --version           the version
 
 subcommands:
-  boot                start a machine        emu boot --machine virt --firmware u-boot.bin
+  boot                start a machine        emu boot busybox-arm64
+  images              ready guests           emu images list
   doctor              what this host can do  emu doctor --json
   demo                a first look           emu demo
 
@@ -58,6 +59,7 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "emu.boot",
         "Starts a machine: a board with firmware, its serial port on the terminal.  Ctrl-A X ends it.",
         (
+            "emu boot busybox-arm64 --share .",
             "emu boot --machine virt --firmware /usr/lib/u-boot/qemu_arm64/u-boot.bin",
             "emu boot --machine microvm --accel kvm --firmware /usr/lib/u-boot/qemu-x86/u-boot.rom",
         ),
@@ -67,6 +69,11 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "Runs a Debian arm64 program by translation and an x86-64 guest through /dev/kvm, or guests made\n"
         "from the project's own sources where there is no network.",
         ("emu demo", "emu demo --offline"),
+    ),
+    "images": (
+        "emu.images.command",
+        "Lists the guests that `emu boot NAME` starts, makes them of packages that it fetches, removes them.",
+        ("emu images", "emu images fetch busybox-arm64", "emu images remove busybox-arm64"),
     ),
     "doctor": (
         "emu.doctor",

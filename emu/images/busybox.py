@@ -11,10 +11,12 @@ one, and a host's folder (9p) is at /mnt; several of them are at /mnt/TAG.
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from emu.images.modules import Modules
+from emu.images.progress import Progress
 from emu.loader.cpio import Archive
 from emu.samples.debian import current, unpacked
 
@@ -101,6 +103,15 @@ cd
 
 # The power button's key, by the names of busybox's acpid.
 POWER_KEY = "PWRF/00000080"
+
+
+def make(folder: Path, progress: Progress) -> None:
+    """The ready guest busybox-arm64: a shell (emu.images.catalog).  Raises Unavailable."""
+    progress.step("fetching the kernel")
+    package = kernel_package()
+    shutil.copyfile(kernel(package), folder / "kernel")
+    progress.step("making the initial RAM disk")
+    (folder / "initrd").write_bytes(initrd(package=package))
 
 
 def kernel_package() -> Path:

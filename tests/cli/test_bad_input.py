@@ -163,7 +163,7 @@ def test_closed_streams_make_no_traceback(folder: Path, closed: str, words: str)
         (["--accel", "hvf", "./right"], "no accelerator is called 'hvf'"),
         (["-L", "missing", "./right"], "sysroot missing is no directory"),
         (["-L", "right", "./right"], "sysroot right is no directory"),
-        (["boot"], "nothing to boot; give --firmware FILE or --kernel FILE"),
+        (["boot"], "nothing to boot; give --firmware FILE, --kernel FILE or an image"),
         (["boot", "--machine", "toaster", "--firmware", "x"], "no board is called 'toaster'"),
         (["boot", "--arch", "vax", "--firmware", "x"], "vax"),
         (["boot", "--firmware", "missing"], "missing does not exist"),

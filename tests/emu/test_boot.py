@@ -23,7 +23,7 @@ def boot(*options, seconds=60):
 
 
 WRONG = {
-    "nothing to boot; give --firmware FILE or --kernel FILE": (),
+    "nothing to boot; give --firmware FILE, --kernel FILE or an image": (),
     "firmware /nonexistent does not exist": ("--firmware", "/nonexistent"),
     "firmware / is a directory": ("--firmware", "/"),
     "no board is called 'toaster'": ("-M", "toaster", "--kernel", "KERNEL"),

@@ -1,0 +1,58 @@
+"""Which ready guests there are: `emu images`, `emu boot NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from accel.errors import DeviceError
+from emu.images.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A guest that emu makes of a distribution's packages.
+
+    recipe: the module whose make(folder, progress) puts `kernel` and `initrd` there and, with disk,
+    `disk.qcow2`.
+    """
+
+    name: str
+    about: str
+    architecture: str
+    recipe: str
+    board: str
+    memory: str
+    append: str
+    disk: bool
+
+    @property
+    def make(self) -> Callable[[Path, Progress], None]:
+        """Raises an EmuError where the guest cannot be made."""
+        made: Callable[[Path, Progress], None] = import_module(self.recipe).make
+        return made
+
+
+CATALOG = (
+    Image(
+        name="busybox-arm64",
+        about="Debian's kernel and busybox in memory, without a disk",
+        architecture="aarch64",
+        recipe="emu.images.busybox",
+        board="virt",
+        memory="256M",
+        append="console=ttyAMA0 quiet",
+        disk=False,
+    ),
+)
+
+
+def find(name: str) -> Image:
+    """The image of that name.  Raises DeviceError."""
+    for image in CATALOG:
+        if image.name == name:
+            return image
+    known = ", ".join(image.name for image in CATALOG)
+    raise DeviceError(f"no image is called {name!r}; there are {known}")
