@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -255,6 +256,50 @@ def test_user_networking_gives_the_guest_an_address(card) -> None:
             break
     assert got[58:62] == bytes((192, 168, 7, 15))
     assert got[26:30] == bytes((192, 168, 7, 2))
+
+
+def ip(source: bytes, target: bytes, number: int, flags: int, data: bytes) -> bytes:
+    """A frame with an IPv4 packet of UDP's, or a fragment of one."""
+    header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(data), number, flags, 64, 17, 0, source, target)
+    total = sum(struct.unpack(">10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    header = header[:10] + struct.pack(">H", ~total & 0xFFFF) + header[12:]
+    return bytes.fromhex("52550a000202525400123456") + b"\x08\x00" + header + data
+
+
+def test_fragments_of_a_datagram_come_in_any_order(card) -> None:
+    made = card(user())
+    rng = random.Random(5)
+    guest, host = bytes((10, 0, 2, 15)), bytes((10, 0, 2, 2))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(30)
+        port = listener.getsockname()[1]
+        for number in range(30):
+            body = rng.randbytes(rng.choice((17, 2000, 9001, 40000)))
+            data = struct.pack(">HHHH", 1234, port, 8 + len(body), 0) + body
+            pieces, start = [], 0
+            while start < len(data):
+                end = min(start + 8 * rng.randrange(1, 185), len(data))
+                more = 0x2000 if end < len(data) else 0
+                pieces.append(ip(guest, host, number, more | start // 8, data[start:end]))
+                start = end
+            rng.shuffle(pieces)
+            for piece in pieces:
+                made.send(piece)
+            assert listener.recv(65536) == body
+
+
+def test_fragments_without_the_rest_are_forgotten(card) -> None:
+    made = card(user())
+    guest, host = bytes((10, 0, 2, 15)), bytes((10, 0, 2, 2))
+    # The last one alone, ends that contradict each other, what lies beyond the longest packet.
+    for number in range(50):
+        made.send(ip(guest, host, number, 100, bytes(64)))
+        made.send(ip(guest, host, number, 0x2000 | 200, bytes(64)))
+        made.send(ip(guest, host, number, 0x1FFF, bytes(900)))
+    made.send(dhcp(1, address("52:54:00:12:34:56")))
+    assert made.receive()
 
 
 WRONG = [

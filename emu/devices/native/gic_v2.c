@@ -75,7 +75,7 @@ void gic_v2_write_distributor(emu_gic *gic, uint32_t at, uint32_t width, uint64_
             gic_send(gic, 0, 0, value & 15);
     } else if (at >= GICD_CPENDSGIR && at < GICD_SGI_END) {
         for (uint32_t i = 0; i < width; i++) {
-            uint32_t number = (at & 15) + i, bits = value >> 8 * i & 1;
+            uint32_t number = (at & 15) + i, bits = (uint32_t)(written >> 8 * i) & 1;
             if (number >= 16)
                 break;
             if (at >= GICD_SPENDSGIR)

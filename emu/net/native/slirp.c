@@ -10,6 +10,7 @@
 #include "net.h"
 
 #include "core.h"
+#include "fragments.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -120,6 +121,7 @@ struct user {
     struct pollfd *polls;
     int count, room;
     uint8_t flat[EMU_NET_FRAME];
+    emu_fragments fragments;
 };
 
 static int64_t now_ms(void) { return (int64_t)(emu_now() / 1000000); }
@@ -206,7 +208,9 @@ static bool send_frame(emu_net *net, const struct iovec *iov, int count)
             memcpy(user->flat + size, iov[i].iov_base, iov[i].iov_len);
         size += iov[i].iov_len;
     }
-    user->library.input(user->slirp, frame, (int)size);
+    frame = emu_fragments_join(&user->fragments, frame, &size, emu_now());
+    if (frame != NULL)
+        user->library.input(user->slirp, frame, (int)size);
     return true;
 }
 

@@ -218,6 +218,13 @@ void emu_virtio_broken(emu_virtio *device, const char *why)
         tell(device, EMU_VIRTIO_CONFIG_CHANGED, EMU_VIRTIO_TELL_CONFIG);
 }
 
+void emu_virtio_config_quietly(emu_virtio *device, uint32_t offset, const void *data, uint32_t size)
+{
+    pthread_mutex_lock(&device->line);
+    memcpy(device->config + offset, data, size);
+    pthread_mutex_unlock(&device->line);
+}
+
 void emu_virtio_config(emu_virtio *device, uint32_t offset, const void *data, uint32_t size)
 {
     pthread_mutex_lock(&device->line);
@@ -386,7 +393,8 @@ void emu_virtio_load(emu_virtio *device, const emu_virtio_saved *saved)
     device->accepted = saved->accepted;
     atomic_store(&device->status, saved->status);
     atomic_store(&device->generation, saved->generation);
-    device->fault[0] = 0;
+    snprintf(device->fault, sizeof device->fault, "%s",
+             saved->status & EMU_VIRTIO_NEEDS_RESET ? "it was broken when the snapshot was taken" : "");
     pthread_mutex_lock(&device->line);
     memcpy(device->config, saved->config, sizeof saved->config);
     device->causes = saved->causes;

@@ -115,6 +115,8 @@ void emu_virtio_signal(emu_virtio *device, uint32_t queue);
 void emu_virtio_broken(emu_virtio *device, const char *why);
 /* Changes configuration bytes and tells the driver, if it is there. */
 void emu_virtio_config(emu_virtio *device, uint32_t offset, const void *data, uint32_t size);
+/* The same, telling nobody: what the driver itself asked for, and what a reset brings.  (Bytes are read by any CPU.) */
+void emu_virtio_config_quietly(emu_virtio *device, uint32_t offset, const void *data, uint32_t size);
 bool emu_virtio_has(const emu_virtio *device, uint64_t feature);
 /* Whether a queue can be used: the driver made it ready. */
 bool emu_virtio_queue_ready(const emu_virtio *device, uint32_t queue);

@@ -185,8 +185,9 @@ static void ready(emu_virtio *device, struct pollfd *polls, int count)
 static void reset(emu_virtio *device)
 {
     struct balloon *balloon = device->own;
-    memset(device->config + ACTUAL_AT, 0, 4);
-    memset(device->config + POISON_AT, 0, 4);
+    const uint32_t none = 0;
+    emu_virtio_config_quietly(device, ACTUAL_AT, &none, sizeof none);
+    emu_virtio_config_quietly(device, POISON_AT, &none, sizeof none);
     balloon->state.has_buffer = 0;
     balloon->ram = (emu_ram){0};
 }

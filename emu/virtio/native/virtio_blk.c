@@ -186,15 +186,19 @@ static void handle(emu_virtio *device, uint32_t queue)
 static void config_written(emu_virtio *device, uint32_t offset, uint32_t size)
 {
     struct blk *blk = device->own;
-    uint8_t *writeback = &device->config[WRITEBACK_AT];
+    uint8_t writeback = device->config[WRITEBACK_AT] != 0;
     if (offset > WRITEBACK_AT || WRITEBACK_AT - offset >= size)
         return;
-    *writeback = *writeback != 0;
-    if (*writeback == 0) /* from now on what is written is on the disk, so what was is to be too */
+    emu_virtio_config_quietly(device, WRITEBACK_AT, &writeback, sizeof writeback);
+    if (writeback == 0) /* from now on what is written is on the disk, so what was is to be too */
         (void)emu_block_flush(blk->block);
 }
 
-static void reset(emu_virtio *device) { device->config[WRITEBACK_AT] = 1; }
+static void reset(emu_virtio *device)
+{
+    const uint8_t writeback = 1;
+    emu_virtio_config_quietly(device, WRITEBACK_AT, &writeback, sizeof writeback);
+}
 
 static void free_own(emu_virtio *device) { free(device->own); }
 

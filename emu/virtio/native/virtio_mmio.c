@@ -54,7 +54,7 @@ struct emu_virtio_mmio {
     bool legacy;
     /* Selectors are one word each; a guest whose CPUs race for them gets what it asked for. */
     _Atomic uint32_t device_features_sel, driver_features_sel, queue_sel, page_size;
-    uint32_t align[EMU_VIRTIO_QUEUES];
+    _Atomic uint32_t align[EMU_VIRTIO_QUEUES];
 };
 
 /* With `line` held. */
@@ -102,6 +102,15 @@ static emu_vq *selected(emu_virtio_mmio *mmio)
     return sel < mmio->device->nqueues ? &mmio->device->queues[sel] : NULL;
 }
 
+/* What another CPU may be changing: with the device held. */
+static uint32_t read_queue(emu_virtio_mmio *mmio, const emu_vq *vq, uint32_t offset)
+{
+    emu_virtio_hold(mmio->device);
+    uint32_t most = vq->size_max, ready = vq->ready, page = (uint32_t)(vq->desc / mmio->page_size);
+    emu_virtio_release(mmio->device);
+    return offset == QUEUE_NUM_MAX ? most : offset == QUEUE_READY ? ready : ready ? page : 0;
+}
+
 static uint32_t read_register(emu_virtio_mmio *mmio, uint32_t offset)
 {
     emu_virtio *device = mmio->device;
@@ -118,7 +127,7 @@ static uint32_t read_register(emu_virtio_mmio *mmio, uint32_t offset)
     case DEVICE_FEATURES:
         return half(mmio->legacy ? device->offered & UINT32_MAX : device->offered, mmio->device_features_sel);
     case QUEUE_NUM_MAX:
-        return vq != NULL ? vq->size_max : 0;
+        return vq != NULL ? read_queue(mmio, vq, offset) : 0;
     case INTERRUPT_STATUS: {
         pthread_mutex_lock(&device->line);
         uint32_t causes = device->causes;
@@ -128,9 +137,8 @@ static uint32_t read_register(emu_virtio_mmio *mmio, uint32_t offset)
     case STATUS:
         return atomic_load(&device->status);
     case QUEUE_PFN:
-        return mmio->legacy && vq != NULL && vq->ready ? (uint32_t)(vq->desc / mmio->page_size) : 0;
     case QUEUE_READY:
-        return !mmio->legacy && vq != NULL && vq->ready;
+        return vq != NULL && (offset == QUEUE_PFN) == mmio->legacy ? read_queue(mmio, vq, offset) : 0;
     case SHM_LEN_LOW: /* 4.2.2: no shared memory */
     case SHM_LEN_HIGH:
     case SHM_BASE_LOW:
@@ -302,7 +310,8 @@ void emu_virtio_mmio_save(const emu_virtio_mmio *mmio_, emu_virtio_mmio_saved *o
     out->driver_features_sel = mmio->driver_features_sel;
     out->queue_sel = mmio->queue_sel;
     out->page_size = mmio->page_size;
-    memcpy(out->align, mmio->align, sizeof out->align);
+    for (uint32_t i = 0; i < EMU_VIRTIO_QUEUES; i++)
+        out->align[i] = mmio->align[i];
 }
 
 void emu_virtio_mmio_load(emu_virtio_mmio *mmio, const emu_virtio_mmio_saved *saved)

@@ -230,7 +230,7 @@ static uint8_t command(emu_virtio *device, const uint8_t words[2], const uint8_t
     if (words[0] == CLASS_MAC && words[1] == MAC_ADDR_SET && emu_virtio_has(device, F_CTRL_MAC_ADDR)) {
         if (size != MAC_BYTES)
             return CTRL_ERR;
-        memcpy(device->config + MAC_AT, data, MAC_BYTES);
+        emu_virtio_config_quietly(device, MAC_AT, data, MAC_BYTES);
         return CTRL_OK;
     }
     return CTRL_ERR;
@@ -284,9 +284,9 @@ static void reset(emu_virtio *device)
 {
     struct card *card = device->own;
     card->blocked = false;
-    memcpy(device->config + MAC_AT, card->mac, MAC_BYTES);
+    emu_virtio_config_quietly(device, MAC_AT, card->mac, MAC_BYTES);
     uint16_t status = card->linked ? LINK_UP : 0;
-    memcpy(device->config + STATUS_AT, &status, sizeof status);
+    emu_virtio_config_quietly(device, STATUS_AT, &status, sizeof status);
 }
 
 static void free_own(emu_virtio *device)

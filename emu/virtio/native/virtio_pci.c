@@ -88,12 +88,6 @@ static void set_half(uint64_t *word, bool high, uint32_t value)
     *word = high ? (*word & UINT32_MAX) | (uint64_t)value << 32 : (*word & ~(uint64_t)UINT32_MAX) | value;
 }
 
-static emu_vq *selected(emu_virtio_pci *transport)
-{
-    uint32_t sel = transport->queue_sel;
-    return sel < transport->device->nqueues ? &transport->device->queues[sel] : NULL;
-}
-
 /* The three addresses of a queue by their registers. */
 static uint64_t *ring_of(emu_vq *vq, uint32_t at)
 {
@@ -109,13 +103,27 @@ static uint64_t *ring_of(emu_vq *vq, uint32_t at)
     }
 }
 
+/* What another CPU may be changing: with the device held. */
+static uint32_t read_queue(emu_virtio_pci *transport, emu_vq *vq, uint32_t at, uint32_t width)
+{
+    uint32_t value = 0;
+    emu_virtio_hold(transport->device);
+    uint64_t *ring = ring_of(vq, at);
+    if (ring != NULL && width == 4)
+        value = half(*ring, (at & 4) != 0);
+    else if (at == QUEUE_SIZE && width == 2)
+        value = vq->size != 0 ? vq->size : vq->size_max;
+    else if (at == QUEUE_ENABLE && width == 2)
+        value = vq->ready;
+    emu_virtio_release(transport->device);
+    return value;
+}
+
 static uint32_t read_register(emu_virtio_pci *transport, uint32_t at, uint32_t width)
 {
     emu_virtio *device = transport->device;
-    emu_vq *vq = selected(transport);
-    uint64_t *ring = vq != NULL ? ring_of(vq, at) : NULL;
-    if (width == 4 && ring != NULL)
-        return half(*ring, (at & 4) != 0);
+    uint32_t queue = transport->queue_sel;
+    bool exists = queue < device->nqueues;
     switch (at << 4 | width) {
     case DEVICE_FEATURE_SELECT << 4 | 4:
         return transport->device_features_sel;
@@ -123,8 +131,12 @@ static uint32_t read_register(emu_virtio_pci *transport, uint32_t at, uint32_t w
         return half(device->offered, transport->device_features_sel);
     case DRIVER_FEATURE_SELECT << 4 | 4:
         return transport->driver_features_sel;
-    case DRIVER_FEATURE << 4 | 4:
-        return half(device->accepted, transport->driver_features_sel);
+    case DRIVER_FEATURE << 4 | 4: {
+        emu_virtio_hold(device);
+        uint64_t accepted = device->accepted;
+        emu_virtio_release(device);
+        return half(accepted, transport->driver_features_sel);
+    }
     case CONFIG_MSIX_VECTOR << 4 | 2:
         return transport->config_vector;
     case NUM_QUEUES << 4 | 2:
@@ -134,17 +146,13 @@ static uint32_t read_register(emu_virtio_pci *transport, uint32_t at, uint32_t w
     case CONFIG_GENERATION << 4 | 1:
         return atomic_load(&device->generation) & 0xff;
     case QUEUE_SELECT << 4 | 2:
-        return transport->queue_sel;
-    case QUEUE_SIZE << 4 | 2:
-        return vq == NULL ? 0 : vq->size != 0 ? vq->size : vq->size_max;
+        return queue;
     case QUEUE_MSIX_VECTOR << 4 | 2:
-        return vq == NULL ? NO_VECTOR : (uint32_t)transport->vector[transport->queue_sel % EMU_VIRTIO_QUEUES];
-    case QUEUE_ENABLE << 4 | 2:
-        return vq != NULL && vq->ready;
+        return exists ? (uint32_t)transport->vector[queue] : NO_VECTOR;
     case QUEUE_NOTIFY_OFF << 4 | 2:
-        return vq == NULL ? 0 : (uint32_t)transport->queue_sel;
+        return exists ? queue : 0;
     default:
-        return 0;
+        return exists ? read_queue(transport, &device->queues[queue], at, width) : 0;
     }
 }
 
