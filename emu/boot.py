@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drive",
         action="append",
         default=[],
-        metavar="FILE[,format=raw|qcow2][,readonly=on][,cache=MODE][,discard=unmap][,serial=TEXT]",
-        help="a disk, by virtio; again for the next one",
+        metavar="FILE[,format=raw|qcow2][,readonly=on][,cache=MODE][,discard=unmap][,serial=TEXT][,backing=any]",
+        help="a disk, by virtio; again for the next one; backing=any: on top of a file in any folder",
     )
     add(
         "--snapshot",

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.virtio.blk import VirtioBlk
 
-KNOWN = ("file", "format", "if", "cache", "discard", "serial", "id", "media")
+KNOWN = ("file", "format", "if", "cache", "discard", "serial", "id", "media", "backing")
 
 
 def open_drive(words: str) -> VirtioBlk:
@@ -28,6 +28,7 @@ def open_drive(words: str) -> VirtioBlk:
         format=options.word("format") or None,
         cache=options.word("cache", "writeback", among=emu.block.CACHES),
         read_only=options.switch("readonly", media == "cdrom"),
+        backing=options.word("backing", "beside", among=emu.block.BACKINGS),
         discard=options.word("discard", "ignore", among=("ignore", "unmap", "off", "on")) in ("unmap", "on"),
     )
     try:

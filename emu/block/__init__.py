@@ -31,6 +31,11 @@ CACHES = {
     "unsafe": lib.EMU_BLOCK_UNSAFE,
 }
 
+BACKINGS = {
+    "any": lib.EMU_BLOCK_BACKING_ANY,
+    "beside": lib.EMU_BLOCK_BACKING_BESIDE,
+    "none": lib.EMU_BLOCK_BACKING_NONE,
+}
 PREALLOCATIONS = {
     "off": lib.EMU_BLOCK_OFF,
     "metadata": lib.EMU_BLOCK_METADATA,
@@ -215,7 +220,7 @@ def open(  # as everywhere where things are opened
     cache: str = "writeback",
     read_only: bool = False,
     discard: bool = False,
-    backing: bool = True,
+    backing: str = "any",
     lock: bool = True,
 ) -> Image:
     """Opens the image at `path`.
@@ -224,14 +229,15 @@ def open(  # as everywhere where things are opened
     cache: "writeback" (the host's page cache until a flush), "none" (O_DIRECT), "writethrough" (every write
         is flushed), "unsafe" (a flush does nothing).
     discard: a guest's discards free space on the host.
-    backing: False refuses an image that names a backing file.
+    backing: which files an image may name to stand on, that the guest then sees: "any", "beside" (in the
+        image's folder, or below), "none".
     """
     options = ffi.new("emu_block_options *")
     options.format = lib.EMU_BLOCK_PROBE if format is None else _number(FORMATS, format, "image format")
     options.cache = _number(CACHES, cache, "cache mode")
     options.read_only = read_only
     options.discard = discard
-    options.no_backing = not backing
+    options.backing = _number(BACKINGS, backing, "rule for backing files")
     options.no_lock = not lock
     name = os.fspath(path)
     error = ffi.new("char[]", 1024)

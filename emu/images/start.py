@@ -59,7 +59,7 @@ def _disk(image: Image, options: Any, opened: ExitStack) -> Path:
         where = f"to {path}"
     print(f"emu: changes to the guest's disk go {where}", file=sys.stderr)
     words = str(path).replace(",", ",,")
-    options.drive = [f"file={words},format=qcow2,discard=unmap", *options.drive]
+    options.drive = [f"file={words},format=qcow2,discard=unmap,backing=any", *options.drive]
     return folder
 
 

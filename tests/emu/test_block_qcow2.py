@@ -12,6 +12,7 @@ import pytest
 
 import emu.block
 from emu.block import BlockError
+from emu.drive import open_drive
 
 MIB = 1 << 20
 
@@ -453,8 +454,36 @@ def test_backing_files_can_be_forbidden(tmp_path):
     emu.block.create(tmp_path / "base", MIB)
     emu.block.create(tmp_path / "over", backing="base", backing_format="qcow2")
     with pytest.raises(BlockError, match="forbidden"):
-        emu.block.open(tmp_path / "over", backing=False)
-    emu.block.open(tmp_path / "base", backing=False).close()
+        emu.block.open(tmp_path / "over", backing="none")
+    emu.block.open(tmp_path / "base", backing="none").close()
+
+
+def test_an_image_does_not_bring_files_of_other_folders_with_it(tmp_path):
+    for folder in ("own", "own/below", "other"):
+        (tmp_path / folder).mkdir()
+    secret = tmp_path / "other" / "secret"
+    secret.write_bytes(b"s" * 4096)
+    (tmp_path / "own" / "link").symlink_to(secret)
+    for beside in ("own/base", "own/below/base"):
+        (tmp_path / beside).write_bytes(b"b" * 4096)
+    image = tmp_path / "own" / "image"
+
+    def stands_on(name: str, **rule: str) -> bytes:
+        image.unlink(missing_ok=True)
+        emu.block.create(image, 4096, backing=name, backing_format="raw")
+        with emu.block.open(image, **rule) as opened:
+            return opened.read(0, 4)
+
+    for name in ("base", "below/base", str(tmp_path / "own" / "base"), "../own/base"):
+        assert stands_on(name, backing="beside") == b"bbbb"
+    for name in ("../other/secret", str(secret), "link"):
+        assert stands_on(name) == b"ssss"
+        with pytest.raises(BlockError, match="say backing=any") as caught:
+            stands_on(name, backing="beside")
+        assert "\n" not in str(caught.value)
+        with pytest.raises(BlockError, match="say backing=any"):
+            open_drive(f"{image},format=qcow2")
+        open_drive(f"{image},format=qcow2,backing=any").close()
 
 
 def test_a_guest_cannot_name_a_file_of_the_hosts_through_its_raw_base(tmp_path, qemu_img):

@@ -4,8 +4,9 @@
  *     fuzz_block FOLDER CASES [SEED [FILE ...]]
  *
  * Each case takes a good image (made here, or a file of FOLDER), changes bytes of its header or its tables, opens it and asks
- * for things.  What is asked may fail, but nothing may crash, take long, or touch a file outside FOLDER; and what the
- * image did not refuse must stay as it was written until it is closed.  The seed of a failing case is printed.
+ * for things.  What is asked may fail, but nothing may crash, take long or much memory, or touch a file outside FOLDER; and an
+ * image whose tables agreed with each other at first must be so when it is closed.  Some of those are kept, as they were and
+ * as they are, for somebody else to check: before-N.qcow2, after-N.qcow2.  The seed of a failing case is printed.
  */
 #include "block.h"
 #include "check.h"
@@ -14,12 +15,16 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sanitizer/common_interface_defs.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { GOODS = 64, ROOM = 2 << 20, SECONDS = 60, MOST = 1 << 17 };
+enum { GOODS = 64, ROOM = 2 << 20, SECONDS = 60, MOST = 1 << 17, KEPT = 40, MOST_MEMORY = 1500 << 10 /* KiB */ };
 
 static uint64_t seed, current;
 static const char *folder;
@@ -28,7 +33,21 @@ static struct good {
     size_t size;
 } goods[GOODS];
 static size_t count;
-static uint64_t opened, answered, refused;
+static bool changed; /* the image of this case is not as it was made */
+static uint64_t opened, answered, refused, sound, kept;
+
+/* An allocation of more than this would be the image's doing. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "max_allocation_size_mb=200"; }
+
+static void last_words(void) { fprintf(stderr, "case %" PRIu64 "\n", current); }
+void __ubsan_on_report(void);
+void __ubsan_on_report(void) { last_words(); }
+static void too_long(int which)
+{
+    fprintf(stderr, "case %" PRIu64 " takes too long (signal %d)\n", current, which);
+    abort();
+}
 
 static uint64_t below(uint64_t n) { return (next_random(&seed) >> 20) % n; }
 
@@ -150,8 +169,37 @@ static size_t table_of(const uint8_t *bytes, size_t size, size_t *reach)
     return 0;
 }
 
+/* A header extension (or what looks like one), or the name of another file to stand on: itself, one that stands on it. */
+static void mutate_header(uint8_t *bytes, size_t size)
+{
+    static const uint32_t kinds[] = {0, 0xe2792aca, 0x6803f857, 0x23852875, 0x0537be77, 0x44415441, 0x12345678};
+    static const char *const names[] = {"case", "loop", "base", "../base", "/etc/passwd", "", "json:{}", "nbd://there/is"};
+    size_t at = get(bytes, size, 100, 4);
+    at = at < 72 || at > 512 ? 104 : at;
+    for (uint64_t n = 1 + below(4); n > 0; n--) {
+        const uint32_t length = below(4) == 0 ? (uint32_t)interesting(bytes, size) : (uint32_t)below(40);
+        put(bytes, size, at, 4, kinds[below(sizeof kinds / sizeof *kinds)]);
+        put(bytes, size, at + 4, 4, length);
+        at += 8 + ((length + 7) & ~7u) % 256;
+    }
+    if (below(3) == 0)
+        return;
+    const char *name = names[below(sizeof names / sizeof *names)];
+    const uint64_t place = below(4) ? 400 : interesting(bytes, size);
+    put(bytes, size, at, 8, 0);
+    put(bytes, size, 8, 8, place);
+    put(bytes, size, 16, 4, below(8) ? strlen(name) : below(2000));
+    for (size_t i = 0; i < strlen(name); i++)
+        put(bytes, size, place + i, 1, (uint8_t)name[i]);
+}
+
 static void mutate(uint8_t *bytes, size_t *size)
 {
+    if (below(12) == 0) {
+        mutate_header(bytes, *size);
+        if (below(2))
+            return;
+    }
     for (uint64_t changes = 1 + below(5); changes > 0 && *size > 0; changes--) {
         size_t reach, table = table_of(bytes, *size, &reach), at = table + below(reach);
         unsigned width = 1u << below(4);
@@ -237,11 +285,48 @@ static int request(emu_block *block)
     return transfer(block, 0, offset, length, data);
 }
 
-static void ask(const char *path)
+static void write_file(const char *path, const uint8_t *bytes, size_t size)
+{
+    int fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    CHECK(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size);
+    close(fd);
+}
+
+/* Leaks do not count in what was changed: counts beyond the end of the file are of clusters that it grows to. */
+static bool is_sound(emu_block *block)
+{
+    emu_block_report report;
+    return emu_block_check(block, 0, &report) == 0 && report.errors == 0 && (report.leaks == 0 || changed);
+}
+
+/* What was asked of a sound image left it so. */
+static void look_again(const char *path, const uint8_t *bytes, size_t size)
+{
+    char error[1024], name[64], kept_path[4096];
+    emu_block_options options = {.format = EMU_BLOCK_QCOW2, .read_only = 1};
+    emu_block *block = emu_block_open(path, &options, error, sizeof error);
+    if (block == NULL || !is_sound(block)) {
+        fprintf(stderr, "case %" PRIu64 ": a sound image is not any more; %s is it now%s%s\n", current, path,
+                block == NULL ? ": " : "", block == NULL ? error : "");
+        abort();
+    }
+    emu_block_close(block);
+    sound++;
+    if (below(20) != 0 || kept == KEPT)
+        return;
+    snprintf(name, sizeof name, "before-%" PRIu64 ".qcow2", kept);
+    name_in(kept_path, sizeof kept_path, name);
+    write_file(kept_path, bytes, size);
+    snprintf(name, sizeof name, "after-%" PRIu64 ".qcow2", kept++);
+    name_in(kept_path, sizeof kept_path, name);
+    CHECK(rename(path, kept_path) == 0);
+}
+
+static void ask(const char *path, const uint8_t *bytes, size_t size)
 {
     char error[1024];
     emu_block_options options = {.format = below(3) ? EMU_BLOCK_QCOW2 : EMU_BLOCK_PROBE, .cache = (uint32_t)below(8) < 6 ? EMU_BLOCK_UNSAFE : (uint32_t)below(4),
-                                 .read_only = below(4) == 0, .discard = below(2) == 0, .no_backing = below(8) == 0};
+                                 .read_only = below(4) == 0, .discard = below(2) == 0, .backing = below(8) == 0 ? EMU_BLOCK_BACKING_NONE : EMU_BLOCK_BACKING_BESIDE};
     if (options.cache == EMU_BLOCK_NONE)
         options.cache = EMU_BLOCK_WRITEBACK; /* not every file system has it */
     memset(error, 'x', sizeof error);
@@ -254,16 +339,11 @@ static void ask(const char *path)
     opened++;
     emu_block_info info;
     emu_block_describe(block, &info);
+    const bool was_sound = info.format == EMU_BLOCK_QCOW2 && !info.corrupt && is_sound(block);
     for (uint64_t i = 1 + below(12); i > 0; i--)
         answered += request(block) == 0;
-    emu_block_close(block);
-}
-
-static void write_file(const char *path, const uint8_t *bytes, size_t size)
-{
-    int fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
-    CHECK(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size);
-    close(fd);
+    if (emu_block_close(block) == 0 && was_sound)
+        look_again(path, bytes, size);
 }
 
 static int open_files(void)
@@ -280,7 +360,7 @@ int main(int argc, char **argv)
         return 2;
     folder = argv[1];
     const uint64_t cases = strtoull(argv[2], NULL, 0), first = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
-    char base[4096], path[4096];
+    char base[4096], path[4096], loop[4096];
     static uint8_t bytes[ROOM];
     name_in(base, sizeof base, "base");
     name_in(path, sizeof path, "case");
@@ -294,6 +374,20 @@ int main(int argc, char **argv)
     build(4096, 3, 16, "base", "raw");
     for (int i = 4; i < argc; i++)
         take_file(argv[i]);
+    name_in(loop, sizeof loop, "loop");
+    emu_block_new new = {.size = 1 << 20, .cluster_size = 4096, .format = EMU_BLOCK_QCOW2, .version = 3, .refcount_bits = 16,
+                         .backing = "base", .backing_format = "raw"};
+    unlink(loop);
+    char error[1024];
+    CHECK(emu_block_create(loop, &new, error, sizeof error) == 0);
+    int fd = open(loop, O_RDWR);
+    uint8_t header[512];
+    CHECK(pread(fd, header, sizeof header, 0) == sizeof header);
+    uint64_t place = get(header, sizeof header, 8, 8); /* "base" becomes "case" */
+    CHECK(pwrite(fd, "case", 4, (off_t)place) == 4);
+    close(fd);
+    signal(SIGALRM, too_long);
+    __sanitizer_set_death_callback(last_words);
     const int files = open_files();
     for (uint64_t i = 0; i < cases; i++) {
         current = first + i;
@@ -302,18 +396,20 @@ int main(int argc, char **argv)
         const struct good *good = &goods[below(count)];
         size_t size = good->size;
         memcpy(bytes, good->bytes, size);
-        if (below(50) != 0)
+        changed = below(50) != 0;
+        if (changed)
             mutate(bytes, &size);
         write_file(path, bytes, size);
-        ask(path);
-        if (open_files() != files) {
-            fprintf(stderr, "case %" PRIu64 ": a file stays open\n", current);
+        ask(path, bytes, size);
+        struct rusage usage;
+        if (open_files() != files || getrusage(RUSAGE_SELF, &usage) != 0 || usage.ru_maxrss > MOST_MEMORY) {
+            fprintf(stderr, "case %" PRIu64 ": a file stays open, or much memory was used\n", current);
             return 1;
         }
     }
     unlink(path);
     for (size_t i = 0; i < count; i++)
         free(goods[i].bytes);
-    printf("%" PRIu64 " cases, %" PRIu64 " opened, %" PRIu64 " refused, %" PRIu64 " requests done\n", cases, opened, refused, answered);
+    printf("%" PRIu64 " cases, %" PRIu64 " opened, %" PRIu64 " of them sound, %" PRIu64 " refused, %" PRIu64 " requests done\n", cases, opened, sound, refused, answered);
     return opened == 0 || refused == 0;
 }

@@ -22,13 +22,19 @@ enum { EMU_BLOCK_PROBE, EMU_BLOCK_RAW, EMU_BLOCK_QCOW2 };
  */
 enum { EMU_BLOCK_WRITEBACK, EMU_BLOCK_NONE, EMU_BLOCK_WRITETHROUGH, EMU_BLOCK_UNSAFE };
 
-/* All zero is a sound choice. */
+/*
+ * Which files an image may stand on.  Whoever made the image chose the name, and the guest sees what is in the file:
+ * BESIDE takes only what lies in the image's own folder, or below.
+ */
+enum { EMU_BLOCK_BACKING_ANY, EMU_BLOCK_BACKING_BESIDE, EMU_BLOCK_BACKING_NONE };
+
+/* All zero is a sound choice for an image that one trusts. */
 typedef struct emu_block_options {
     uint32_t format;     /* EMU_BLOCK_PROBE ... */
     uint32_t cache;      /* EMU_BLOCK_WRITEBACK ... */
     uint32_t read_only;
     uint32_t discard;    /* a discard frees the host's space; else it does nothing */
-    uint32_t no_backing; /* an image with a backing file is refused */
+    uint32_t backing;    /* EMU_BLOCK_BACKING_ANY ... */
     uint32_t no_lock;    /* the image is neither locked nor are others' locks looked at */
 } emu_block_options;
 

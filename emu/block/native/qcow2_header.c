@@ -283,13 +283,27 @@ static int backing_path(const reader *r, char *path, size_t room)
     return length < 0 || (size_t)length >= room ? -ENAMETOOLONG : 0;
 }
 
+/* Whether a file lies in the image's folder or below, wherever links lead; one that is not there does not matter. */
+static int is_beside(const reader *r, const char *path)
+{
+    char *image = realpath(r->path, NULL), *other = realpath(path, NULL);
+    int beside = image != NULL;
+    if (image != NULL && other != NULL) {
+        size_t folder = (size_t)(strrchr(image, '/') + 1 - image);
+        beside = strncmp(image, other, folder) == 0;
+    }
+    free(image);
+    free(other);
+    return beside;
+}
+
 static int open_backing(reader *r, const emu_block_options *options, const emu_chain *chain)
 {
     emu_qcow2 *q = r->q;
     char path[4096], cause[900];
     if (r->backing[0] == 0)
         return 0;
-    if (options->no_backing)
+    if (options->backing == EMU_BLOCK_BACKING_NONE)
         return REFUSE(r, "%s: it has a backing file (%s), which was forbidden: allow it, or convert the image with "
                          "`qemu-img convert`", r->path, r->backing);
     /* As QEMU reads names, what stands before a colon is a protocol. */
@@ -297,7 +311,8 @@ static int open_backing(reader *r, const emu_block_options *options, const emu_c
     if (colon != NULL && (slash == NULL || colon < slash))
         return REFUSE(r, "%s: its backing file (%s) is not on this host's disk: name a file with `qemu-img rebase -u`",
                       r->path, r->backing);
-    emu_block_options below = {.cache = options->cache, .read_only = 1, .no_lock = options->no_lock};
+    emu_block_options below = {.cache = options->cache, .read_only = 1, .no_lock = options->no_lock,
+                               .backing = options->backing};
     if (strcmp(r->backing_format, "raw") == 0)
         below.format = EMU_BLOCK_RAW;
     else if (strcmp(r->backing_format, "qcow2") == 0)
@@ -307,6 +322,9 @@ static int open_backing(reader *r, const emu_block_options *options, const emu_c
                       r->path, r->backing_format);
     if (backing_path(r, path, sizeof path) != 0)
         return REFUSE(r, "%s: its backing file's name is too long: move both to a shorter folder", r->path);
+    if (options->backing == EMU_BLOCK_BACKING_BESIDE && !is_beside(r, path))
+        return REFUSE(r, "%s: it stands on %s, outside of its folder, and the guest would see what is in there: say "
+                         "backing=any if you trust the image", r->path, path);
     q->backing = emu_block_open_below(path, &below, chain, cause, sizeof cause);
     if (q->backing == NULL && chain->above != NULL)
         return REFUSE(r, "%s", cause); /* the lowest says why, the one that the user named what it is for */
