@@ -360,7 +360,7 @@ static int64_t open_text(emu_thread *thread, const emu_path *path, uint64_t flag
     }
     if (limited)
         setrlimit(RLIMIT_FSIZE, &guests);
-    if (result >= 0 && lseek(fd, 0, SEEK_SET) != 0)
+    if (result >= 0 && (lseek(fd, 0, SEEK_SET) != 0 || fchmod(fd, 0444) != 0))
         result = -EIO;
     if (result < 0 && fd >= 0)
         close(fd);
