@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+    from emu.backends.chardev import Chardev
     from emu.board import Board
     from emu.machine import Machine, Result
     from emu.virtio.device import VirtioDevice
@@ -75,7 +76,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="END",
         help="where a serial line ends: stdio, null, pty, file:PATH, unix:PATH[,server] or"
-        " tcp:127.0.0.1:PORT[,server]; again for the next line (default: stdio)",
+        " tcp:127.0.0.1:PORT[,server]; again for the next line (default: stdio, if no --console is)",
+    )
+    add(
+        "--console",
+        action="append",
+        default=[],
+        metavar="END",
+        help="a console by virtio, Linux' hvc0, ends as a serial line does; again for the next one",
+    )
+    add(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=END",
+        help="a port that Linux has at /dev/virtio-ports/NAME ends as a serial line does; again for the next",
     )
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
     add("--timeout", type=seconds, metavar="SECONDS", help="end after that time, with status 124")
@@ -105,11 +120,14 @@ def run_boot(options: Any) -> int:
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)
-    words = options.serial or ["stdio"]
-    if words.count("stdio") > 1:
-        raise DeviceError("two serial lines cannot both be stdio; use pty or unix:PATH,server for the second")
-    console = Console() if "stdio" in words else None
-    lines = [console if word == "stdio" and console is not None else word for word in words]
+    words = options.serial or ["null" if "stdio" in options.console else "stdio"]
+    if [*words, *options.console].count("stdio") > 1:
+        raise DeviceError("two lines cannot both be stdio; use pty or unix:PATH,server for the second")
+    console = Console() if "stdio" in (*words, *options.console) else None
+    lines, consoles = (
+        [console if word == "stdio" and console is not None else word for word in given]
+        for given in (words, options.console)
+    )
     with (
         _signals(),
         ExitStack() as opened,
@@ -125,7 +143,7 @@ def run_boot(options: Any) -> int:
             append=options.append,
             dtb=options.dtb,
             serial=lines,
-            virtio=_virtio(options, board, opened),
+            virtio=_virtio(options, board, consoles, opened),
         ) as machine,
     ):
         for note in machine.notes:
@@ -139,7 +157,9 @@ def run_boot(options: Any) -> int:
         return _run(machine, options)
 
 
-def _virtio(options: Any, board: Board, opened: ExitStack) -> list[VirtioDevice]:
+def _virtio(
+    options: Any, board: Board, consoles: list[Chardev | str], opened: ExitStack
+) -> list[VirtioDevice]:
     """The virtio devices that were asked for, and entropy and a balloon where the board has slots.
 
     In the order of their kinds; closed with `opened`.
@@ -167,6 +187,14 @@ def _virtio(options: Any, board: Board, opened: ExitStack) -> list[VirtioDevice]
         from emu.virtio.p9 import open_share
 
         add(open_share(words, number))
+    if consoles or options.channel:
+        from emu.virtio.console import open_ports
+
+        ports = open_ports(consoles, options.channel)
+        add(ports)
+        for port in ports.ports.values():
+            if port.chardev.path:
+                print(f"emu: {port} is {port.chardev.path}", file=sys.stderr)
     if board.virtio is not None:
         from emu.virtio.balloon import VirtioBalloon
         from emu.virtio.rng import VirtioRng

@@ -98,6 +98,16 @@ class Console(DescriptorChardev):
         self._terminal = Terminal(read_fd) if read_fd >= 0 and os.isatty(read_fd) else None
         self._hooked = False
 
+    @property
+    def window(self) -> tuple[int, int] | None:
+        if self._terminal is None:
+            return None
+        try:
+            size = os.get_terminal_size(self._terminal.fd)
+        except OSError:
+            return None  # the terminal is gone
+        return size.columns, size.lines
+
     def open(self, loop: Loop) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -105,6 +115,7 @@ class Console(DescriptorChardev):
             self._terminal.raw()
             try:
                 signal.signal(signal.SIGCONT, self._continued)
+                signal.signal(signal.SIGWINCH, self._resized)
                 self._hooked = True
             except ValueError:
                 pass  # not the main thread: what the shell does to the terminal is not ours to repair then
@@ -115,6 +126,7 @@ class Console(DescriptorChardev):
         if self._terminal is not None:
             if self._hooked:
                 signal.signal(signal.SIGCONT, signal.SIG_DFL)
+                signal.signal(signal.SIGWINCH, signal.SIG_DFL)
                 self._hooked = False
             self._terminal.restore()
 
@@ -173,6 +185,10 @@ class Console(DescriptorChardev):
             ours = True  # not our controlling terminal: no shell stops us there
         if ours:
             self._terminal.raw()
+
+    def _resized(self, number: int, frame: FrameType | None) -> None:
+        if self._loop is not None:
+            self._loop.call(self.changed)
 
     def lost_output(self) -> None:
         super().lost_output()

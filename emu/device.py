@@ -161,7 +161,8 @@ class Context:
 
     clock: the guest's time; memory: what DMA reads and writes; chardev: the host end of this device's
     character stream (nobody's, if it was given none); shutdown(code) and reset() end the machine's run, as
-    the guest's own wish; fail(error) ends it with an exception, out of a thread of the device's own.
+    the guest's own wish; fail(error) ends it with an exception, out of a thread of the device's own;
+    serve(end) has the machine open another host end, which the device closes.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class Context:
         shutdown: Callable[[int], None] = lambda code: None,
         reset: Callable[[], None] = lambda: None,
         fail: Callable[[BaseException], None] = lambda error: None,
+        serve: Callable[[Chardev], None] = lambda end: None,
     ) -> None:
         self.clock = clock
         self.memory = memory
@@ -184,6 +186,7 @@ class Context:
         self.shutdown = shutdown
         self.reset = reset
         self.fail = fail
+        self.serve = serve
 
 
 class Device:

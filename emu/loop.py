@@ -1,13 +1,14 @@
 """The event loop of a machine: host descriptors, the guest's timers, and calls from other threads.
 
 One thread runs it, the one that called Machine.run(); vCPUs are in threads of their own.  poll(2) is used
-because it takes regular files too.
+because it takes regular files too, and tells of a hang-up where nothing is read.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import selectors
+import select
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ from typing import Any
 Handler = Callable[[], None]
 # poll(2) takes no longer waits; a guest may set an alarm for the year 10000.
 LONGEST = 86_400.0
+GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+READABLE, WRITABLE = select.POLLIN | GONE, select.POLLOUT | GONE
 
 
 class Loop:
@@ -28,9 +31,9 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.PollSelector()
+        self._poll = select.poll()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._event, selectors.EVENT_READ)
+        self._poll.register(self._event, select.POLLIN)
         self._handlers: dict[int, dict[int, Handler]] = {}
         self._calls: deque[Handler] = deque()
         self._later: list[tuple[float, Handler]] = []
@@ -53,25 +56,24 @@ class Loop:
         finally:
             signal.set_wakeup_fd(before)
 
-    def watch(self, fd: int, *, read: Handler | None = None, write: Handler | None = None) -> None:
-        """Calls `read` while the descriptor is readable (or hung up) and `write` while it is writable; both
-        None forgets it."""
-        wanted: dict[int, Handler] = {}
-        if read is not None:
-            wanted[selectors.EVENT_READ] = read
-        if write is not None:
-            wanted[selectors.EVENT_WRITE] = write
-        mask = sum(wanted)
-        if fd in self._handlers:
-            if mask:
-                self._selector.modify(fd, mask)
-            else:
-                self._selector.unregister(fd)
-                del self._handlers[fd]
-        elif mask:
-            self._selector.register(fd, mask)
-        if mask:
+    def watch(
+        self,
+        fd: int,
+        *,
+        read: Handler | None = None,
+        write: Handler | None = None,
+        hangup: Handler | None = None,
+    ) -> None:
+        """Calls `read` while the descriptor is readable and `write` while it is writable, either also while
+        it is hung up; `hangup` is for who waits for neither.  None of them forgets it."""
+        given = ((READABLE, read), (WRITABLE, write), (GONE, hangup))
+        wanted = {events: handler for events, handler in given if handler is not None}
+        mask = (select.POLLIN if read is not None else 0) | (select.POLLOUT if write is not None else 0)
+        if wanted:
+            self._poll.register(fd, mask)  # again changes what is waited for
             self._handlers[fd] = wanted
+        elif self._handlers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
 
     def call(self, function: Handler) -> None:
         """Calls `function` in the loop's thread soon."""
@@ -102,13 +104,14 @@ class Loop:
                 timeout = soonest if timeout is None else min(timeout, soonest)
         if timeout is not None:
             timeout = min(timeout, LONGEST)
-        for key, events in self._selector.select(timeout):
-            if key.fd == self._event:
+        # poll(2) counts whole milliseconds: what is due in less is not waited for in circles.
+        for fd, events in self._poll.poll(None if timeout is None else math.ceil(timeout * 1000)):
+            if fd == self._event:
                 os.eventfd_read(self._event)
                 continue
-            for event, handler in list(self._handlers.get(key.fd, {}).items()):
+            for wanted, handler in list(self._handlers.get(fd, {}).items()):
                 # A handler may have forgotten or changed the descriptor.
-                if events & event and self._handlers.get(key.fd, {}).get(event) == handler:
+                if events & wanted and self._handlers.get(fd, {}).get(wanted) == handler:
                     handler()
         with self._lock:
             now = time.monotonic()
@@ -121,7 +124,6 @@ class Loop:
 
     def close(self) -> None:
         """Forgets everything; the watched descriptors stay open."""
-        self._selector.close()
         for fd in (self._event, self._signal, self._signalled):
             os.close(fd)
         self._event = self._signal = self._signalled = -1

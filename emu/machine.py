@@ -168,6 +168,7 @@ class Machine:
         self.restarted = False
         self._accel: Accelerator | None = None
         self._opened: list[Chardev] = []
+        self._served: list[Chardev] = []
         self._check(cpus)
         self.loop = Loop()
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
@@ -233,7 +234,7 @@ class Machine:
             device, base, *irq = attached
             name = f"{type(device).__name__.lower()}{number}"
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
-        for chardev in self._opened:
+        for chardev in (*self._opened, *self._served):
             chardev.open(self.loop)
         self.memory.freeze()
         if port_space is not None:
@@ -247,6 +248,7 @@ class Machine:
             shutdown=self.guest_shutdown,
             reset=self.guest_reset,
             fail=self.fail,
+            serve=self._served.append,
         )
 
     # -- what it is made of ---------------------------------------------------

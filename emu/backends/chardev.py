@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from accel.errors import EmuError
@@ -51,18 +52,29 @@ class FrontEnd(Protocol):
 class Chardev:
     """Base of all: gathers output.  As it stands it is `null`: everything written is gone.
 
-    path: where its other end is to be found, or "".
+    path: where its other end is to be found, or ""; connected: whether it leads to somebody; window: columns
+    and rows of the window that shows it, None where there is none; changed: what the device wants called when
+    one of these is another, in the event loop's thread.
     """
 
     path = ""
 
     def __init__(self) -> None:
         self.front: FrontEnd | None = None
+        self.changed: Callable[[], None] = lambda: None
         self.full = False
         self._waiting = bytearray()
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._scheduled = False
+
+    @property
+    def connected(self) -> bool:
+        return True
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        return None
 
     # -- the device's calls -------------------------------------------------
 
@@ -274,13 +286,15 @@ class DescriptorChardev(Chardev):
         loop = self._loop
         if loop is None:
             return
-        room = self._room()
-        self._watching = room > 0 and self.read_fd >= 0
+        # False first: an accept() that comes while the device is being asked is not for nothing.
+        self._watching = False
+        self._watching = self._room() > 0 and self.read_fd >= 0
         read = self._readable if self._watching else None
         write = self._writable if self._blocked and self.write_fd >= 0 else None
         if self.read_fd == self.write_fd:
             if self.read_fd >= 0:
-                loop.watch(self.read_fd, read=read, write=write)
+                hangup = None if read or write else self._gone
+                loop.watch(self.read_fd, read=read, write=write, hangup=hangup)
             return
         if self.read_fd >= 0:
             loop.watch(self.read_fd, read=read)
@@ -291,6 +305,10 @@ class DescriptorChardev(Chardev):
         if self.unblock():
             self._blocked = False
             self._watch()
+
+    def _gone(self) -> None:
+        """The other end is closed, while nothing was read."""
+        self.hung_up()
 
     def _stop_reading(self) -> None:
         self._watching = False

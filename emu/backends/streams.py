@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import socket
 import stat
+import termios
 import tty
 from pathlib import Path
 
@@ -63,6 +65,7 @@ def open_pty() -> PtyChardev:
 class SocketChardev(DescriptorChardev):
     """One connection at a time; what is written while there is none is lost, as on a line nobody listens to.
 
+    Input of a connection that ended is kept until the device takes it, or somebody else connects.
     listener: where connections come from; None for a connection that stands already.
     """
 
@@ -77,6 +80,10 @@ class SocketChardev(DescriptorChardev):
                 self._socket_path = path
         if connection is not None:
             self._take(connection)
+
+    @property
+    def connected(self) -> bool:
+        return self.read_fd >= 0
 
     def open(self, loop: Loop) -> None:
         super().open(loop)
@@ -107,6 +114,16 @@ class SocketChardev(DescriptorChardev):
         self._watching = self._blocked = False
         self._unheld()
         self._listen()
+        self.changed()
+
+    def _gone(self) -> None:
+        unread = bytearray(4)
+        fcntl.ioctl(self.read_fd, termios.FIONREAD, unread)
+        if not any(unread):
+            self.hung_up()
+            return
+        self._stop_reading()
+        self._listen()
 
     def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -127,9 +144,12 @@ class SocketChardev(DescriptorChardev):
             connection, _ = self._listener.accept()
         except OSError:
             return  # it went away again before we came
+        if self.connected:
+            self.hung_up()
         self._loop.watch(self._listener.fileno())
         self._take(connection)
         self._watch()
+        self.changed()
 
 
 def open_socket(kind: str, words: str) -> SocketChardev:

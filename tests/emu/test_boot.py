@@ -34,6 +34,8 @@ WRONG = {
     "no accelerator is called 'warp'": ("--kernel", "KERNEL", "--accel", "warp"),
     "no serial line is called 'modem'": ("--kernel", "KERNEL", "--serial", "modem"),
     "cannot both be stdio": ("--kernel", "KERNEL", "--serial", "stdio", "--serial", "stdio"),
+    "two lines cannot both be stdio": ("--kernel", "KERNEL", "--serial", "stdio", "--console", "stdio"),
+    "--channel agent: give NAME=END": ("--kernel", "KERNEL", "--channel", "agent"),
     "for a serial line cannot be written: Is a directory": (
         "--kernel",
         "KERNEL",

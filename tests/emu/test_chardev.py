@@ -117,6 +117,36 @@ def test_a_unix_server_takes_one_connection_after_another(loop, tmp_path):
     assert not os.path.exists(path)  # noqa: PTH110
 
 
+def test_a_connection_that_ends_while_nothing_is_read_makes_room_for_the_next(loop, tmp_path):
+    path = str(tmp_path / "serial")
+    front = Front(0)
+    told = []
+    chardev = opened(f"unix:{path},server", loop, front)
+    chardev.changed = lambda: told.append(chardev.connected)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        turn(loop, lambda: told == [True])
+    turn(loop, lambda: told == [True, False])
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        turn(loop, lambda: told == [True, False, True])
+        peer.send(b"left unread")
+    # Nobody else wants the line: what came over it is kept.
+    for _ in range(3):
+        loop.step(0)
+    front.size = 4
+    chardev.accept()
+    turn(loop, lambda: front.got == b"left")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        peer.send(b"new")
+        turn(loop, lambda: told[3:] == [False, True])
+        front.size = 100
+        chardev.accept()
+        turn(loop, lambda: front.got == b"leftnew")
+    chardev.close()
+
+
 def test_a_tcp_server_tells_its_port_and_serves(loop):
     front = Front()
     chardev = opened("tcp:127.0.0.1:0,server", loop, front)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -113,6 +114,32 @@ def test_interrupts_come_only_where_the_driver_wants_them(drive: Make) -> None:
     queue.kick()
     queue.wait()
     driver.until(lambda: driver.edges == [1])
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX])
+def test_notifications_are_on_again_after_the_device_was_held(drive: Make, features: int) -> None:
+    """A driver that rings only where it is asked to, while somebody holds the device again and again."""
+    device = Upper()
+    driver = drive(device)
+    (queue,) = driver.start(features)
+    buffer = driver.memory(4096)
+    done = threading.Event()
+
+    def hold() -> None:
+        while not done.is_set():
+            with device.held():
+                pass
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        for _ in range(1500):
+            queue.put([(buffer, 4, 0), (buffer + 64, 4, WRITE)])
+            queue.kick_if_wanted(features)
+            queue.wait()
+    finally:
+        done.set()
+        holder.join()
 
 
 def test_an_acknowledgement_that_leaves_a_cause_gives_a_new_edge(drive: Make) -> None:

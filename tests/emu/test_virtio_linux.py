@@ -7,7 +7,9 @@ import hashlib
 import http.server
 import os
 import re
+import signal
 import socket
+import termios
 import threading
 import time
 
@@ -15,9 +17,12 @@ import pytest
 
 import emu.block
 from emu import Machine
+from emu.backends.chardev import MemoryChardev, open_chardev
+from emu.images import busybox
 from emu.net import open_net
 from emu.virtio.balloon import VirtioBalloon
 from emu.virtio.blk import VirtioBlk
+from emu.virtio.console import Port, VirtioConsole
 from emu.virtio.net import VirtioNet
 from emu.virtio.p9 import VirtioP9
 from emu.virtio.rng import VirtioRng
@@ -215,6 +220,92 @@ free before; read word; free less; read word; free after
     }
     assert sizes["before"] - sizes["less"] > ask // 1024 // 2
     assert sizes["after"] - sizes["less"] > ask // 1024 // 2
+
+
+class Window(MemoryChardev):
+    """A console's end in a window of some size."""
+
+    window = (132, 43)
+
+
+@pytest.mark.parametrize("bus", ["mmio", "pci"])
+def test_a_console_and_a_channel(tmp_path, bus):
+    """hvc0 with its window's size; a port found by its name: both ways, more than is buffered on the way."""
+    shown, screen = Window(), Screen()
+    path = tmp_path / "agent"
+    random_bytes = os.urandom(3 << 20)
+    got: list[bytes] = []
+
+    def agent() -> None:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.connect(str(path))
+            with end.makefile("rwb") as stream:
+                got.append(stream.readline())
+                stream.write(b"pong\n" + random_bytes)
+                stream.flush()
+                got.append(stream.read(len(random_bytes)))
+                stream.write(b"all\n")
+
+    script = """
+exec 4<>/dev/hvc0
+stty -echo <&4; stty size <&4
+echo hello from hvc0 >&4; read word <&4; echo typed: $word
+while [ "$(stty size <&4)" = "43 132" ]; do sleep 0.1; done; stty size <&4
+for class in /sys/class/virtio-ports/*; do
+    [ "$(cat $class/name 2>/dev/null)" = org.qemu.guest_agent.0 ] && port=/dev/${class##*/}
+done
+exec 3<>$port
+echo ping >&3; read line <&3; echo agent: $line
+head -c 3145728 <&3 > /tmp/got; sha256sum < /tmp/got
+cat /tmp/got >&3; read line <&3; echo agent: $line
+"""
+    ports = [
+        Port(open_chardev(f"unix:{path},server"), name="org.qemu.guest_agent.0"),
+        Port(shown, console=True),
+    ]
+    host = threading.Thread(target=agent, daemon=True)
+    host.start()
+    modules = ("virtio_mmio", "virtio_pci", "virtio_console")
+    with Machine(
+        f"virt,virtio={bus}", arch="aarch64", ram=256 << 20, kernel=image(), serial=screen,
+        append="console=ttyAMA0 quiet", initrd=initrd(script, modules), virtio=[VirtioConsole(ports)],
+    ) as machine:  # fmt: skip
+        done = machine.run(timeout=PATIENCE, until=lambda: "hello from hvc0" in shown.text)
+        assert done.reason == "until", screen.text[-2000:]
+        shown.window = (99, 33)
+        shown.changed()
+        shown.type("a word\n")
+        assert machine.run(timeout=PATIENCE).reason == "guest-shutdown", screen.text[-2000:]
+    host.join(30)
+    lines = screen.text.splitlines()
+    assert [line for line in lines if line and not line.startswith("[")] == [
+        "43 132",
+        "typed: a word",
+        "33 99",
+        "agent: pong",
+        f"{hashlib.sha256(random_bytes).hexdigest()}  -",
+        "agent: all",
+    ]
+    assert got == [b"ping\n", random_bytes]
+
+
+def test_a_shell_on_hvc0_in_the_terminal(terminal, tmp_path):
+    kernel, ram = tmp_path / "kernel", tmp_path / "initrd"
+    kernel.write_bytes(image())
+    ram.write_bytes(busybox.initrd(modules=("virtio_mmio", "virtio_console")))
+    shell = terminal(
+        *("--kernel", kernel, "--initrd", ram, "--append", "console=hvc0 quiet", "-m", "256"),
+        *("--console", "stdio", "--channel", "org.example.port=null"),
+    )
+    shell.wait_for(b"# ", PATIENCE)
+    for size in ((24, 80), (50, 132)):
+        termios.tcsetwinsize(shell.slave, size)
+        shell.process.send_signal(signal.SIGWINCH)
+        shell.type(b'while [ "$(stty size)" != "%d %d" ]; do sleep 0.1; done; echo is$((1))\r' % size)
+        shell.wait_for(b"is1")
+    shell.type(b"cat /sys/class/virtio-ports/*/name; poweroff -f\r")
+    shell.wait_for(b"\norg.example.port\r")
+    assert shell.ended(PATIENCE) == 0
 
 
 def _until(machine, condition) -> None:

@@ -63,6 +63,16 @@ class Queue:
         """Rings the doorbell."""
         self.driver.write(0x50, self.number)
 
+    def kick_if_wanted(self, features: int) -> None:
+        """Rings the doorbell for the chain that was put last, unless the device says that it need not."""
+        if features & EVENT_IDX:
+            event = self.driver.space.peek(self.used + 4 + 8 * self.size, 2)
+            wanted = int.from_bytes(event, "little") == (self.added - 1) & 0xFFFF
+        else:
+            wanted = self.driver.space.peek(self.used, 2) == b"\0\0"
+        if wanted:
+            self.kick()
+
     def used_index(self) -> int:
         return int(struct.unpack("<H", self.driver.space.peek(self.used + 2, 2))[0])
 

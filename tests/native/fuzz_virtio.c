@@ -1,7 +1,7 @@
 /*
  * Virtio devices under a hostile driver: fuzz_virtio KIND CASES SEED FOLDER [race].
  *
- * KIND: blk, qcow2, frames, stream, user, rng, balloon, 9p.  A case is one driver, from reset to reset: features, queues and
+ * KIND: blk, qcow2, frames, stream, user, rng, balloon, 9p, console.  A case is one driver, from reset to reset: features, queues and
  * registers at random, chains that loop, lie, lie outside RAM or over each other.  A machine lives for CASES_OF_A_MACHINE
  * cases, on MMIO, legacy MMIO or PCI, and has to serve an honest driver at its end.  RAM ends at pages that may not be
  * touched, ROM and I/O must not be; a chain that breaks the rules must have the device ask for a reset.
@@ -34,8 +34,8 @@ enum { CASES_OF_A_MACHINE = 32, SECONDS = 120, QUEUES_MAX = 6 };
 #define TABLE_BASE UINT64_C(0x0b000000)
 #define WRAP (UINT64_C(0) - 16 * PAGE)
 
-enum kind { BLK, QCOW2, FRAMES, STREAM, USER, RNG, BALLOON, NINE_P, KINDS };
-static const char *const kind_names[] = {"blk", "qcow2", "frames", "stream", "user", "rng", "balloon", "9p"};
+enum kind { BLK, QCOW2, FRAMES, STREAM, USER, RNG, BALLOON, NINE_P, CONSOLE, KINDS };
+static const char *const kind_names[] = {"blk", "qcow2", "frames", "stream", "user", "rng", "balloon", "9p", "console"};
 enum transport { MMIO, LEGACY, PCI, TRANSPORTS };
 static const char *const transport_names[] = {"mmio", "legacy", "pci"};
 
@@ -284,6 +284,53 @@ static emu_virtio *make_card(void)
     return emu_virtio_net_new(net, mac);
 }
 
+/* ---- the host's end of a console's ports -------------------------------------------------------- */
+
+enum { PORTS = 2 };
+static _Atomic int full[PORTS];
+
+static int console_event(void *opaque, uint32_t event, uint32_t port, const uint8_t *data, uint32_t size)
+{
+    static _Atomic uint32_t sum;
+    for (uint32_t i = 0; i < size; i++)
+        atomic_fetch_add(&sum, data[i]); /* all of it can be read */
+    if (event != EMU_VIRTIO_CONSOLE_OUTPUT)
+        return 0;
+    atomic_store(&full[port], size % 3 == 0);
+    return size % 3 == 0;
+}
+
+/* What the host does of its own accord. */
+static void use_ports(void)
+{
+    static const uint8_t typed[5000];
+    const uint32_t port = (uint32_t)below(PORTS);
+    switch (below(6)) {
+    case 0:
+        emu_virtio_console_plug(device, port, (int)below(2));
+        break;
+    case 1:
+        emu_virtio_console_resize(device, port, (uint16_t)below(200), (uint16_t)below(3));
+        break;
+    case 2: {
+        emu_virtio_console_port state;
+        emu_virtio_console_get(device, port, &state);
+        emu_virtio_console_set(device, port, &state);
+        break;
+    }
+    case 3:
+        atomic_store(&full[port], 0);
+        emu_virtio_console_drained(device, port);
+        break;
+    default: {
+        const uint32_t room = emu_virtio_console_room(device, port), size = (uint32_t)below(sizeof typed);
+        const uint32_t taken = emu_virtio_console_give(device, port, typed, size);
+        if (!race && taken != (size < room ? size : room))
+            fail("a port takes less than it has room for");
+    }
+    }
+}
+
 static void make_device(void)
 {
     switch (kind) {
@@ -302,6 +349,11 @@ static void make_device(void)
         break;
     case NINE_P:
         device = emu_virtio_9p_new(dup(share), (int)below(2), "share");
+        break;
+    case CONSOLE:
+        device = emu_virtio_console_new(PORTS, console_event, NULL);
+        emu_virtio_console_add(device, 0, 1, "");
+        emu_virtio_console_add(device, 1, 0, "org.example.port");
         break;
     default:
         device = make_card();
@@ -574,6 +626,13 @@ static void fill(uint32_t queue, uint64_t addr, uint64_t size)
         if (get(addr + 4, 1) == 100)
             put(addr + 7, UINT64_C(0x0008000000002000), 8);
         break;
+    case CONSOLE:
+        if (queue == 3) {
+            put(addr, below(one_in(4) ? 100 : PORTS), 4);
+            put(addr + 4, one_in(4) ? below(65536) : one_in(2) ? 3 * below(3) : 3, 2);
+            put(addr + 6, !one_in(4), 2);
+        }
+        break;
     default:
         break;
     }
@@ -587,6 +646,8 @@ static uint32_t expected(uint32_t queue, uint32_t count)
         return 0;
     case BALLOON:
         return queue > 2 ? 0 : count;
+    case CONSOLE:
+        return queue & 1 ? count : 0;
     case FRAMES:
     case STREAM:
     case USER:
@@ -741,6 +802,8 @@ static void turn(void)
     struct pollfd polls[EMU_VIRTIO_POLLS];
     if (peer >= 0 && !one_in(3))
         send_to_card();
+    if (kind == CONSOLE && one_in(2))
+        use_ports();
     if (race) {
         emu_virtio_wake(device);
         usleep(50);
@@ -767,6 +830,8 @@ static bool is_served(uint32_t queue)
         return queue == 1; /* frames come when they like, and commands where that was agreed on */
     case RNG:
         return false; /* at its rate */
+    case CONSOLE: /* what the guest sends, while the host takes it */
+        return queue == 3 ? (agreed & 2) != 0 : queue & 1 && (queue < 2 || (agreed & 2)) && !full[queue / 4];
     default:
         return true;
     }
@@ -844,6 +909,8 @@ static void something(void)
             emu_virtio_balloon_target(device, (uint32_t)below(1000));
         else if (kind == BLK || kind == QCOW2)
             emu_virtio_blk_resized(device);
+        else if (kind == CONSOLE)
+            use_ports();
         else if (kind != RNG && kind != NINE_P)
             emu_virtio_net_link(device, (int)below(2));
         break;
@@ -900,7 +967,9 @@ static void buffer(uint32_t queue, uint32_t at, uint64_t addr, uint32_t size, ui
 static void serve_an_honest_driver(void)
 {
     const uint64_t data = pieces[MAIN].base;
-    const uint32_t queue = kind == FRAMES || kind == STREAM || kind == USER ? 1 : 0;
+    const uint32_t queue = kind == FRAMES || kind == STREAM || kind == USER || kind == CONSOLE ? 1 : 0;
+    for (uint32_t port = 0; kind == CONSOLE && port < PORTS; port++)
+        emu_virtio_console_drained(device, port);
     if (kind == FRAMES || kind == STREAM || kind == USER)
         emu_virtio_net_link(device, 1);
     if (kind == STREAM)

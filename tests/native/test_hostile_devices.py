@@ -14,7 +14,7 @@ import subprocess
 import pytest
 
 MEMORY, THREADS = "address,undefined", "thread"
-VIRTIO = ["blk", "qcow2", "frames", "stream", "user", "rng", "balloon", "9p"]
+VIRTIO = ["blk", "qcow2", "frames", "stream", "user", "rng", "balloon", "9p", "console"]
 OTHERS = ["gicv2", "gicv3", "gicv2m", "msix", "pflash"]
 
 

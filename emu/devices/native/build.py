@@ -24,6 +24,7 @@ HEADERS = (
 )
 PYTHON_CALLBACKS = """
 extern "Python" int emu_py_virtio(void *, uint32_t, uint32_t, uint32_t);
+extern "Python" int emu_py_console(void *, uint32_t, uint32_t, const uint8_t *, uint32_t);
 """
 
 

@@ -161,6 +161,7 @@ void emu_virtio_resume(emu_virtio *device)
     emu_virtio_hold(device);
     device->parked = false;
     emu_virtio_release(device);
+    emu_virtio_wake(device); /* it may still be waiting for what it looked for before */
 }
 
 /* ---- what types call ------------------------------------------------------------------ */
@@ -177,6 +178,9 @@ bool emu_virtio_next(emu_virtio *device, uint32_t queue, emu_chain *chain)
     emu_vq *vq = &device->queues[queue];
     if (atomic_load(&device->wanted) != 0 && pthread_equal(pthread_self(), device->thread)) {
         device->again = true;
+        /* The queue may be empty by now: then nobody looks at it before the driver tells of more. */
+        if (atomic_load(&device->running) && vq->ready)
+            emu_vq_enable(vq);
         return false;
     }
     while (atomic_load(&device->running) && vq->ready) {

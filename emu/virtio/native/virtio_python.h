@@ -143,10 +143,50 @@ emu_virtio *emu_virtio_net_new(void *net, const uint8_t mac[6]);
 void emu_virtio_net_link(emu_virtio *device, int up);
 /* Frames received, sent, and lost because the guest had no room or sent nonsense. */
 void emu_virtio_net_count(emu_virtio *device, uint64_t out[3]);
+
 /* ---- virtio_9p.c ------------------------------------------------------------------------- */
 
 /* Shares the folder that a descriptor is open on, which becomes the device's; tag: of at most 128 bytes. */
 emu_virtio *emu_virtio_9p_new(int folder, int read_only, const char *tag);
+
+/* ---- virtio_console.c ---------------------------------------------------------------------- */
+
+#define EMU_VIRTIO_CONSOLE_PORTS 31
+#define EMU_VIRTIO_CONSOLE_NAME 255
+#define EMU_VIRTIO_CONSOLE_RING 4096
+
+enum emu_virtio_console_event {
+    EMU_VIRTIO_CONSOLE_OUTPUT = 0, /* bytes of the guest's; the answer is 1 if no more are taken, until drained() */
+    EMU_VIRTIO_CONSOLE_ROOM = 1,   /* there is room where there was none */
+};
+/* A negative answer breaks the device. */
+typedef int (*emu_virtio_console_fn)(void *opaque, uint32_t event, uint32_t port, const uint8_t *data, uint32_t size);
+
+/* What a snapshot keeps of a port. */
+typedef struct emu_virtio_console_port {
+    uint32_t ready, open;  /* the driver knows it; somebody has it open */
+    uint32_t owed;         /* messages that the driver has not got, by their numbers */
+    uint32_t count;        /* bytes in the ring, from its start on */
+    uint64_t sent;         /* how much of the guest's next chain went to the host already */
+    uint8_t ring[4096];
+} emu_virtio_console_port;
+
+/* ports: one more than the highest number of a port; port 0 is for a console. */
+emu_virtio *emu_virtio_console_new(uint32_t ports, emu_virtio_console_fn event, void *opaque);
+/* Makes port `number`, before anything runs. */
+void emu_virtio_console_add(emu_virtio *device, uint32_t number, int is_console, const char *name);
+/* How many bytes a port takes from the host; 0: EMU_VIRTIO_CONSOLE_ROOM will come. */
+uint32_t emu_virtio_console_room(emu_virtio *device, uint32_t number);
+/* Gives it some; the answer is how many it took. */
+uint32_t emu_virtio_console_give(emu_virtio *device, uint32_t number, const uint8_t *data, uint32_t size);
+/* The host takes output again. */
+void emu_virtio_console_drained(emu_virtio *device, uint32_t number);
+/* The host's end leads to somebody, or to nobody. */
+void emu_virtio_console_plug(emu_virtio *device, uint32_t number, int plugged);
+/* The size of the window that shows a console. */
+void emu_virtio_console_resize(emu_virtio *device, uint32_t number, uint16_t columns, uint16_t rows);
+void emu_virtio_console_get(emu_virtio *device, uint32_t number, emu_virtio_console_port *out);
+void emu_virtio_console_set(emu_virtio *device, uint32_t number, const emu_virtio_console_port *state);
 
 /* ---- virtio_callback.c ------------------------------------------------------------------ */
 
