@@ -54,6 +54,7 @@ static struct {
     void (*out[3])(void *uc, uint32_t port, uint32_t value, uintptr_t pc);
     uint32_t (*in[3])(void *uc, uint32_t port, uintptr_t pc);
     void (*reset_request)(void *uc);
+    void (*cpuid)(void *env, uint32_t leaf, uint32_t subleaf, uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d);
     bool ready;
 } x86;
 
@@ -141,13 +142,14 @@ static void prepare(void)
     find(&x86.in[0], "cpu_inb");
     find(&x86.in[1], "cpu_inw");
     find(&x86.in[2], "cpu_inl");
+    find(&x86.cpuid, "cpu_x86_cpuid");
     find(&x86.out[0], "cpu_outb");
     find(&x86.out[1], "cpu_outw");
     find(&x86.out[2], "cpu_outl");
     void *request = dlsym(uc_lib.handle, "qemu_system_reset_request");
     memcpy(&x86.reset_request, &request, sizeof request);
     x86.ready = request != NULL &&
-                emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.check[0] && x86.check[1] && x86.check[2] &&
+                emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.cpuid && x86.check[0] && x86.check[1] && x86.check[2] &&
                 x86.in[0] && x86.in[1] && x86.in[2] && x86.out[0] && x86.out[1] && x86.out[2] &&
                 replaced("cpu_inb", (void *)in_byte) && replaced("cpu_inw", (void *)in_word) &&
                 replaced("cpu_inl", (void *)in_long) && replaced("cpu_outb", (void *)out_byte) &&
@@ -316,6 +318,77 @@ static void on_sysenter(uc_engine *uc, void *opaque)
     go_to(m, msr(m, 0x176));
 }
 
+/* ---- CPUID --------------------------------------------------------------------- */
+
+/* What leaf 1 says besides the model's: an APIC, and that this is a virtual machine. */
+enum { LEAF1_EDX_APIC = 1 << 9 };
+#define LEAF1_ECX_HYPERVISOR (1u << 31)
+/* Not here: DTES64, MONITOR, x2APIC, the deadline timer; MCE, MCA, ACPI's thermal control. */
+#define LEAF1_ECX_MISSING (1u << 2 | 1u << 3 | 1u << 21 | 1u << 24)
+#define LEAF1_EDX_MISSING (1u << 7 | 1u << 14 | 1u << 22)
+/* What the APIC's timer counts (emu/devices/native/apic.h).  Low: Linux multiplies its kHz with EBX, in 32 bits. */
+#define CRYSTAL_HZ 10000000u
+
+static struct {
+    uint64_t ticks, ns;
+} clock_start;
+
+static uint64_t ticks(void)
+{
+#ifdef __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    return emu_now();
+#endif
+}
+
+/* Of the time stamp counter, which the library takes from the host, since the first CPU was made. */
+static uint32_t ticks_khz(void)
+{
+    uint64_t now;
+    while ((now = emu_now()) - clock_start.ns < 5000000) /* a firmware's first CPUID may come at once */
+        continue;
+    return (uint32_t)((double)(ticks() - clock_start.ticks) * 1e6 / (double)(now - clock_start.ns));
+}
+
+/* In place of the library's; SDM vol. 2, CPUID. */
+static int on_cpuid(uc_engine *uc, void *opaque)
+{
+    emu_uc_machine *m = opaque;
+    uint64_t leaf = 0, subleaf = 0;
+    uc_reg_read(uc, UC_X86_REG_RAX, &leaf);
+    uc_reg_read(uc, UC_X86_REG_RCX, &subleaf);
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    x86.cpuid(m->env, (uint32_t)leaf, (uint32_t)subleaf, &a, &b, &c, &d);
+    switch ((uint32_t)leaf) {
+    case 0: a = 0x16; break;
+    case 1:
+        b = (b & 0xffff) | 1 << 16;
+        c = (c & ~LEAF1_ECX_MISSING) | LEAF1_ECX_HYPERVISOR;
+        d = (d & ~LEAF1_EDX_MISSING) | LEAF1_EDX_APIC;
+        break;
+    case 0x15: /* time stamp counter and crystal: saves every guest its own measuring */
+        b = ticks_khz();
+        a = UINT32_MAX / b;
+        b = (uint32_t)((uint64_t)b * a / (CRYSTAL_HZ / 1000));
+        c = CRYSTAL_HZ;
+        d = 0;
+        break;
+    case 0x16:
+        a = b = ticks_khz() / 1000;
+        c = 100;
+        d = 0;
+        break;
+    case 0x80000007: d |= 1 << 8; break; /* the time stamp counter never changes its pace */
+    }
+    const uint64_t values[] = {a, b, c, d};
+    uc_reg_write(uc, UC_X86_REG_RAX, &values[0]);
+    uc_reg_write(uc, UC_X86_REG_RBX, &values[1]);
+    uc_reg_write(uc, UC_X86_REG_RCX, &values[2]);
+    uc_reg_write(uc, UC_X86_REG_RDX, &values[3]);
+    return 1;
+}
+
 /* ---- life ---------------------------------------------------------------------- */
 
 /* The layout above, checked with values that declared calls put in. */
@@ -350,7 +423,12 @@ static int reset_x86(emu_uc_machine *m, const emu_uc_config *config)
     if (!is_laid_out(m))
         return -1;
     uc_hook hook;
-    if (uc_hook_add(m->uc, &hook, UC_HOOK_INSN, (void *)on_syscall, m, 1, 0, UC_X86_INS_SYSCALL) != UC_ERR_OK ||
+    if (clock_start.ns == 0) {
+        clock_start.ns = emu_now();
+        clock_start.ticks = ticks();
+    }
+    if (uc_hook_add(m->uc, &hook, UC_HOOK_INSN, (void *)on_cpuid, m, 1, 0, UC_X86_INS_CPUID) != UC_ERR_OK ||
+        uc_hook_add(m->uc, &hook, UC_HOOK_INSN, (void *)on_syscall, m, 1, 0, UC_X86_INS_SYSCALL) != UC_ERR_OK ||
         uc_hook_add(m->uc, &hook, UC_HOOK_INSN, (void *)on_sysenter, m, 1, 0, UC_X86_INS_SYSENTER) != UC_ERR_OK)
         return -1;
     return 0;

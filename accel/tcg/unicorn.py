@@ -113,6 +113,14 @@ class UnicornVcpu:
         line.connect_native(ffi.addressof(lib, "emu_uc_machine_input"), self._machine, number)
         self._wired.append(line)
 
+    def input(self) -> tuple[Any, Any]:
+        """interrupt() as a C function and its opaque, for a controller in C; good until the engine closes."""
+        return ffi.addressof(lib, "emu_uc_machine_input"), self._machine
+
+    def accepted(self, function: Any, opaque: Any) -> None:
+        """As `taken`, with an emu_irq_fn of core.h, for a controller in C; `opaque` outlives the vCPU."""
+        lib.emu_uc_machine_accepted(self._machine, function, opaque)
+
     @property
     def sleeps(self) -> bool:
         """Whether run() sleeps while the CPU does (WFI, HLT), in place of returning HALT."""

@@ -4,8 +4,9 @@ Serial ports, clock, timer and interrupt controllers stand where every PC has th
 controllers are taken where it has them.  Enough of the i440FX's configuration space is there for firmware
 that was built for QEMU's pc to find its way.
 
-A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0: a small
-ROM at the reset vector brings the CPU there.
+A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0 or at
+Linux' zero page: a small ROM at the reset vector brings the CPU there.  ACPI tables tell it of CPUs,
+interrupts, the power button and virtio devices.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import BadImage
 from accel.irq import IrqLine
-from emu.board import Board, Part
+from emu.board import Board, Part, Slots
+from emu.devices.acpi_pm import SOFT_OFF, AcpiPm
+from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
 from emu.devices.ata import EmptyAtaChannel
 from emu.devices.fw_cfg import FwCfgIo
 from emu.devices.i8254 import I8254, PortB
@@ -25,8 +28,29 @@ from emu.devices.pci import PciFunction
 from emu.devices.pci_host import PciHost
 from emu.devices.test_exit import DebugExit
 from emu.devices.uart16550 import Uart16550
+from emu.loader.acpi import (
+    device,
+    eisa_id,
+    facs,
+    integer,
+    interrupt,
+    io_address,
+    isa_interrupt,
+    madt,
+    memory32,
+    name,
+    package,
+    ports,
+    resources,
+    rsdp,
+    scope,
+    string,
+    table,
+)
+from emu.loader.bzimage import RESERVED, USABLE, BzImage, parse_bzimage, zero_page
 from emu.loader.firmware import fill_rom
 from emu.loader.kernel import load_kernel
+from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +63,12 @@ ROM_LIMIT = 16 << 20
 ROM_MINIMUM = 64 << 10
 KERNEL_BASE = 0x10_0000
 STACK = 0x7C00
+# What the kernel is told is below 640 KiB, ACPI's tables where PCs have ROMs.
+ZERO_PAGE, COMMAND_LINE, LOW_END = 0x1_0000, 0x2_0000, 0x9_F000
+ACPI_BASE, ACPI_SIZE = 0xE_0000, 0x2_0000
+PM_BASE = 0x600
+SCI, PIT_INPUT = 9, 2
+ACTIVE_HIGH_LEVEL = 0xD
 
 
 class Microvm(Board):
@@ -48,6 +78,7 @@ class Microvm(Board):
     ports = True
     ram_limit = 64 << 30
     max_cpus = 16
+    virtio = Slots(0xFEB0_0000, 0x200, irq=16, count=8)
 
     parts = (
         Part("serial0", Uart16550, 0x3F8, irq=4, serial=0, ports=True),
@@ -65,8 +96,6 @@ class Microvm(Board):
             machine.memory.add_ram("ram-high", FOUR_GIB, self.high)
         size = ROM_MINIMUM
         if machine.firmware:
-            from emu.loader.raw import read_image
-
             size = max(size, len(read_image(machine.firmware, "firmware", ROM_LIMIT)))
             size += -size % 4096
         self.rom = machine.memory.add_ram("rom", FOUR_GIB - size, size, readonly=True)
@@ -74,21 +103,40 @@ class Microvm(Board):
 
     def interrupts(self, machine: Machine) -> None:
         self.chip = machine.accel.irqchip("pc")
-        self.pics = Pics() if self.chip is None else None
+        self.pics: Pics | None = None
+        self._both: dict[int, IrqLine] = {}
+        if self.chip is None:
+            self.pics = Pics()
+            self.apic = LocalApic()
+            self.io_apic = IoApic(self.apic)
+            self.pics.connect_apic(self.apic)
 
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         if self.chip is not None:
             self.chip.attach(cpu.vcpu)
-        elif self.pics is not None and cpu.vcpu.index == 0:
-            self.pics.connect_cpu(cpu)
+        else:
+            self.apic.connect_cpu(cpu)
 
     def line(self, number: int) -> IrqLine:
         if self.chip is not None:
             return self.chip.line(number)
-        assert self.pics is not None
-        if not 0 <= number <= 15:
-            raise DeviceError(f"the PC's interrupt controllers have lines 0 to 15, not {number}")
-        return self.pics.line(number)
+        if number > 15:
+            return self.io_apic.line(number)
+        return self._isa(number)
+
+    def _isa(self, number: int) -> IrqLine:
+        """One of the first sixteen: both kinds of controllers have it, the timer's at another input."""
+        if number not in self._both:
+            assert self.pics is not None
+            old, new = self.pics.line(number), self.io_apic.line(number or PIT_INPUT)
+
+            def drive(level: int) -> None:
+                old.set(level)
+                new.set(level)
+
+            self._both[number] = IrqLine()
+            self._both[number].connect(drive)
+        return self._both[number]
 
     def build(self, machine: Machine) -> None:
         ports = machine.ports
@@ -100,12 +148,16 @@ class Microvm(Board):
             timer = I8254()
             ports.attach("pit", timer, 0x40, irq=0)
             ports.attach("port-b", PortB(timer), 0x61)
+            machine.bus.attach("apic", self.apic, LOCAL_BASE)
+            machine.bus.attach("io-apic", self.io_apic, IO_BASE)
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
         ports.attach("pci", PciHost(_i440fx()), 0xCF8)
         fw_cfg = FwCfgIo()
         fw_cfg.describe(machine.ram, len(machine.cpus))
         fw_cfg.add_file("etc/e820", self._e820())
         ports.attach("fw-cfg", fw_cfg, 0x510)
+        self.pm = AcpiPm()
+        ports.attach("acpi-pm", self.pm, PM_BASE, irq=SCI)
         super().build(machine)
 
     def _e820(self) -> bytes:
@@ -116,11 +168,127 @@ class Microvm(Board):
         if machine.firmware:
             fill_rom(self.rom, machine.firmware, at_end=True)
         elif machine.kernel:
-            entry = load_kernel(machine, machine.kernel, KERNEL_BASE).entry
-            self.rom.buffer[:] = boot_rom(entry)
+            machine.memory.load(ACPI_BASE, acpi_tables(machine))
+            image = read_image(machine.kernel, "kernel")
+            linux = parse_bzimage(image)
+            if linux is None:
+                entry, argument = load_kernel(machine, image, KERNEL_BASE).entry, 0
+            else:
+                self._load_linux(machine, linux)
+                entry, argument = linux.entry, ZERO_PAGE
+            self.rom.buffer[:] = boot_rom(entry, argument)
+
+    def _load_linux(self, machine: Machine, linux: BzImage) -> None:
+        end = linux.address + linux.room
+        if end > self.low:
+            raise BadImage(f"kernel wants memory up to {end:#x}; give the machine more (-m)")
+        words = machine.append.encode()
+        if len(words) > linux.command_line:
+            raise BadImage(f"the command line has {len(words)} bytes; this kernel takes {linux.command_line}")
+        machine.memory.load(linux.address, linux.kernel)
+        machine.memory.load(COMMAND_LINE, words + b"\0")
+        initrd = (0, 0)
+        if machine.initrd:
+            top = min(self.low, linux.initrd_limit)
+            data = read_image(machine.initrd, "initrd", max(top - end, 0))
+            initrd = (top - len(data) & ~0xFFF, len(data))
+            if initrd[0] < end:
+                raise BadImage("initrd does not fit beside the kernel; give the machine more (-m)")
+            machine.memory.load(initrd[0], data)
+        memory = [
+            (0, LOW_END, USABLE),
+            (ACPI_BASE, ACPI_SIZE, RESERVED),
+            (KERNEL_BASE, self.low - KERNEL_BASE, USABLE),
+        ]
+        if self.high:
+            memory.append((FOUR_GIB, self.high, USABLE))
+        page = zero_page(linux, command_line=COMMAND_LINE, initrd=initrd, rsdp=ACPI_BASE, memory=memory)
+        machine.memory.load(ZERO_PAGE, page)
+
+    def powerdown(self, machine: Machine) -> None:
+        self.pm.press()
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """The reset vector leads into the ROM."""
+
+
+def acpi_tables(machine: Machine) -> bytes:
+    """All tables, the root pointer first, as they are at ACPI_BASE."""
+    dsdt = table(b"DSDT", 2, _namespace(machine))
+    controllers = madt(
+        LOCAL_BASE, len(machine.cpus), IO_BASE, [(0, PIT_INPUT, 0), (SCI, SCI, ACTIVE_HIGH_LEVEL)]
+    )
+    place = ACPI_BASE + 64
+    at: dict[str, int] = {}
+    chunks = []
+    for key, data in (("facs", facs()), ("dsdt", dsdt), ("madt", controllers)):
+        at[key] = place
+        chunks.append(data.ljust(-(-len(data) // 64) * 64, b"\0"))
+        place += len(chunks[-1])
+    described = table(b"FACP", 6, _fadt(at["facs"], at["dsdt"]))
+    root = table(b"XSDT", 1, struct.pack("<QQ", place, at["madt"]))
+    whole = rsdp(place + 320).ljust(64, b"\0") + b"".join(chunks) + described.ljust(320, b"\0") + root
+    assert len(whole) <= ACPI_SIZE
+    return whole
+
+
+def _fadt(facs_at: int, dsdt_at: int) -> bytes:
+    """The fixed description (ACPI 6.4, 5.2.9) without its header."""
+    body = bytearray(276 - 36)
+
+    def put(offset: int, form: str, *values: int) -> None:
+        struct.pack_into("<" + form, body, offset - 36, *values)
+
+    put(36, "II", facs_at, dsdt_at)
+    put(46, "H", SCI)
+    put(56, "I", PM_BASE)
+    put(64, "I", PM_BASE + 4)
+    put(76, "I", PM_BASE + 8)
+    put(88, "BBBB", 4, 2, 0, 4)
+    put(96, "HH", 0xFFFF, 0xFFFF)  # no C2, no C3
+    put(108, "B", 0x32)  # the clock's century
+    put(109, "H", 1)  # devices of the ISA bus; no keyboard controller
+    # WBINVD works; no sleep button; the timer has 32 bits; there is a reset register.
+    put(112, "I", 1 << 0 | 1 << 5 | 1 << 8 | 1 << 10)
+    body[116 - 36 : 128 - 36] = io_address(PM_BASE + 12, 1)
+    put(128, "B", 1)
+    put(132, "QQ", facs_at, dsdt_at)
+    for offset, port, width in ((148, PM_BASE, 4), (172, PM_BASE + 4, 2), (208, PM_BASE + 8, 4)):
+        body[offset - 36 : offset - 24] = io_address(port, width)
+    return bytes(body)
+
+
+def _namespace(machine: Machine) -> bytes:
+    """The DSDT's terms: serial lines, the clock, virtio devices, and what switching off is."""
+    terms = []
+    for number, (base, irq) in enumerate(((0x3F8, 4), (0x2F8, 3))):
+        terms.append(
+            device(
+                f"COM{number + 1}",
+                name("_HID", eisa_id("PNP0501")),
+                name("_UID", integer(number)),
+                name("_CRS", resources(ports(base, 8), isa_interrupt(irq))),
+            )
+        )
+    terms.append(
+        device(
+            "RTC", name("_HID", eisa_id("PNP0B00")), name("_CRS", resources(ports(0x70, 2), isa_interrupt(8)))
+        )
+    )
+    slots = Microvm.virtio
+    for number in range(len(machine.virtio)):
+        where = memory32(slots.base + number * slots.step, slots.step)
+        terms.append(
+            device(
+                f"VR{number:02X}",
+                name("_HID", string("LNRO0005")),
+                name("_UID", integer(number)),
+                name("_CCA", integer(1)),
+                name("_CRS", resources(where, interrupt(slots.irq + number))),
+            )
+        )
+    off = package(integer(SOFT_OFF), integer(0), integer(0), integer(0))
+    return scope("\\_SB", *terms) + name("\\_S5", off)
 
 
 def _i440fx() -> dict[tuple[int, int], PciFunction]:
@@ -131,8 +299,10 @@ def _i440fx() -> dict[tuple[int, int], PciFunction]:
     }
 
 
-def boot_rom(entry: int) -> bytes:
+def boot_rom(entry: int, argument: int = 0) -> bytes:
     """64 KiB below 4 GiB: page tables, a GDT, and code from the reset vector to `entry` in 64-bit mode.
+
+    `argument` is in RSI then.  Segments are where Linux wants them: 10h code, 18h data; 8 is code too.
 
     Intel SDM volume 3, sections 9.9.1 and 9.8.5.  The tables are in the ROM, with the accessed and dirty bits
     set, so that nothing has to be written there.
@@ -146,10 +316,11 @@ def boot_rom(entry: int) -> bytes:
         struct.pack_into("<Q", rom, 0x1000 + 8 * n, base + 0x2000 + 0x1000 * n | present)
     for n in range(4 * 512):
         struct.pack_into("<Q", rom, 0x2000 + 8 * n, n << 21 | present | 0x80)
-    gdt, gdtr, code = 0x8000, 0x8020, 0x8040
-    # Null, 64-bit code, data; accessed, for the same reason.
-    struct.pack_into("<QQQ", rom, gdt, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
-    struct.pack_into("<HI", rom, gdtr, 0x17, base + gdt)
+    gdt, gdtr, code = 0x8000, 0x8030, 0x8040
+    # Null, 64-bit code twice, data; accessed, for the same reason.
+    code64, data64 = 0x00AF9B000000FFFF, 0x00CF93000000FFFF
+    struct.pack_into("<QQQQ", rom, gdt, 0, code64, code64, data64)
+    struct.pack_into("<HI", rom, gdtr, 0x1F, base + gdt)
     long_mode = code + 0x40
     start = b"".join(
         (
@@ -165,18 +336,18 @@ def boot_rom(entry: int) -> bytes:
             b"\x0f\x30",  # wrmsr
             b"\x66\xb8\x33\x00\x00\x80",  # mov eax, PG | NE | ET | MP | PE
             b"\x0f\x22\xc0",  # mov cr0, eax
-            b"\x66\xea" + struct.pack("<IH", base + long_mode, 8),  # ljmpl 8:long_mode
+            b"\x66\xea" + struct.pack("<IH", base + long_mode, 0x10),  # ljmpl 10h:long_mode
         )
     )
     assert len(start) <= long_mode - code
     rom[code : code + len(start)] = start
     inside = b"".join(
         (
-            b"\xb8\x10\x00\x00\x00",  # mov eax, the data segment
+            b"\xb8\x18\x00\x00\x00",  # mov eax, the data segment
             b"\x8e\xd8\x8e\xc0\x8e\xd0",  # mov ds, es, ss
             b"\x8e\xe0\x8e\xe8",  # mov fs, gs
             b"\xbc" + struct.pack("<I", STACK),  # mov esp, STACK
-            b"\x31\xf6",  # xor esi, esi
+            b"\xbe" + struct.pack("<I", argument),  # mov esi, the argument
             b"\x48\xb8" + struct.pack("<Q", entry),  # mov rax, entry
             b"\xff\xe0",  # jmp rax
         )

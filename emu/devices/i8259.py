@@ -14,6 +14,7 @@ from emu.device import Device, Irq, Reg
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.devices.apic import LocalApic
     from emu.machine import Cpu
 
 # ICW1
@@ -245,7 +246,7 @@ class Pics:
         self.slave.lock = self.elcr.lock = self.master.lock
         self.master.slaves[self.CASCADE] = self.slave
         self.slave.connect(self.master.line(self.CASCADE))
-        self._cpu: Cpu | None = None
+        self._offer: Callable[[int], None] | None = None
         self.master.told = self._drive
         self._offered = 0  # what stands at INTR: a vector + 1
 
@@ -255,16 +256,21 @@ class Pics:
 
     def connect_cpu(self, cpu: Cpu) -> None:
         """Connects INTR, and hears of every vector that the CPU takes."""
-        self._cpu = cpu
+        self._offer = lambda vector: cpu.interrupt(0, vector)
         vcpu: Any = cpu.vcpu  # `taken` is what x86's have besides the contract
         vcpu.taken = self._taken
+
+    def connect_apic(self, apic: LocalApic) -> None:
+        """Connects INTR to the first CPU's local APIC, LINT0."""
+        self._offer = apic.external
+        apic.acknowledged(self._taken)
 
     def _drive(self) -> None:
         """Offers the CPU the vector of the best request: a better one may come while INTR is high."""
         offer = self.master.vector() + 1 if self.master.output.level else 0
-        if offer != self._offered and self._cpu is not None:
+        if offer != self._offered and self._offer is not None:
             self._offered = offer
-            self._cpu.interrupt(0, offer)
+            self._offer(offer)
 
     def _taken(self, vector: int) -> None:
         with self.master.lock:

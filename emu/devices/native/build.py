@@ -14,6 +14,7 @@ ROOT = HERE.parent.parent.parent
 FOLDERS = ("emu/devices/native", "emu/block/native", "emu/net/native", "emu/virtio/native")
 HEADERS = (
     "emu/devices/native/core_link.h",
+    "emu/devices/native/apic.h",
     "emu/devices/native/gic.h",
     "emu/devices/native/gicv2m.h",
     "emu/devices/native/pci.h",
@@ -35,7 +36,8 @@ includes = (*FOLDERS, "accel/native")
 ffi = FFI()
 ffi.cdef(
     "typedef struct emu_region emu_region; typedef struct emu_space emu_space;"
-    "typedef struct emu_irq emu_irq; struct iovec { void *iov_base; size_t iov_len; };"
+    "typedef struct emu_irq emu_irq; typedef void (*emu_irq_fn)(void *, uint32_t, int);"
+    "struct iovec { void *iov_base; size_t iov_len; };"
 )
 ffi.cdef("\n".join(declarations(ROOT / name) for name in HEADERS) + PYTHON_CALLBACKS)
 ffi.set_source(

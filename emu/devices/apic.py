@@ -1,0 +1,113 @@
+"""The PC's local APIC and I/O APIC; native/apic.h says what they are after, and has what they do.
+
+Two devices: LocalApic, at the same address for each CPU, is also what holds the state; IoApic has the wires.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accel.errors import DeviceError
+from accel.irq import IrqLine
+from emu.device import Device
+from emu.devices.native import cast, ffi, function, lib, opaque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.machine import Cpu
+
+LOCAL_BASE, IO_BASE, INPUTS = 0xFEE0_0000, 0xFEC0_0000, 24
+
+
+class LocalApic(Device):
+    """The local APICs of `cpus` CPUs, and what the I/O APIC's device shares with them."""
+
+    state = ("contents",)
+
+    def __init__(self, cpus: int = 1) -> None:
+        super().__init__()
+        made = lib.emu_apic_new(cpus)
+        if made == ffi.NULL:
+            raise DeviceError(f"no APICs for {cpus} CPUs; ask for fewer")
+        self.pointer = ffi.gc(made, lib.emu_apic_free)
+        self._outputs = 0
+        self._acknowledged: IrqLine | None = None
+
+    def native(self) -> tuple[Any, Any, Any]:
+        return (
+            function("emu_apic_read_local", "emu_read_fn"),
+            function("emu_apic_write_local", "emu_write_fn"),
+            opaque(self.pointer),
+        )
+
+    def connect_cpu(self, cpu: Cpu) -> None:
+        """Gives the next CPU its interrupts; those that it takes are heard of in C."""
+        vcpu: Any = cpu.vcpu  # of an engine that leaves the APIC to the board
+        fn, machine = vcpu.input()
+        lib.emu_apic_output(self.pointer, self._outputs, cast("emu_irq_fn", fn), cast("void *", machine))
+        self._outputs += 1
+        vcpu.accepted(function("emu_apic_accepted", "emu_irq_fn"), opaque(self.pointer))
+
+    def external(self, vector: int) -> None:
+        """What the older controllers' INTR stands for: a vector + 1, or 0 for none."""
+        lib.emu_apic_external(self.pointer, vector)
+
+    def acknowledged(self, function: Callable[[int], None]) -> None:
+        """Calls `function` with each vector of the older controllers that the CPU takes."""
+        from accel.native import lib as core
+
+        self._acknowledged = line = IrqLine()
+        line._sink = function
+        lib.emu_apic_acknowledge(
+            self.pointer, cast("emu_irq_fn", core.emu_py_irq), cast("void *", line._handle)
+        )
+
+    def reset(self) -> None:
+        lib.emu_apic_reset(self.pointer)
+
+    def close(self) -> None:
+        for number in range(self._outputs):
+            lib.emu_apic_output(self.pointer, number, ffi.NULL, ffi.NULL)
+        self._outputs = 0
+
+    @property
+    def contents(self) -> bytes:
+        """The whole state, an emu_apic_state of native/apic.h."""
+        state = ffi.new("emu_apic_state *")
+        lib.emu_apic_save(self.pointer, state)
+        return bytes(ffi.buffer(state))
+
+    @contents.setter
+    def contents(self, value: bytes) -> None:
+        state = ffi.new("emu_apic_state *")
+        if len(value) != ffi.sizeof("emu_apic_state"):
+            raise DeviceError(f"{self.name}: the saved state has {len(value)} bytes; it is another release's")
+        ffi.buffer(state)[:] = value
+        lib.emu_apic_load(self.pointer, state)
+
+
+class IoApic(Device):
+    """The I/O APIC of `local`'s CPUs; registers and wires only, the state is there."""
+
+    def __init__(self, local: LocalApic) -> None:
+        super().__init__()
+        self.local = local
+        self._inputs: dict[int, IrqLine] = {}
+
+    def native(self) -> tuple[Any, Any, Any]:
+        return (
+            function("emu_apic_read_io", "emu_read_fn"),
+            function("emu_apic_write_io", "emu_write_fn"),
+            opaque(self.local.pointer),
+        )
+
+    def line(self, number: int) -> IrqLine:
+        """Input 0 to 23; the same object each time."""
+        if not 0 <= number < INPUTS:
+            raise DeviceError(f"the I/O APIC has lines 0 to {INPUTS - 1}, not {number}")
+        if number not in self._inputs:
+            line = self._inputs[number] = IrqLine()
+            line.connect_native(function("emu_apic_input", "emu_irq_fn"), opaque(self.local.pointer), number)
+        return self._inputs[number]

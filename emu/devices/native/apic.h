@@ -1,0 +1,99 @@
+/*
+ * The PC's advanced interrupt controllers: a local APIC for each CPU, and one
+ * I/O APIC of 24 inputs.  apic.c has the local ones, apic_io.c the other.
+ *
+ * Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume
+ * 3A, chapter "Advanced Programmable Interrupt Controller (APIC)"; 82093AA I/O
+ * Advanced Programmable Interrupt Controller data sheet (290566).
+ *
+ * Any thread may call; one lock guards it all, and is held while an output
+ * changes: an output's end calls no device.
+ */
+#ifndef EMU_APIC_H
+#define EMU_APIC_H
+
+#include "core.h"
+
+#include <stdint.h>
+
+#define EMU_APIC_CPUS 16
+#define EMU_APIC_INPUTS 24
+/* The timer counts at this rate before its divider. */
+#define EMU_APIC_HZ 10000000
+
+/* Local vector table, in the order of the registers. */
+enum emu_apic_entry {
+    EMU_APIC_TIMER,
+    EMU_APIC_THERMAL,
+    EMU_APIC_PERFORMANCE,
+    EMU_APIC_LINT0,
+    EMU_APIC_LINT1,
+    EMU_APIC_ERROR,
+    EMU_APIC_ENTRIES,
+};
+
+typedef struct emu_apic_local {
+    uint32_t id;          /* as the register has it, in the top byte */
+    uint32_t priority;    /* TPR */
+    uint32_t destination; /* LDR */
+    uint32_t format;      /* DFR */
+    uint32_t spurious;    /* SVR */
+    uint32_t errors, errors_read; /* ESR: noted, and what the last write made readable */
+    uint32_t command[2];  /* ICR */
+    uint32_t entry[EMU_APIC_ENTRIES];
+    uint32_t initial, divide;
+    uint32_t service[8];  /* ISR, TMR, IRR: a bit for each vector */
+    uint32_t level[8];
+    uint32_t request[8];
+    uint64_t left;        /* of the timer, ns until it fires; 0: stopped.  In what save() gives only */
+} emu_apic_local;
+
+typedef struct emu_apic_io {
+    uint64_t entry[EMU_APIC_INPUTS];
+    uint32_t select, id;
+    uint32_t levels; /* of the wires */
+    uint32_t edges;  /* risen and not delivered yet */
+} emu_apic_io;
+
+/* What a snapshot holds. */
+typedef struct emu_apic_state {
+    emu_apic_local local[EMU_APIC_CPUS];
+    emu_apic_io io;
+    uint32_t external; /* the older controllers' vector + 1; 0 for none */
+    uint32_t reserved;
+} emu_apic_state;
+
+typedef struct emu_apic emu_apic;
+
+/* cpus: 1 to 16.  NULL: no memory, or absurd. */
+emu_apic *emu_apic_new(uint32_t cpus);
+void emu_apic_free(emu_apic *apic);
+/* As after power-on; wires keep their levels. */
+void emu_apic_reset(emu_apic *apic);
+
+/*
+ * Where interrupts go: number 0 with the vector + 1, or with 0 for none any more; number 1 for an NMI.
+ * A vector of the older controllers has bit 8 set.  NULL disconnects.
+ */
+void emu_apic_output(emu_apic *apic, uint32_t cpu, emu_irq_fn output, void *opaque);
+/* An emu_irq_fn: CPU 0 takes `vector`, as output told it, bit 8 included. */
+void emu_apic_accepted(void *apic, uint32_t number, int vector);
+/* The older controllers' INTR: their vector + 1, or 0; and who hears that the CPU took theirs. */
+void emu_apic_external(emu_apic *apic, uint32_t vector);
+void emu_apic_acknowledge(emu_apic *apic, emu_irq_fn acknowledge, void *opaque);
+/* An emu_irq_fn: an input of the I/O APIC. */
+void emu_apic_input(void *apic, uint32_t number, int level);
+/* A message-signalled interrupt, a write of `data` to `address`. */
+void emu_apic_message(emu_apic *apic, uint64_t address, uint32_t data);
+
+/* The state as it is, and back; outputs follow. */
+void emu_apic_save(emu_apic *apic, emu_apic_state *out);
+void emu_apic_load(emu_apic *apic, const emu_apic_state *state);
+
+/* Registers in memory: emu_read_fn and emu_write_fn, opaque the emu_apic.  The local ones are CPU 0's. */
+int emu_apic_read_local(void *apic, uint64_t offset, uint32_t width, uint64_t *value);
+int emu_apic_write_local(void *apic, uint64_t offset, uint32_t width, uint64_t value);
+int emu_apic_read_io(void *apic, uint64_t offset, uint32_t width, uint64_t *value);
+int emu_apic_write_io(void *apic, uint64_t offset, uint32_t width, uint64_t value);
+
+#endif
