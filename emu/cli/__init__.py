@@ -39,7 +39,7 @@ options:
   --version           the version
 
 subcommands:
-  boot                start a machine        emu boot busybox-arm64
+  boot                start a machine        emu boot debian-arm64
   images              ready guests           emu images list
   doctor              what this host can do  emu doctor --json
   demo                a first look           emu demo
@@ -59,7 +59,7 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "emu.boot",
         "Starts a machine: a board with firmware, its serial port on the terminal.  Ctrl-A X ends it.",
         (
-            "emu boot busybox-arm64 --share .",
+            "emu boot debian-arm64 --share .",
             "emu boot --machine virt --firmware /usr/lib/u-boot/qemu_arm64/u-boot.bin",
             "emu boot --machine microvm --accel kvm --firmware /usr/lib/u-boot/qemu-x86/u-boot.rom",
         ),
@@ -73,7 +73,7 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
     "images": (
         "emu.images.command",
         "Lists the guests that `emu boot NAME` starts, makes them of packages that it fetches, removes them.",
-        ("emu images", "emu images fetch busybox-arm64", "emu images remove busybox-arm64"),
+        ("emu images", "emu images fetch debian-arm64", "emu images remove debian-arm64"),
     ),
     "doctor": (
         "emu.doctor",

@@ -27,7 +27,21 @@ DEVICES = (
     "virtio_balloon", "9pnet_virtio", "9p", "gpio_keys", "evdev",
 )  # fmt: skip
 
-INIT = """\
+# Shell: mounts the host's folders at $under/mnt, or at $under/mnt/TAG if there are several.
+SHARES = """\
+tags=$(for file in /sys/bus/virtio/drivers/9pnet_virtio/*/mount_tag; do
+    [ -e "$file" ] && tr '\\0' '\\n' < "$file"
+done)
+several=$(echo "$tags" | sed -n 2p)
+[ "$several" ] && mount -t tmpfs -o mode=755 mnt "$under/mnt"
+for tag in $tags; do
+    place=$under/mnt${several:+/$tag}
+    mkdir -p "$place"
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 "$tag" "$place"
+done
+"""
+
+INIT = f"""\
 #!/bin/busybox sh
 # Sets the guest up, then runs /script if there is one, or busybox's init with shells.
 export PATH=/bin HOME=/root
@@ -46,14 +60,8 @@ ip link set lo up
 if [ -e /sys/class/net/eth0 ]; then
     udhcpc -i eth0 -s /etc/udhcpc -b -q -t 2 -T 1 > /dev/null 2>&1
 fi
-tags=$(for file in /sys/bus/virtio/drivers/9pnet_virtio/*/mount_tag; do
-    [ -e "$file" ] && tr '\\0' '\\n' < "$file"
-done)
-for tag in $tags; do
-    place=/mnt
-    [ "$tag" = "$tags" ] || mkdir ${place:=/mnt/$tag}
-    mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 "$tag" "$place"
-done
+under=
+{SHARES}
 if [ -e /script ]; then
     . /script
     poweroff -f
@@ -137,17 +145,7 @@ def initrd(
     modules: what to load, with what they need, in this order; files: executable ones to add, by name.
     Raises Unavailable where Debian's packages cannot be fetched.
     """
-    package = package or kernel_package()
-    archive = Archive()
-    archive.file("bin/busybox", (unpacked(BUSYBOX, "arm64") / "bin/busybox").read_bytes(), 0o755)
-    for name in ("proc", "sys", "dev", "tmp", "mnt", "root", "run", "var/run"):
-        archive.folder(name)
-    archive.device("dev/console", "c", 5, 1)
-    archive.device("dev/null", "c", 1, 3, 0o666)
-    loaded = Modules(package).closure(modules)
-    for name, data in loaded:
-        archive.file(f"modules/{name}.ko", data)
-    archive.file("modules/order", "".join(f"{name}\n" for name, _ in loaded).encode())
+    archive = foundation(package or kernel_package(), modules)
     archive.file("init", INIT.encode(), 0o755)
     archive.file("etc/udhcpc", DHCP.encode(), 0o755)
     archive.file("etc/inittab", INITTAB.encode())
@@ -160,3 +158,18 @@ def initrd(
     if script is not None:
         archive.file("script", f"{script}\n".encode())
     return gzip.compress(archive.data(), 6, mtime=0)
+
+
+def foundation(package: Path, modules: Iterable[str]) -> Archive:
+    """What an initial RAM disk's /init stands on: busybox, and modules with the order to insert them in."""
+    archive = Archive()
+    archive.file("bin/busybox", (unpacked(BUSYBOX, "arm64") / "bin/busybox").read_bytes(), 0o755)
+    for name in ("proc", "sys", "dev", "tmp", "mnt", "root", "run", "var/run"):
+        archive.folder(name)
+    archive.device("dev/console", "c", 5, 1)
+    archive.device("dev/null", "c", 1, 3, 0o666)
+    loaded = Modules(package).closure(modules)
+    for name, data in loaded:
+        archive.file(f"modules/{name}.ko", data)
+    archive.file("modules/order", "".join(f"{name}\n" for name, _ in loaded).encode())
+    return archive

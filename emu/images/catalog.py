@@ -46,6 +46,16 @@ CATALOG = (
         append="console=ttyAMA0 quiet",
         disk=False,
     ),
+    Image(
+        name="debian-arm64",
+        about="Debian 12 on a disk: apt, ssh, root's shell on the serial line",
+        architecture="aarch64",
+        recipe="emu.images.debian",
+        board="virt",
+        memory="512M",
+        append="console=ttyAMA0 root=LABEL=emu-debian quiet",
+        disk=True,
+    ),
 )
 
 

@@ -14,6 +14,7 @@ import emu.block
 from accel.errors import DeviceError
 from emu.images import store
 from emu.images.catalog import Image, find
+from emu.loader.cpio import Archive
 
 
 def prepare(options: Any, opened: ExitStack) -> None:
@@ -38,7 +39,7 @@ def prepare(options: Any, opened: ExitStack) -> None:
     if not options.firmware:
         if not options.kernel:
             options.kernel = str(folder / store.KERNEL)
-            options.initrd = options.initrd or str(folder / store.INITRD)
+            options.initrd = options.initrd or with_keys((folder / store.INITRD).read_bytes())
         options.append = " ".join((image.append, *_terminal(options), options.append)).strip()
     if not options.net:
         options.net = _network()
@@ -61,6 +62,18 @@ def _disk(image: Image, options: Any, opened: ExitStack) -> Path:
     words = str(path).replace(",", ",,")
     options.drive = [f"file={words},format=qcow2,discard=unmap,backing=any", *options.drive]
     return folder
+
+
+def with_keys(initrd: bytes) -> bytes:
+    """The initial RAM disk, and in it the public keys of the user's who starts the guest, for its sshd."""
+    keys = b""
+    for path in sorted(Path.home().glob(".ssh/*.pub")):
+        keys += path.read_bytes().rstrip(b"\n") + b"\n"
+    if not keys:
+        return initrd
+    archive = Archive()
+    archive.file("authorized_keys", keys)
+    return initrd + bytes(-len(initrd) % 4) + archive.data()
 
 
 def _terminal(options: Any) -> list[str]:

@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from accel.errors import Unavailable
 
@@ -36,11 +38,30 @@ def unpacked(packages: str | Sequence[str], architecture: str, *, closure: bool 
     sources do not have them.
     """
     folder = place(packages, architecture, closure=closure)
-    if folder.is_dir():
-        return folder
-    names = _names(packages)
+    if not folder.is_dir():
+        names = _names(packages)
+        with _explained(names, architecture):
+            _fetch(names, architecture, folder, closure)
+    return folder
+
+
+def archives(packages: Sequence[str], architecture: str, folder: Path) -> list[Path]:
+    """The archives of packages, and of all they depend on, fetched into `folder`, which must be empty.
+
+    packages: also apt's patterns, as ?essential.  Raises Unavailable as unpacked() does.
+    """
+    with _explained(list(packages), architecture):
+        _download(list(packages), architecture, folder, closure=True)
+    (folder / "partial").rmdir()
+    return sorted(folder.glob("*.deb"))
+
+
+@contextmanager
+def _explained(names: list[str], architecture: str) -> Iterator[None]:
+    """What went wrong with apt or dpkg, as Unavailable."""
     try:
-        _fetch(names, architecture, folder, closure)
+        yield
+        return
     except subprocess.TimeoutExpired as error:
         reason = f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
     except subprocess.CalledProcessError as error:
@@ -49,8 +70,6 @@ def unpacked(packages: str | Sequence[str], architecture: str, *, closure: bool 
     except OSError as error:
         tool = error.filename in ("apt-get", "dpkg-deb", "tar")
         reason = f"{error.filename} is missing on this host" if tool else str(error)
-    else:
-        return folder
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     raise Unavailable(f"{names[0]}:{architecture}{more} cannot be fetched: {reason}")
 
@@ -90,6 +109,22 @@ def current(package: str, architecture: str) -> str:
     raise Unavailable(f"{package}:{architecture} stands for no other package")
 
 
+def sources(architecture: str) -> str:
+    """The lines of a sources.list for a guest: where this host's apt finds Debian's packages."""
+    found: dict[tuple[str, str], list[str]] = {}
+    asked = ["apt-get", *_options(architecture), "indextargets", "--format"]
+    asked += ["$(ORIGIN) $(REPO_URI) $(CODENAME) $(COMPONENT)", "Identifier: Packages"]
+    with _explained(["sources"], architecture):
+        for line in _run(asked, ".", _UPDATE).splitlines():
+            origin, address, suite, component = line.split(" ", 3)
+            parts = urlsplit(address)
+            if origin == "Debian" and parts.scheme in ("http", "https"):
+                # Without a user's name and password, which are the host's.
+                address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+                found.setdefault((address, suite), []).append(component)
+    return "".join(f"deb {address} {suite} {' '.join(names)}\n" for (address, suite), names in found.items())
+
+
 def _options(architecture: str) -> list[str]:
     """What gives apt a state of its own, in emu's cache."""
     state = cache() / "debian" / architecture / ".apt"
@@ -114,38 +149,15 @@ def _options(architecture: str) -> list[str]:
 
 
 def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
-    apt = ["apt-get", "-qq", *_options(architecture)]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{packages[0]}-") as made:
-        download = ["download"]
-        if closure:
-            (Path(made) / "partial").mkdir()
-            download = [
-                f"-oDir::Cache::archives={made}",
-                "-oDebug::NoLocking=1",
-                "install",
-                "--download-only",
-            ]
-            download += ["-y", "--no-install-recommends"]
-        # While a mirror is being renewed some lists fail; the others, or those of before, may be enough.
-        stale = None
-        try:
-            _run([*apt, "update"], made, _UPDATE)
-        except subprocess.CalledProcessError as error:
-            stale = error
-        try:
-            _run([*apt, *download, *packages], made, _DOWNLOAD)
-        except subprocess.CalledProcessError as error:
-            raise stale or error from None
+        _download(packages, architecture, Path(made), closure)
         files = Path(made) / "files"
         files.mkdir()
         if closure:
-            # As Debian's own roots are laid out: packages still name /bin, and programs look in /usr/bin.
-            for name in ("bin", "sbin", "lib"):
-                (files / "usr" / name).mkdir(parents=True)
-                (files / name).symlink_to(f"usr/{name}")
+            lay_out(files)
         for archive in sorted(Path(made).glob("*.deb")):
-            _unpack(archive, files)
-        _accounts(files)
+            unpack(archive, files)
+        accounts(files)
         try:
             files.rename(folder)
         except OSError:
@@ -154,7 +166,34 @@ def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) 
                 raise
 
 
-def _accounts(root: Path) -> None:
+def _download(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
+    """The packages' archives, into `folder`; closure: with all they depend on, and an empty `partial`."""
+    apt = ["apt-get", "-qq", *_options(architecture)]
+    download = ["download"]
+    if closure:
+        (folder / "partial").mkdir()
+        download = [f"-oDir::Cache::archives={folder}", "-oDebug::NoLocking=1", "install", "--download-only"]
+        download += ["-y", "--no-install-recommends"]
+    # While a mirror is being renewed some lists fail; the others, or those of before, may be enough.
+    stale = None
+    try:
+        _run([*apt, "update"], str(folder), _UPDATE)
+    except subprocess.CalledProcessError as error:
+        stale = error
+    try:
+        _run([*apt, *download, *packages], str(folder), _DOWNLOAD)
+    except subprocess.CalledProcessError as error:
+        raise stale or error from None
+
+
+def lay_out(root: Path) -> None:
+    """As Debian's own roots: packages still name /bin, and programs look in /usr/bin."""
+    for name in ("bin", "sbin", "lib"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def accounts(root: Path) -> None:
     """Debian's users and groups, which base-passwd would write when it is installed."""
     for name in ("passwd", "group"):
         master, file = root / "usr/share/base-passwd" / f"{name}.master", root / "etc" / name
@@ -170,7 +209,7 @@ def _run(command: list[str], folder: str, seconds: int) -> str:
     ).stdout
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> None:
     """As dpkg does when it installs: links to directories stay links."""
     with tempfile.TemporaryFile() as tar:
         subprocess.run(

@@ -197,9 +197,9 @@ def test_what_cannot_be_is_told_in_one_line(homes: Path, words: tuple[str, ...],
 
 def at_prompt(terminal: Terminal, command: str) -> list[str]:
     """The lines that a command prints at a shell's prompt; it must succeed."""
-    terminal.type(f"{command}; echo =$?=\r".encode())
-    terminal.wait_for(b"=$?=")
-    return terminal.wait_for(b"=0=").decode().replace("\r", "").split("\n")[1:-1]
+    terminal.type(f"echo =''begin=; {command}; echo =$?=\r".encode())
+    said = terminal.wait_for(b"=0=").decode().replace("\r", "")
+    return said.partition("=begin=\n")[2].split("\n")[:-1]
 
 
 def test_busybox_gives_a_prompt_with_network_and_a_shared_folder(tmp_path: Path) -> None:
