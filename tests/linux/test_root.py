@@ -19,7 +19,7 @@ from tests.conftest import usable
 from tests.linux.conftest import emulate
 from tests.linux.programs import GUESTS, build
 
-PARTS = ("look", "change", "directories", "programs", "watch", "sockets")
+PARTS = ("look", "change", "directories", "programs", "watch", "sockets", "rights")
 
 
 def lay(folder: Path, program: Path) -> Path:

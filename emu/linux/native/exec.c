@@ -8,12 +8,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kin.h"
@@ -480,6 +483,45 @@ static int run_native(emu_thread *thread, const struct program *program, char *c
     return error;
 }
 
+/* Those that a program without privileges of its own keeps. */
+static uint64_t ambient(void)
+{
+    uint64_t set = 0;
+    for (int cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0) == 1)
+            set |= 1ull << cap;
+    return set;
+}
+
+/*
+ * What the host's execve would do: a program has the capabilities of its user
+ * alone (capabilities(7)), whatever the one before had kept, and may be looked
+ * at again by that user's other processes.  What was given up is not regained.
+ */
+static void take_rights(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    uid_t user = getuid(), effective = geteuid();
+    if (user == effective && getgid() == getegid())
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+    if (syscall(SYS_capget, &header, data) != 0)
+        return;
+    bool root = (user == 0 || effective == 0) && !(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) & SECBIT_NOROOT);
+    uint64_t had = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    bool all = root && effective == 0;
+    uint64_t kept = all || had == 0 ? 0 : had & ambient();
+    uint64_t permitted = root ? had : kept, in_use = all ? had : kept;
+    if (permitted == had && in_use == (data[0].effective | (uint64_t)data[1].effective << 32))
+        return;
+    for (int i = 0; i < 2; i++) {
+        data[i].permitted = (uint32_t)(permitted >> 32 * i);
+        data[i].effective = (uint32_t)(in_use >> 32 * i);
+    }
+    syscall(SYS_capset, &header, data);
+}
+
 static int exec_program(emu_thread *thread, struct program *program, char *const *envp, char *text, size_t size)
 {
     emu_process *process = thread->process;
@@ -544,6 +586,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         emu_kin_program(process);
         emu_process_close_on_exec(process);
         emu_signal_exec(thread);
+        take_rights();
     }
     emu_vfork_release(process);
     return 0;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -510,6 +512,50 @@ static void part_race(int seconds)
     printf("%s\n", tries > 100 ? "raced" : "too slow");
 }
 
+static void show_rights(void)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct caps[2] = {{0}};
+    printf("user %d: capget %ld", (int)geteuid(), (long)syscall(SYS_capget, &header, caps));
+    printf(", permitted %d, in use %d", (caps[0].permitted | caps[1].permitted) != 0, (caps[0].effective | caps[1].effective) != 0);
+    printf(", kept %d, dumpable %d", prctl(PR_GET_KEEPCAPS), prctl(PR_GET_DUMPABLE));
+    int fd = open("/private", O_RDONLY);
+    printf(", private %s\n", fd >= 0 ? "opened" : error_name(errno));
+    close(fd);
+    fflush(stdout);
+}
+
+/* Children that give up being root, and then their program; with a capability that is passed on, too. */
+static void part_rights(void)
+{
+    enum { NOBODY = 65534 };
+    close(open("/private", O_CREAT | O_WRONLY, 0600));
+    for (int way = 0; way < 4; way++) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+            struct __user_cap_data_struct caps[2] = {{0}};
+            uint32_t one = 1u << CAP_DAC_OVERRIDE;
+            prctl(PR_SET_KEEPCAPS, way != 0);
+            if (way < 3 ? setresuid(NOBODY, NOBODY, NOBODY) : setresuid(0, NOBODY, NOBODY))
+                _exit(1);
+            if (way == 2) {
+                caps[0].permitted = caps[0].effective = caps[0].inheritable = one;
+                syscall(SYS_capset, &header, caps);
+                prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0);
+            }
+            printf("way %d\n", way);
+            show_rights();
+            execl("/program", "program", "rights-after", NULL);
+            _exit(2);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        printf("status %x\n", status);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *part = argc > 1 ? argv[1] : "";
@@ -528,6 +574,10 @@ int main(int argc, char **argv)
         part_programs();
     else if (!strcmp(part, "watch"))
         part_watch();
+    else if (!strcmp(part, "rights"))
+        part_rights();
+    else if (!strcmp(part, "rights-after"))
+        show_rights();
     else if (!strcmp(part, "beyond"))
         part_beyond(argc > 2 ? atoi(argv[2]) : 100);
     else if (!strcmp(part, "race"))
