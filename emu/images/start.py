@@ -53,14 +53,14 @@ def _disk(image: Image, options: Any, opened: ExitStack) -> Path:
         folder = folder if kept else store.fetch(image)
         path = Path(opened.enter_context(TemporaryDirectory(prefix="emu-snapshot-"))) / store.DISK
         emu.block.create(path, backing=folder / store.DISK, backing_format="qcow2")
-        where = "nowhere: --snapshot forgets them"
+        where, backing = "nowhere: --snapshot forgets them", "any"
     else:
         folder = store.guest(image)
         path = folder / store.DISK
-        where = f"to {path}"
+        where, backing = f"to {path}", "beside"
     print(f"emu: changes to the guest's disk go {where}", file=sys.stderr)
     words = str(path).replace(",", ",,")
-    options.drive = [f"file={words},format=qcow2,discard=unmap,backing=any", *options.drive]
+    options.drive = [f"file={words},format=qcow2,backing={backing},discard=unmap", *options.drive]
     return folder
 
 

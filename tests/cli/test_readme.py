@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 import pytest
 
 from accel.errors import Unavailable
+from emu.images.catalog import find
+from emu.images.store import fetch
+from emu.samples.debian import cache
+from tests.emu.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 SHELL = [body for kind, body in BLOCKS if kind == "sh"]
 SETUP = [body.strip() for body in SHELL if body.startswith("sh scripts/")]
-BOOT = [line for body in SHELL if "emu boot" in body for line in body.splitlines()]
+BOOT = [line for body in SHELL if "emu boot" in body for line in body.splitlines() if "--firmware" in line]
+IMAGES = [body.splitlines() for body in SHELL if "emu boot" in body and "--firmware" not in body]
 OTHER = [body for body in SHELL if not body.startswith("sh scripts/") and "emu boot" not in body]
 PYTHON = [body for kind, body in BLOCKS if kind == "python"]
 
@@ -97,6 +104,56 @@ def test_a_boot_command_shows_the_firmware_and_ends_by_ctrl_a_x(command: str, us
         process.kill()
         process.wait()
         os.close(terminal)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", IMAGES, ids=lambda block: block[0])
+def test_an_image_s_boot_command_gives_root_s_prompt(block: list[str], user: dict[str, Any]) -> None:
+    """Other lines of its block are what is typed in another terminal meanwhile."""
+    name = block[0].split()[2]
+    try:
+        fetch(find(name))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    if ":2222-" in block[0]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", 2222))
+            except OSError:
+                pytest.skip("another program of this host uses port 2222, which the command names")
+    home = user["cwd"]
+    user["env"].update(HOME=str(home), XDG_DATA_HOME=str(home / "data"), XDG_CACHE_HOME=str(cache().parent))
+    ssh = the_user_s_ssh(home) if len(block) > 1 else False
+    words = shlex.split(block[0])
+    terminal = Terminal(program=home / ".venv/bin/emu", command=words[1:], cwd=home, env=user["env"])
+    try:
+        terminal.wait_for(b"root@debian:~# " if name == "debian-arm64" else b"root@emu:/root# ", 300)
+        if ssh:
+            for line in block[1:]:
+                done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, **user)
+                assert done.returncode == 0, done.stderr
+                assert "examples\n" in done.stdout
+        terminal.type(b"\x01x")
+        assert terminal.ended(60) == 0
+    finally:
+        terminal.close()
+
+
+def the_user_s_ssh(home: Path) -> bool:
+    """A key in the user's home, and an ssh that has that home: the real one asks the host for it."""
+    ssh = shutil.which("ssh")
+    if not ssh or not shutil.which("ssh-keygen"):
+        return False
+    key = home / ".ssh" / "id_ed25519"
+    key.parent.mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes")
+    words = " ".join(f"-o {setting}" for setting in settings)
+    script = home / ".venv" / "bin" / "ssh"
+    script.write_text(f'#!/bin/sh\nexec {ssh} -F none -i {key} {words} "$@"\n')
+    script.chmod(0o755)
+    return True
 
 
 @pytest.mark.parametrize("block", OTHER)

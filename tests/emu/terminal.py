@@ -14,15 +14,16 @@ PROMPT = b"\r\n=> "
 class Terminal:
     """`emu boot` on a pseudo-terminal."""
 
-    def __init__(self, *options, command=("-m", "emu", "boot")):
+    def __init__(self, *options, command=("-m", "emu", "boot"), program=sys.executable, **named):
         self.master, self.slave = pty.openpty()
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [sys.executable, *command, *options],
+            [program, *command, *options],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
             start_new_session=True,
+            **named,
         )
         self.seen = b""
 
