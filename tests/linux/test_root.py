@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import usable
 from tests.linux.conftest import emulate
-from tests.linux.programs import GUESTS, build
+from tests.linux.programs import GUESTS, build, native
 
 PARTS = ("look", "change", "directories", "programs", "watch", "sockets", "rights")
 
@@ -130,6 +130,16 @@ def test_what_chroot_leaves_open_is_closed(guest, tmp_path):
     assert allowed == ["readlink /proc/self/root: ok", "chroot /a: ok"]
     assert {"cwd link /", "exe link /program"} <= set(lines)
     kept(tmp_path)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_terminal_that_a_confined_guest_made_is_its_own(guest, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    shutil.copy(build("calls", GUESTS[guest][0]), tmp_path / "program")
+    expected = native("calls", "terminals")
+    done = inside(tmp_path, guest, "terminals")
+    assert (done.stdout, done.stderr, done.returncode) == (expected.output, "", expected.status)
+    assert ": NO" not in done.stdout
 
 
 def mix_up(root: Path, stop: threading.Event) -> None:

@@ -130,6 +130,20 @@ static bool own_terminal(emu_process *process, uint32_t pts)
     return own;
 }
 
+bool emu_own_made(emu_process *process, const char *path)
+{
+    enum { MOST = 1024 };
+    const char *name = behind(path, "/dev/pts");
+    uint32_t pts;
+    unsigned number;
+    if (name == NULL || !number_of(name, &pts))
+        return false;
+    for (int fd = 0; fd < MOST; fd++)
+        if (!emu_process_owns_fd(process, fd) && ioctl(fd, TIOCGPTN, &number) == 0 && number == pts)
+            return true;
+    return false;
+}
+
 static bool by_kvm(const emu_process *process)
 {
     return strcmp(process->threads->ops->name, "kvm") == 0;
@@ -360,7 +374,7 @@ static int64_t open_text(emu_thread *thread, const emu_path *path, uint64_t flag
     }
     if (limited)
         setrlimit(RLIMIT_FSIZE, &guests);
-    if (result >= 0 && lseek(fd, 0, SEEK_SET) != 0)
+    if (result >= 0 && (lseek(fd, 0, SEEK_SET) != 0 || fchmod(fd, 0444) != 0))
         result = -EIO;
     if (result < 0 && fd >= 0)
         close(fd);

@@ -61,6 +61,8 @@ int emu_own_link(emu_process *process, const emu_path *link, char target[PATH_MA
  */
 bool emu_own_lists(emu_process *process, const char *folder);
 bool emu_own_shows(emu_process *process, const char *folder, const char *name);
+/* Whether it is a terminal whose other end the guest has. */
+bool emu_own_made(emu_process *process, const char *path);
 /* open, with the host's flags.  A descriptor or -errno; may sleep. */
 int64_t emu_own_open(emu_thread *thread, const emu_path *path, uint64_t flags);
 

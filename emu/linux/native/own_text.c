@@ -350,19 +350,25 @@ static const char *type_name(long type)
     }
 }
 
-/* One mount: the root. */
+static void put_mount(FILE *out, bool info, unsigned number, const struct stat *status, const char *place,
+                      const char *source, const char *type, const char *rights)
+{
+    if (info)
+        fprintf(out, "%u 1 %u:%u / %s %s,relatime - %s %s %s\n", number, major(status->st_dev), minor(status->st_dev),
+                place, rights, type, source, rights);
+    else
+        fprintf(out, "%s %s %s %s,relatime 0 0\n", source, place, type, rights);
+}
+
+/* The root, and /proc, which is there whatever the root has. */
 static void put_mounts(emu_process *process, FILE *out, bool info)
 {
     struct statfs fs;
     struct stat status;
-    if (fstatfs(emu_root_fd(process), &fs) != 0 || fstat(emu_root_fd(process), &status) != 0)
-        return;
-    const char *type = type_name(fs.f_type), *rights = fs.f_flags & ST_RDONLY ? "ro" : "rw";
-    if (info)
-        fprintf(out, "1 1 %u:%u / / %s,relatime - %s rootfs %s\n", major(status.st_dev), minor(status.st_dev), rights,
-                type, rights);
-    else
-        fprintf(out, "rootfs / %s %s,relatime 0 0\n", type, rights);
+    if (fstatfs(emu_root_fd(process), &fs) == 0 && fstat(emu_root_fd(process), &status) == 0)
+        put_mount(out, info, 1, &status, "/", "rootfs", type_name(fs.f_type), fs.f_flags & ST_RDONLY ? "ro" : "rw");
+    if (stat("/proc", &status) == 0)
+        put_mount(out, info, 2, &status, "/proc", "proc", "proc", "rw");
 }
 
 static void put_text(const subject *who, const emu_path *path, FILE *out)

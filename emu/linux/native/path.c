@@ -511,9 +511,9 @@ static int offer(emu_process *process, emu_path *out, unsigned flags)
 {
     out->dir = AT_FDCWD;
     out->at_flags = flags & EMU_PATH_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
-    if (flags & EMU_PATH_CHANGE && (out->own != EMU_OWN_FD || emu_path_outside(process, (int)out->number)))
-        return -EPERM;
-    return 0;
+    bool own = out->own == EMU_OWN_FD ? !emu_path_outside(process, (int)out->number)
+                                      : out->own == EMU_OWN_DEVICE && emu_own_made(process, out->host);
+    return flags & EMU_PATH_CHANGE && !own ? -EPERM : 0;
 }
 
 static int find_name(emu_process *process, char *path, emu_path *out)

@@ -3,7 +3,7 @@
 exec 2>&1
 mkdir -p src
 for n in 1 2 3 4 5 6; do printf 'int f%d(void) { return %d; }\n' $n $n >src/f$n.c; done
-{ for n in 1 2 3 4 5 6; do echo "int f$n(void);"; done; echo '#include <stdio.h>'; echo 'int main(void) { printf("%d\n", f1() + f2() + f3() + f4() + f5() + f6()); return 0; }'; } >src/main.c
+{ for n in 1 2 3 4 5 6; do echo "int f$n(void);"; done; echo '#include <stdio.h>'; printf '%s\n' 'int main(void) { printf("%d\n", f1() + f2() + f3() + f4() + f5() + f6()); return 0; }'; } >src/main.c
 cat >Makefile <<'END'
 CC = gcc-12
 objects := $(patsubst src/%.c,out/%.o,$(wildcard src/*.c))
@@ -29,7 +29,7 @@ ignored:
 variables: export EXPORTED = value
 variables:
 	@echo '$(shell echo from a shell) $(CURDIR:%/$(notdir $(CURDIR))=here) $(sort c a b)' | sed 's/ .*here / /'
-	@echo $$EXPORTED $(if $(filter b,a b c),found) $(foreach x,1 2 3,<$(x)>) $(subst a,b,banana)
+	@echo $$EXPORTED $(if $(filter b,a b c),found) $(foreach x,1 2 3,[$(x)]) $(subst a,b,banana)
 END
 mkdir sub; printf 'jobs := $(shell seq 1 8)\nall: $(addprefix job-,$(jobs))\njob-%%:\n\t@sleep 0.05; echo $* >>done\n' >sub/Makefile
 make -j2 check; sort sub/done | tr '\n' ' '; echo

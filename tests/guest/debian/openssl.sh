@@ -25,6 +25,6 @@ openssl pkcs12 -export -in cert.pem -inkey ec.pem -passout pass:p -out p12 && op
 openssl asn1parse -genstr UTF8:text; openssl prime 65537; openssl prime -generate -bits 64 | wc -l; openssl rand -hex 8 | wc -c; openssl passwd -6 -salt salt word; openssl kdf -keylen 16 -kdfopt digest:SHA256 -kdfopt key:secret -kdfopt salt:salt HKDF; openssl list -digest-algorithms | grep -c SHA; openssl errstr 0480006C; openssl ciphers -s -tls1_3
 openssl s_server -accept 9443 -cert cert.pem -key ec.pem -CAfile ca.pem -www >server.log 2>&1 & server=$!
 try() { for n in $(seq 100); do printf 'GET / HTTP/1.0\r\n\r\n' | openssl s_client -connect 127.0.0.1:9443 -CAfile ca.pem -verify_return_error -ign_eof "$@" >got 2>/dev/null && break; sleep 0.1; done; grep -E '^ *(HTTP/1|Cipher *: |Verify return code)' got | sort -u; }
-try -tls1_3; try -tls1_2; try -tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256; kill $server; wait $server; echo "server ended with $?"
+try -tls1_3; try -tls1_2; try -tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256; kill $server; wait $server 2>/dev/null; echo "server ended with $?"
 openssl speed -seconds 1 -bytes 1024 sha256 aes-128-cbc 2>/dev/null | grep -cE '^(sha256|aes-128-cbc)'; openssl speed -seconds 1 -evp aes-256-gcm -bytes 4096 2>/dev/null | grep -ci '^aes-256-gcm'; openssl speed -seconds 1 ecdsap256 2>/dev/null | grep -c 'nistp256'; openssl speed -seconds 1 -multi 2 -bytes 64 sha1 2>/dev/null | grep -c '^sha1'
 rm -f got data enc sig s1 s2 p12 cms ./*.pem ./*.pub server.log

@@ -556,6 +556,7 @@ static void terminals(void)
     struct winsize size = {24, 80, 0, 0}, got;
     char name[64], buffer[64];
     CHECK(openpty(&master, &slave, name, NULL, &size) == 0 && isatty(slave) && !strncmp(name, "/dev/pts/", 9));
+    CHECK(chmod(name, 0600) == 0 && chown(name, getuid(), (gid_t)-1) == 0);
     CHECK(ioctl(slave, TIOCGWINSZ, &got) == 0 && got.ws_row == 24 && got.ws_col == 80);
     CHECK(tcgetattr(slave, &tio) == 0 && (tio.c_lflag & ICANON) && (tio.c_oflag & OPOST));
     cfmakeraw(&tio);
