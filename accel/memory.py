@@ -488,6 +488,18 @@ class AddressSpace:
                 f" {address + done:#x}; load elsewhere or give the machine more memory"
             )
 
+    def store(self, address: int, data: bytes | memoryview) -> None:
+        """Writes RAM as a device's DMA does.  Raises MapError, and writes nothing, when part is no RAM."""
+        at, end = address, address + len(data)
+        while at < end:
+            found = self.find(at)
+            if found is None or found.region.kind != RAM:
+                raise MapError(
+                    f"{self.name}: a device writes {len(data):#x} bytes at {address:#x}: no RAM at {at:#x}"
+                )
+            at = found.base + found.size
+        self.load(address, data)
+
     def written(self, address: int, size: int) -> None:
         """Says that RAM was changed through its buffer, as a device's DMA does; load() says so itself.
 

@@ -29,9 +29,9 @@ from emu.devices.plic import Plic
 from emu.devices.test_exit import PASS, RESET, SifiveTest
 from emu.devices.uart16550 import Uart16550
 from emu.loader.arm64_image import GZIP, parse_arm64
-from emu.loader.fdt import Node, flatten, reg
+from emu.loader.fdt import LONGEST, Node, flatten, read_tree, reg
 from emu.loader.firmware import fill_rom
-from emu.loader.kernel import load_kernel
+from emu.loader.kernel import LARGEST, load_kernel
 from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
@@ -113,7 +113,9 @@ class Virt(Board):
             self.entry = loaded.entry
             if machine.initrd:
                 self.initrd = self._load_initrd(machine, machine.initrd, loaded.end)
-        blob = read_image(machine.dtb, "device tree") if machine.dtb else self.device_tree(machine)
+        below_kernel = self.kernel_offset - self.fdt_offset
+        room = below_kernel if below_kernel > 0 else LONGEST
+        blob = read_tree(machine.dtb, room) if machine.dtb else self.device_tree(machine)
         machine.memory.load(self.fdt_base, blob)
 
     def device_tree(self, machine: Machine) -> bytes:
@@ -130,7 +132,7 @@ class Virt(Board):
 
     def _offer(self, machine: Machine, kernel: Image) -> None:
         """Leaves the kernel to the firmware; unpacked, where it is in gzip, which firmware cannot read."""
-        image = read_image(kernel, "kernel")
+        image = read_image(kernel, "kernel", LARGEST)
         if image[:2] == GZIP:
             unpacked = parse_arm64(image)
             image = image if unpacked is None else unpacked.data

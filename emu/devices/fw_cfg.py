@@ -114,7 +114,7 @@ class FwCfg(Device):
             try:
                 while length:
                     count = min(length, CHUNK)
-                    self.memory.load(address, self.take(count))
+                    self.memory.store(address, self.take(count))
                     address += count
                     length -= count
             except MapError:
@@ -124,7 +124,7 @@ class FwCfg(Device):
         elif control & ~(SELECT | 0xFFFF_0000):
             status = ERROR  # writing items is not offered
         try:
-            self.memory.load(at, struct.pack(">I", status))
+            self.memory.store(at, struct.pack(">I", status))
         except MapError:
             pass  # the request lay in ROM or a device: the guest's own affair
 

@@ -21,6 +21,8 @@ ALIGN = 2 << 20
 ROOM_UNKNOWN = 16 << 20
 # What an image may grow to when it is unpacked: a header that lies must not fill the host's memory.
 LIMIT = 1 << 30
+# What the unpacker of xz may take; packing with -9e asks for 64 MiB there.
+XZ_MEMORY = 256 << 20
 
 
 class Arm64Image:
@@ -67,13 +69,14 @@ def _unwrap(image: bytes) -> bytes:
     if kind == "xz":
         import lzma
 
+        unpacker = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
         try:
-            return lzma.LZMADecompressor().decompress(payload, LIMIT)
+            unpacked = unpacker.decompress(payload, LIMIT)
         except lzma.LZMAError as error:
             raise BadImage(f"its compressed kernel is damaged ({error})") from None
-    raise BadImage(
-        f"its kernel is compressed by {kind or 'nobody'}, and emu unpacks gzip and xz; unpack it first"
-    )
+        return _whole(unpacked, unpacker.eof)
+    by = ascii(kind) if kind else "nobody"
+    raise BadImage(f"its kernel is compressed by {by}, and emu unpacks gzip and xz; unpack it first")
 
 
 def _gunzip(data: bytes) -> bytes:
@@ -82,6 +85,10 @@ def _gunzip(data: bytes) -> bytes:
         unpacked = stream.decompress(data, LIMIT)
     except zlib.error as error:
         raise BadImage(f"its compressed kernel is damaged ({error})") from None
-    if not stream.eof:
+    return _whole(unpacked, stream.eof)
+
+
+def _whole(unpacked: bytes, ended: bool) -> bytes:
+    if not ended:
         raise BadImage("its compressed kernel is cut short, or unpacks to more than 1 GiB; it is damaged")
     return unpacked

@@ -12,10 +12,17 @@ from __future__ import annotations
 import struct
 
 from accel.errors import DeviceError
+from emu.loader.raw import WrongFile, read_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.loader.raw import Image
 
 MAGIC = 0xD00DFEED
 BEGIN_NODE, END_NODE, PROP, END = 1, 2, 3, 9
 HEADER_SIZE = 40
+# What a kernel finds room for, wherever it is (Linux' Documentation/arch/arm64/booting.rst).
+LONGEST = 2 << 20
 
 
 class Node:
@@ -140,3 +147,21 @@ def flatten(root: Node, *, boot_cpu: int = 0, room: int = 0) -> bytes:
         len(structure),
     )
     return (header + reservations + structure + bytes(writer.strings)).ljust(total, b"\0")
+
+
+def read_tree(image: Image, limit: int = LONGEST) -> bytes:
+    """A flattened tree that somebody else made.  Raises WrongFile for what is none; nodes are not read."""
+    blob = read_image(image, "device tree", min(limit, LONGEST))
+    name = "" if isinstance(image, bytes) else f" {image}"
+    header = struct.unpack(">10I", blob[:HEADER_SIZE].ljust(HEADER_SIZE, b"\0"))
+    magic, total, nodes, strings, reserved, version, compatible, _, strings_size, nodes_size = header
+    if magic != MAGIC:
+        raise WrongFile(f"device tree{name} is none; give a file that dtc made")
+    if version < 17 or compatible > 17:
+        raise WrongFile(f"device tree{name} is of version {version}; make one of version 17 with dtc")
+    inside = HEADER_SIZE <= total <= len(blob)
+    for at, size in ((nodes, nodes_size), (strings, strings_size), (reserved, 16)):
+        inside = inside and HEADER_SIZE <= at <= total and size <= total - at
+    if not inside:
+        raise WrongFile(f"device tree{name} has parts outside of it; it is cut short or damaged")
+    return blob

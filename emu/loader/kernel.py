@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from emu.machine import Machine
 
 ELF_MAGIC = b"\x7fELF"
+# A kernel's file, with all that debuggers want to know of it.
+LARGEST = 4 << 30
 
 
 class Loaded:
@@ -33,7 +35,7 @@ def load_kernel(machine: Machine, kernel: Image, base: int) -> Loaded:
     RAM's first on its board; anything else to `base`, where it is entered.  Raises BadImage for what cannot
     be read or does not fit.
     """
-    image = read_image(kernel, "kernel")
+    image = read_image(kernel, "kernel", LARGEST)
     try:
         if not image.startswith(ELF_MAGIC):
             if machine.board.arch == "aarch64":

@@ -43,6 +43,10 @@ def read_image(image: Image, what: str, limit: int | None = None) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise WrongFile(f"{what} {path} cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise WrongFile(
+            f"{what} {path} has {size:#x} bytes, more than this host has; use a smaller image"
+        ) from None
 
 
 class WrongFile(BadImage):
