@@ -114,7 +114,7 @@ class Mc146818(Device):
             (DAY, t.tm_mday),
             (MONTH, t.tm_mon),
             (YEAR, t.tm_year % 100),
-            (CENTURY, t.tm_year // 100),
+            (CENTURY, t.tm_year // 100 % 100),
         ):
             self.cmos[at] = self._coded(value)
         self.cmos[HOURS] |= afternoon

@@ -135,7 +135,8 @@ def hammer(machine, space, base, size, rng, cases):
             value = rng.choice((0, (1 << 8 * width) - 1, rng.getrandbits(8 * width), rng.getrandbits(8)))
             space.write(address, width, value)
         if rng.random() < 0.002:
-            machine.clock.restore(machine.clock.now() + rng.choice((1_000, 1_000_000, 10**9, 10**18)))
+            later = machine.clock.now() + rng.choice((1_000, 1_000_000, 10**9, 10**18))
+            machine.clock.restore(min(later, 1 << 62))
             machine.clock.due()
             machine.loop.step(0)
 
