@@ -14,6 +14,7 @@ from accel.errors import DeviceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import NoReturn
 
     from emu.backends.chardev import Chardev
     from emu.board import Board
@@ -99,17 +100,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `emu boot` and returns its exit status: the guest's exit code, 124 after a timeout, 128+n for a
     signal.  Raises an EmuError for what cannot be had as asked."""
-    with ExitStack() as opened:
+    with _Signals() as signals, ExitStack() as opened:
         if args.image is not None:
             from emu.images.start import prepare
 
             prepare(args, opened)
         elif args.snapshot:
             raise DeviceError("--snapshot is for the disk of an image; name one, as emu boot debian-arm64")
-        return run_boot(args)
+        return run_boot(args, signals)
 
 
-def run_boot(options: Any) -> int:
+def run_boot(options: Any, signals: _Signals) -> int:
     """Builds the machine that the options of add_arguments() ask for and runs it to its end."""
     from emu.board import open_board
     from emu.console import Console
@@ -129,7 +130,6 @@ def run_boot(options: Any) -> int:
         for given in (words, options.console)
     )
     with (
-        _signals(),
         ExitStack() as opened,
         Machine(
             board,
@@ -154,7 +154,7 @@ def run_boot(options: Any) -> int:
             console.ended = lambda: machine.end(Result("host-ui"))
             console.powerdown = machine.powerdown
             console.lost = lambda: machine.fail(BrokenPipeError())
-        return _run(machine, options)
+        return _run(machine, options, signals)
 
 
 def _virtio(
@@ -223,9 +223,13 @@ def _arch_of(kernel: str | None) -> str | None:
         return None
 
 
-def _run(machine: Machine, options: Any) -> int:
+def _run(machine: Machine, options: Any, signals: _Signals) -> int:
     while True:
-        result: Result = machine.run(timeout=options.timeout)
+        signals.running = True
+        result: Result = machine.run(timeout=options.timeout, until=signals.pending)
+        signals.running = False
+        if signals.pending():
+            signals.stop()
         if result.reason == "timeout":
             return 124
         if result.text:
@@ -252,19 +256,46 @@ def seconds(words: str) -> float:
     return time
 
 
-class _signals:
-    """SIGTERM and SIGHUP end the process in order, so that the terminal is restored, with status 128+n."""
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP end the process in order: files closed, the terminal restored.
 
-    CAUGHT = (signal.SIGTERM, signal.SIGHUP)
+    Until the machine runs a signal is an exception at once.  While it runs it is a note that the machine's
+    loop looks at: an exception between any two lines may come in what C has called, where it would be lost.
+    The second signal is an exception again.
+    """
 
-    def __enter__(self) -> None:
-        self.before = {number: signal.signal(number, self.caught) for number in self.CAUGHT}
+    CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __exit__(self, *_: object) -> None:
+    def __init__(self) -> None:
+        self.number = 0
+        self.running = False
+
+    def __enter__(self) -> _Signals:
+        self.before = {
+            number: signal.signal(number, self.caught)
+            for number in self.CAUGHT
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        # Python makes other exceptions of ours here and there, or drops them.
+        if self.number and (kind is None or issubclass(kind, Exception)):
+            self.stop()
 
-    @staticmethod
-    def caught(number: int, frame: FrameType | None) -> None:
+    def caught(self, number: int, frame: FrameType | None) -> None:
+        again, self.number = self.number != 0, self.number or number
+        if again or not self.running:
+            self.stop()
+
+    def pending(self) -> bool:
+        """Whether one has come."""
+        return self.number != 0
+
+    def stop(self) -> NoReturn:
         """Unwinds the stack."""
-        raise SystemExit(128 + number)
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.number)

@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 USAGE = """\
@@ -83,8 +84,10 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, ready: "Callable[[], object] | None" = None) -> int:
     """Runs the command line `argv` (default: this process's) and returns its exit status.
+
+    ready: called once an interrupt ends the process in order; the launcher has held it off so far.
 
     Never raises for a user's mistake: it is told in one line on stderr.  SIGINT and SIGPIPE end the process
     by the signal itself, as a shell expects.
@@ -97,6 +100,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
     try:
         try:
+            if ready is not None:
+                if words[:1] == ["boot"]:
+                    _end_at_once()
+                ready()
             return dispatch(words)
         finally:
             sys.stdout.flush()
@@ -119,6 +126,17 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(error, EmuError):
             raise
         return report(error, str(error), error.status)
+
+
+def _end_at_once() -> None:
+    """Lets Ctrl-C end the process without Python: while modules are loaded there is nothing to put in order.
+
+    An exception might come out of that as another, or not at all.  emu.boot has its own from where it has to.
+    """
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def unwritten(error: OSError) -> int:

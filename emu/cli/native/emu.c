@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,16 @@ static _Noreturn void python(const char *folder, char *const *words)
 {
     /* As the script does that is installed where there is no launcher; the working directory holds no module of ours. */
     static char code[] = "import sys; from emu.cli import main; sys.exit(main())";
+    /*
+     * Ctrl-C while the interpreter starts would have it print where it was.  So it is held off until emu/cli can end
+     * as it should; if whoever started us held it off, so it stays.
+     */
+    static char held[] = "import sys, _signal; from emu.cli import main; "
+                         "sys.exit(main(ready=lambda: _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])))";
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
     char beside[PATH_MAX + sizeof EMU_PYTHON];
     size_t count = 0;
     while (words[count] != NULL)
@@ -49,7 +60,7 @@ static _Noreturn void python(const char *folder, char *const *words)
         argv[0] = beside;
         argv[1] = "-P";
         argv[2] = "-c";
-        argv[3] = code;
+        argv[3] = sigismember(&before, SIGINT) ? code : held;
         memcpy(argv + 4, words, count * sizeof *words);
         execv(beside, argv);
         argv[0] = EMU_PYTHON;
