@@ -15,6 +15,7 @@ from emu.board import Board, Part, Slots
 from emu.devices.clint import Clint
 from emu.devices.fw_cfg import FwCfgMmio
 from emu.devices.gic import Gic
+from emu.devices.gic_its import GicIts
 from emu.devices.gicv2 import Gicv2
 from emu.devices.gicv2m import Gicv2m
 from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
@@ -47,7 +48,7 @@ EDGE_RISING, LEVEL_HIGH = 1, 4
 # The pin of the power button, and its key: KEY_POWER of Linux' input-event-codes.h.
 POWER_PIN, POWER_KEY = 3, 116
 GIC_BASE, REDISTRIBUTOR_BASE = 0x0800_0000, 0x080A_0000
-MSI_BASE = 0x0802_0000
+MSI_BASE, ITS_BASE = 0x0802_0000, 0x0808_0000
 # PCI: configuration space, memory, I/O ports; the first of the four wires' interrupts; the host bridge.
 ECAM_BASE = 0x3F00_0000
 PCI_MEMORY, PCI_PORTS = (0x1000_0000, 0x2EFF_0000), (0x3EFF_0000, 0x1_0000)
@@ -197,7 +198,7 @@ class VirtArmBase(Virt):
     flash_base = 0
     fw_cfg_base = 0x0902_0000
     compatible = "linux,dummy-virt"
-    options: ClassVar[tuple[str, ...]] = ("gic-version", "virtio")
+    options: ClassVar[tuple[str, ...]] = ("gic-version", "its", "virtio")
     cpu_compatible: ClassVar[str]
     timer_compatible: ClassVar[str]
     psci_method: ClassVar[str]
@@ -210,6 +211,7 @@ class VirtArmBase(Virt):
     )
 
     gic_version = 2
+    its = True  # where the GIC is one that can have it
     virtio_by_pci = False
 
     def configure(self, name: str, value: str) -> None:
@@ -217,6 +219,13 @@ class VirtArmBase(Virt):
             if value not in ("mmio", "pci"):
                 raise DeviceError(f"virtio={value}: virtio devices are found by mmio or by pci")
             self.virtio_by_pci = value == "pci"
+            return
+        if name == "its":
+            if value not in ("on", "off"):
+                raise DeviceError(
+                    f"its={value}: on gives a GIC of version 3 an ITS, off a frame of version 2's"
+                )
+            self.its = value == "on"
             return
         if name != "gic-version":
             raise DeviceError(f"board virt has no option {name!r}; it has {', '.join(self.options)}")
@@ -238,8 +247,13 @@ class VirtArmBase(Virt):
         if isinstance(self.gic, Gicv3):
             redistributors = Gicv3Redistributors(self.gic, len(machine.cpus))
             machine.bus.attach("gic-redistributors", redistributors, REDISTRIBUTOR_BASE)
-        messages = Gicv2m(self.gic, MSI_BASE)
-        machine.bus.attach("v2m", messages, MSI_BASE)
+        messages: Gicv2m | GicIts
+        if isinstance(self.gic, Gicv3) and self.its:
+            messages = GicIts(self.gic, ITS_BASE)
+            machine.bus.attach("its", messages, ITS_BASE)
+        else:
+            messages = Gicv2m(self.gic, MSI_BASE)
+            machine.bus.attach("v2m", messages, MSI_BASE)
         super().build(machine)
         functions = {(0, 0): PciFunction(*HOST_BRIDGE)}
         functions |= {(number, 0): given for number, given in enumerate(self.pci_functions(machine), 1)}
@@ -302,18 +316,24 @@ class VirtArmBase(Virt):
         else:
             gic["compatible"] = "arm,cortex-a15-gic"
             gic["reg"] = reg(GIC_BASE, 0x1_0000, GIC_BASE + 0x1_0000, 0x1_0000)
-        # Cells of an address, for the frame below and in the PCI bus' map of interrupts.
+        # Cells of an address, for the node below and in the PCI bus' map of interrupts.
         gic["#address-cells"] = 2
         gic["#size-cells"] = 2
         gic["ranges"] = True
-        frame = gic.node(f"v2m@{MSI_BASE:x}")
-        frame["compatible"] = "arm,gic-v2m-frame"
-        frame["msi-controller"] = True
-        frame["reg"] = reg(MSI_BASE, Gicv2m.size)
+        if "its" in machine.bus.attached:
+            messages = gic.node(f"its@{ITS_BASE:x}")
+            messages["compatible"] = "arm,gic-v3-its"
+            messages["#msi-cells"] = 1
+            messages["reg"] = reg(ITS_BASE, GicIts.size)
+        else:
+            messages = gic.node(f"v2m@{MSI_BASE:x}")
+            messages["compatible"] = "arm,gic-v2m-frame"
+            messages["reg"] = reg(MSI_BASE, Gicv2m.size)
+        messages["msi-controller"] = True
         root["interrupt-parent"] = gic
-        self._describe_pci(root, gic, frame)
+        self._describe_pci(root, gic, messages)
 
-    def _describe_pci(self, root: Node, gic: Node, frame: Node) -> None:
+    def _describe_pci(self, root: Node, gic: Node, messages: Node) -> None:
         """The bus: Linux' binding pci/host-generic-pci.yaml, and IEEE 1275's for PCI."""
         pci = root.node(f"pcie@{PCI_MEMORY[0]:x}")
         pci["compatible"] = "pci-host-ecam-generic"
@@ -341,7 +361,7 @@ class VirtArmBase(Virt):
                 *(gic, 0, 0, SPI, PCI_IRQ + (slot + pin) % 4, LEVEL_HIGH),
             )
         ]
-        pci["msi-map"] = [0, frame, 0, 0x1_0000]
+        pci["msi-map"] = [0, messages, 0, 0x1_0000]
 
     def fdt(self, machine: Machine) -> Node:
         root = super().fdt(machine)
@@ -374,7 +394,7 @@ class VirtAarch64(VirtArmBase):
     cpu_compatible = "arm,cortex-a53"
     timer_compatible = "arm,armv8-timer arm,armv7-timer"
     psci_method = "hvc"
-    options = ("gic-version", "virtio", "virtualization")
+    options = ("gic-version", "its", "virtio", "virtualization")
 
     def configure(self, name: str, value: str) -> None:
         if name != "virtualization":

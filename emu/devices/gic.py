@@ -33,6 +33,7 @@ class Gic(Device):
         if made == ffi.NULL:
             raise DeviceError(f"no GIC of {spis} interrupts for {cpus} CPUs; ask for fewer")
         self.pointer = ffi.gc(made, lib.emu_gic_free)
+        self.cpus = cpus
         self._inputs: dict[int, IrqLine] = {}
         self._outputs: list[IrqLine] = []
 

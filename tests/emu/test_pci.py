@@ -381,7 +381,8 @@ def test_a_hostile_driver_takes_nothing_down(rng, seed):
     [
         ("", "", r"\b(\d+) +MSI +\d+ +Edge +virtio0-input"),
         ("", "pci=nomsi", r"\b(\d+) +GIC-0 +36 +Level +virtio0"),
-        (",gic-version=3", "", r"\b(\d+) +MSI +\d+ +Edge +virtio0-input"),
+        (",gic-version=3", "", r"\b(\d+) +ITS-MSI +\d+ +Edge +virtio0-input"),
+        (",gic-version=3,its=off", "", r"\b(\d+) +MSI +\d+ +Edge +virtio0-input"),
     ],
 )
 def test_linux_uses_a_virtio_device_on_the_bus(options, append, wanted):

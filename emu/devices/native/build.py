@@ -16,6 +16,8 @@ HEADERS = (
     "emu/devices/native/core_link.h",
     "emu/devices/native/apic.h",
     "emu/devices/native/gic.h",
+    "emu/devices/native/gic_lpi.h",
+    "emu/devices/native/gic_its.h",
     "emu/devices/native/gicv2m.h",
     "emu/devices/native/pci.h",
     "emu/devices/native/pflash.h",

@@ -25,6 +25,7 @@ void emu_gic_free(emu_gic *gic)
     if (gic == NULL)
         return;
     pthread_mutex_destroy(&gic->lock);
+    free(gic->lpis);
     free(gic);
 }
 
@@ -43,6 +44,7 @@ void emu_gic_reset(emu_gic *gic)
     for (uint32_t n = 1; n < EMU_GIC_WORDS; n++)
         reset_word(&s->shared[n]);
     memset(s->route, 0, sizeof s->route);
+    gic_lpi_reset(gic);
     for (uint32_t i = 0; i < gic->cpus; i++) {
         emu_gic_cpu *cpu = &s->cpu[i];
         uint32_t level = cpu->own.level;
@@ -92,6 +94,11 @@ struct gic_best gic_best(emu_gic *gic, uint32_t cpu)
                 best = (struct gic_best){number, word->priority[bit], word->group >> bit & 1};
         }
     }
+    if (gic->lpis != NULL && (groups & GIC_GROUP1)) {
+        struct gic_best message = gic_lpi_best(gic, cpu);
+        if (message.priority < best.priority)
+            best = message;
+    }
     return best;
 }
 
@@ -132,6 +139,11 @@ uint32_t gic_acknowledge(emu_gic *gic, uint32_t cpu, uint32_t groups, struct gic
     if (!(groups & (best.group ? GIC_GROUP1 : GIC_GROUP0)))
         return GIC_SPURIOUS;
     emu_gic_cpu *c = &gic->state.cpu[cpu];
+    c->running[best.group] |= 1u << ((best.priority & group_bits(gic, c, best.group)) >> 3);
+    if (best.number >= EMU_GIC_LPI_FIRST) { /* they are never active */
+        gic_lpi_set(gic, cpu, best.number, false);
+        return best.number;
+    }
     emu_gic_word *word = gic_word(gic, cpu, best.number / 32);
     uint32_t bit = 1u << (best.number % 32), answer = best.number;
     word->active |= bit;
@@ -144,7 +156,6 @@ uint32_t gic_acknowledge(emu_gic *gic, uint32_t cpu, uint32_t groups, struct gic
     } else {
         word->latched &= ~bit;
     }
-    c->running[best.group] |= 1u << ((best.priority & group_bits(gic, c, best.group)) >> 3);
     return answer;
 }
 

@@ -3,6 +3,7 @@
 #define EMU_GIC_PRIVATE_H
 
 #include "gic.h"
+#include "gic_lpi.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -25,18 +26,27 @@ enum {
     ICC_EOI_MODE = 1 << 1,
 };
 
-struct emu_gic {
-    pthread_mutex_t lock;
-    uint32_t version, cpus, words;
-    emu_gic_state state;
-    emu_irq *output[EMU_GIC_CPUS][2];
-};
-
 /* The interrupt that a CPU would take first. */
 struct gic_best {
     uint32_t number;   /* GIC_SPURIOUS: none */
     uint32_t priority;
     uint32_t group;
+};
+
+/* A redistributor's LPIs, and the first of them while nothing has changed. */
+struct gic_lpis {
+    emu_gic_lpi_state state;
+    bool changed;
+    struct gic_best best;
+};
+
+struct emu_gic {
+    pthread_mutex_t lock;
+    uint32_t version, cpus, words;
+    emu_gic_state state;
+    emu_irq *output[EMU_GIC_CPUS][2];
+    struct gic_lpis *lpis; /* of each CPU; NULL: it has none */
+    emu_space *space;
 };
 
 static inline emu_gic_word *gic_word(emu_gic *gic, uint32_t cpu, uint32_t n)
@@ -64,6 +74,20 @@ void gic_update(emu_gic *gic);
 /* The registers that both versions' distributors and version 3's redistributors have in common. */
 bool gic_read_bits(emu_gic *gic, uint32_t cpu, uint32_t at, uint32_t width, uint64_t *value);
 bool gic_write_bits(emu_gic *gic, uint32_t cpu, uint32_t at, uint32_t width, uint64_t value);
+
+/* LPIs, of a controller that has them. */
+void gic_lpi_reset(emu_gic *gic);
+struct gic_best gic_lpi_best(emu_gic *gic, uint32_t cpu);
+void gic_lpi_set(emu_gic *gic, uint32_t cpu, uint32_t number, bool pending);
+/* The guest has changed its table of priorities. */
+void gic_lpi_look(emu_gic *gic, uint32_t cpu);
+void gic_lpi_move(emu_gic *gic, uint32_t from, uint32_t to, uint32_t number);
+void gic_lpi_move_all(emu_gic *gic, uint32_t from, uint32_t to);
+/* Registers of a redistributor, if it has LPIs; false: none is there. */
+bool gic_lpi_read(emu_gic *gic, uint32_t cpu, uint32_t at, uint64_t *value);
+void gic_lpi_write(emu_gic *gic, uint32_t cpu, uint32_t at, uint32_t width, uint64_t value);
+/* The host address of [addr, addr + size), if that is RAM in one piece; else NULL. */
+void *gic_ram(emu_space *space, uint64_t addr, uint64_t size);
 
 uint64_t gic_v2_read_distributor(emu_gic *gic, uint32_t at, uint32_t width);
 void gic_v2_write_distributor(emu_gic *gic, uint32_t at, uint32_t width, uint64_t value);

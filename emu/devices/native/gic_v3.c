@@ -19,7 +19,9 @@ enum {
     CTLR_DS = 1 << 6,
 
     TYPER_MBIS = 1 << 16,
+    TYPER_LPIS = 1 << 17,
     TYPER_ID_BITS = 9 << 19, /* ten bits of interrupt ID */
+    TYPER_LPI_ID_BITS = (EMU_GIC_LPI_BITS - 1) << 19,
     TYPER_NO_1_OF_N = 1 << 25,
 
     GICR_FRAME = 0x10000,
@@ -27,6 +29,7 @@ enum {
     GICR_IIDR = 0x0004,
     GICR_TYPER = 0x0008,
     GICR_WAKER = 0x0014,
+    TYPER_PLPIS = 1 << 0,
     TYPER_LAST = 1 << 4,
     WAKER_SLEEP = 2,
     WAKER_ASLEEP = 4,
@@ -54,7 +57,8 @@ uint64_t gic_v3_read_distributor(emu_gic *gic, uint32_t at, uint32_t width)
     case GICD_CTLR:
         return (gic->state.control | CTLR_ARE | CTLR_DS) >> 8 * (at & 3);
     case GICD_TYPER:
-        return ((gic->words - 1) | TYPER_MBIS | TYPER_ID_BITS | TYPER_NO_1_OF_N) >> 8 * (at & 3);
+        value = gic->lpis != NULL ? TYPER_LPIS | TYPER_LPI_ID_BITS : TYPER_ID_BITS;
+        return ((gic->words - 1) | TYPER_MBIS | value | TYPER_NO_1_OF_N) >> 8 * (at & 3);
     case GICD_IIDR:
         return IIDR >> 8 * (at & 3);
     case PIDR2:
@@ -113,11 +117,14 @@ static uint64_t read_redistributor(emu_gic *gic, uint32_t cpu, uint32_t at, uint
         return is_own(at) && gic_read_bits(gic, cpu, at, width, &value) ? value : 0;
     }
     uint32_t shift = 8 * (at & 3);
+    if (gic_lpi_read(gic, cpu, at, &value))
+        return value;
     switch (at & ~3u) {
     case GICR_IIDR:
         return IIDR >> shift;
     case GICR_TYPER:
-        value = (uint64_t)cpu << 32 | cpu << 8 | (cpu + 1 == gic->cpus ? TYPER_LAST : 0);
+        value = (uint64_t)cpu << 32 | cpu << 8 | (cpu + 1 == gic->cpus ? TYPER_LAST : 0) |
+                (gic->lpis != NULL ? TYPER_PLPIS : 0);
         return value >> shift;
     case GICR_TYPER + 4:
         return cpu >> shift;
@@ -138,6 +145,8 @@ static void write_redistributor(emu_gic *gic, uint32_t cpu, uint32_t at, uint32_
         at -= GICR_FRAME;
         if (is_own(at))
             gic_write_bits(gic, cpu, at, width, value);
+    } else {
+        gic_lpi_write(gic, cpu, at, width, value);
     }
 }
 
@@ -207,7 +216,8 @@ static uint32_t highest(emu_gic *gic, uint32_t cpu, uint32_t group)
 static void end(emu_gic *gic, uint32_t cpu, uint32_t group, uint32_t number)
 {
     emu_gic_cpu *c = &gic->state.cpu[cpu];
-    if (number / 32 >= gic->words)
+    bool message = gic->lpis != NULL && number >= EMU_GIC_LPI_FIRST && number >> EMU_GIC_LPI_BITS == 0;
+    if (number / 32 >= gic->words && !message)
         return;
     if (c->running[group] != 0 && gic_running(c) == 8 * (uint32_t)__builtin_ctz(c->running[group]))
         gic_drop(gic, cpu, group);
