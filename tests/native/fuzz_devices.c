@@ -1,10 +1,11 @@
 /*
  * Devices in C under accesses of every width at any offset: fuzz_devices KIND CASES SEED FOLDER [race].
  *
- * KIND: gicv2, gicv3, gicv2m, msix, pflash.  Accesses go through the map, as a CPU's do; lines move meanwhile, states
+ * KIND: gicv2, gicv3, gicv2m, msix, apic, pflash.  Accesses go through the map, as a CPU's do; lines move meanwhile, states
  * are saved and loaded, devices are reset.  A machine lives for CASES_OF_A_MACHINE accesses and has to work at its end.
  * With `race` four CPUs do so at once.  pflash must keep its file as its contents are.
  */
+#include "apic.h"
 #include "check.h"
 #include "gic.h"
 #include "gicv2m.h"
@@ -25,8 +26,8 @@ enum { CASES_OF_A_MACHINE = 2000, SECONDS = 120, CPUS = 4, SPIS = 288 };
 #define BASE UINT64_C(0x08000000)
 #define FLASH_SIZE (UINT64_C(4) * EMU_PFLASH_BLOCK)
 
-enum kind { GICV2, GICV3, GICV2M, MSIX, PFLASH, KINDS };
-static const char *const names[] = {"gicv2", "gicv3", "gicv2m", "msix", "pflash"};
+enum kind { GICV2, GICV3, GICV2M, MSIX, APIC, PFLASH, KINDS };
+static const char *const names[] = {"gicv2", "gicv3", "gicv2m", "msix", "apic", "pflash"};
 
 static enum kind kind;
 static uint64_t machine_seed;
@@ -40,11 +41,12 @@ static emu_gicv2m *frame;
 static emu_irq *inputs[SPIS + 32], *outputs[EMU_GIC_CPUS][2], *pins[4];
 static emu_pci_wires *wires;
 static emu_pci *functions[3];
+static emu_apic *apic;
 static emu_pflash *flash;
 static uint8_t *flash_host;
 static int flash_fd;
 static uint32_t cpus, vectors;
-static _Atomic int taken;
+static _Atomic int taken, vector;
 
 static uint64_t below(uint64_t *seed, uint64_t n) { return (next_random(seed) >> 20) % n; }
 
@@ -63,6 +65,14 @@ static void fail(const char *why)
 static void too_long(int signal) { fail("hangs"); }
 
 static void take(void *opaque, uint32_t number, int level) { atomic_fetch_add(&taken, level); }
+
+/* A CPU behind a local APIC: what it is told last. */
+static void told(void *opaque, uint32_t number, int level)
+{
+    if (number == 0 && opaque == NULL)
+        atomic_store(&vector, level);
+    atomic_fetch_add(&taken, level != 0);
+}
 
 static emu_region *map(uint64_t base, uint64_t size, emu_read_fn read, emu_write_fn write, void *opaque)
 {
@@ -92,9 +102,9 @@ static void make(uint64_t *seed)
 {
     space = emu_space_new(0);
     cpus = kind == GICV3 ? 1 + (uint32_t)below(seed, EMU_GIC_CPUS) : 1;
-    if (kind != PFLASH)
+    if (kind != PFLASH && kind != APIC)
         make_gic(kind == GICV3 ? 3 : 2);
-    frame = kind == PFLASH ? NULL : emu_gicv2m_new(BASE, 80, EMU_GICV2M_SPIS, inputs + 80);
+    frame = gic == NULL ? NULL : emu_gicv2m_new(BASE, 80, EMU_GICV2M_SPIS, inputs + 80);
     switch (kind) {
     case GICV2:
         regions[0] = map(BASE, 0x20000, emu_gic_read_v2, emu_gic_write_v2, gic);
@@ -115,6 +125,14 @@ static void make(uint64_t *seed)
         for (uint32_t i = 0; i < 3; i++)
             functions[i] = emu_pci_new(wires, i % 2, vectors, emu_gicv2m_message, frame, 8 * i);
         regions[0] = map(BASE, EMU_MSIX_SIZE, emu_pci_msix_read, emu_pci_msix_write, functions[0]);
+        break;
+    case APIC:
+        cpus = 1 + (uint32_t)below(seed, EMU_APIC_CPUS);
+        apic = emu_apic_new(cpus);
+        for (uint32_t i = 0; i < cpus; i++)
+            emu_apic_output(apic, i, told, i == 0 ? NULL : apic);
+        regions[0] = map(BASE, 0x1000, emu_apic_read_local, emu_apic_write_local, apic);
+        regions[1] = map(BASE + 0x10000, 0x1000, emu_apic_read_io, emu_apic_write_io, apic);
         break;
     default: {
         char path[4096];
@@ -168,6 +186,8 @@ static void end(void)
         emu_irq_free(inputs[n]);
     memset(inputs, 0, sizeof inputs);
     emu_gic_free(gic);
+    emu_apic_free(apic);
+    apic = NULL;
     for (uint32_t i = 0; i < EMU_GIC_CPUS; i++)
         for (uint32_t n = 0; n < 2; n++)
             emu_irq_free(outputs[i][n]);
@@ -217,6 +237,8 @@ static uint64_t some_offset(uint64_t *seed)
     } else if (kind == MSIX && below(seed, 3) == 0) {
         offset = below(seed, 2) ? 16 * (uint64_t)vectors + below(seed, 20) - 10 : EMU_MSIX_PENDING + below(seed, 20) - 4;
     }
+    if (kind == APIC && below(seed, 2)) /* a register of the local one, or the other's window */
+        offset = below(seed, 3) ? 16 * below(seed, 0x40) : 0x10000 + 16 * below(seed, 3);
     return below(seed, 2) ? offset & ~UINT64_C(3) : offset;
 }
 
@@ -232,6 +254,36 @@ static void use_interface(uint64_t *seed)
         CHECK(emu_gic_read_system(&interface, code, &value) == EMU_OK);
     else
         CHECK(emu_gic_write_system(&interface, code, some_value(seed)) == EMU_OK);
+}
+
+static void use_apic(uint64_t *seed)
+{
+    static _Thread_local emu_apic_state state;
+    switch (below(seed, 8)) {
+    case 0:
+        emu_apic_save(apic, &state);
+        emu_apic_load(apic, &state);
+        break;
+    case 1:
+        emu_apic_message(apic, below(seed, 3) ? UINT64_C(0xfee00000) | (next_random(seed) & 0xfffff) : next_random(seed),
+                         (uint32_t)next_random(seed));
+        break;
+    case 2:
+        emu_apic_external(apic, (uint32_t)below(seed, 257));
+        break;
+    case 3:
+    case 4: /* the CPU takes what it was told */
+        if (atomic_load(&vector) != 0)
+            emu_apic_accepted(apic, 0, atomic_load(&vector) - 1);
+        (void)emu_space_write(space, BASE + 0xb0, 4, 0);
+        break;
+    case 5:
+        if (below(seed, 10) == 0)
+            emu_apic_reset(apic);
+        break;
+    default:
+        emu_apic_input(apic, (uint32_t)(below(seed, 10) ? below(seed, EMU_APIC_INPUTS) : next_random(seed)), (int)below(seed, 2));
+    }
 }
 
 static void something(uint64_t *seed)
@@ -285,6 +337,10 @@ static void something(uint64_t *seed)
             CHECK(emu_gic_write_system(&interface, code + 1, value) == EMU_OK);
         else if (kind != GICV3 && emu_gic_read_v2(gic, 0x1000c, 4, &value) == EMU_OK)
             CHECK(emu_gic_write_v2(gic, 0x10010, 4, value) == EMU_OK);
+        return;
+    }
+    if (kind == APIC && below(seed, 3) == 0) {
+        use_apic(seed);
         return;
     }
     if (kind == GICV3 && below(seed, 3) == 0) {
@@ -359,6 +415,23 @@ static void work(void)
             fail("an interrupt is not taken");
         emu_irq_set(inputs[80], 0);
         CHECK(emu_gic_write_system(&interface, 3u << 14 | 12 << 7 | 12 << 3 | 1, 80) == EMU_OK);
+    } else if (kind == APIC) {
+        for (uint32_t n = 0; n < EMU_APIC_INPUTS; n++)
+            emu_apic_input(apic, n, 0);
+        emu_apic_external(apic, 0);
+        emu_apic_reset(apic);
+        CHECK(emu_space_write(space, BASE + 0xf0, 4, 0x1ff) == EMU_OK); /* on */
+        const uint32_t entry[] = {0x10 + 2 * 5, 0x41, 0x11 + 2 * 5, 0};
+        for (int i = 0; i < 4; i += 2) /* input 5: vector 0x41, by an edge, to CPU 0 */
+            CHECK(emu_space_write(space, BASE + 0x10000, 4, entry[i]) == EMU_OK &&
+                  emu_space_write(space, BASE + 0x10010, 4, entry[i + 1]) == EMU_OK);
+        emu_apic_input(apic, 5, 1);
+        if (atomic_load(&vector) != 0x42)
+            fail("an interrupt does not come");
+        emu_apic_accepted(apic, 0, 0x41);
+        if (atomic_load(&vector) != 0)
+            fail("an interrupt is not taken");
+        CHECK(emu_space_write(space, BASE + 0xb0, 4, 0) == EMU_OK);
     } else {
         static uint8_t kept[FLASH_SIZE];
         const ssize_t got = pread(flash_fd, kept, sizeof kept, 0);

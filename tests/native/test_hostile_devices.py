@@ -15,7 +15,7 @@ import pytest
 
 MEMORY, THREADS = "address,undefined", "thread"
 VIRTIO = ["blk", "qcow2", "frames", "stream", "user", "rng", "balloon", "9p", "console"]
-OTHERS = ["gicv2", "gicv3", "gicv2m", "msix", "pflash"]
+OTHERS = ["gicv2", "gicv3", "gicv2m", "msix", "apic", "pflash"]
 
 
 def run(program, kind: str, cases: int, tmp_path, *more: str) -> None:

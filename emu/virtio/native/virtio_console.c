@@ -162,8 +162,8 @@ static void config_written(emu_virtio *device, uint32_t offset, uint32_t size)
     struct console *console = device->own;
     if (offset > EMERGENCY_AT || offset + size <= EMERGENCY_AT)
         return;
-    uint8_t byte = device->config[EMERGENCY_AT];
-    memset(device->config + EMERGENCY_AT, 0, 4);
+    const uint8_t byte = device->config[EMERGENCY_AT], none[4] = {0};
+    emu_virtio_config_quietly(device, EMERGENCY_AT, none, sizeof none);
     if (console->port[0].there && !console->port[0].blocked)
         give(device, 0, &byte, 1);
 }
