@@ -165,7 +165,12 @@ exec cttyhack sh
 
 def make(folder: Path, progress: Progress) -> None:
     """Makes kernel, initrd and disk.qcow2.  Raises an EmuError where packages or their scripts fail."""
-    owners = None if os.geteuid() == 0 else Owners()
+    with Owners() as owners:
+        # root's files are what they shall be.
+        _make(folder, progress, None if os.geteuid() == 0 else owners)
+
+
+def _make(folder: Path, progress: Progress, owners: Owners | None) -> None:
     root, debs = folder / "root", folder / "debs"
     debs.mkdir()
     progress.step("fetching packages")
@@ -176,7 +181,12 @@ def make(folder: Path, progress: Progress) -> None:
     root.chmod(0o755)
     lay_out(root)
     for package in packages:
-        unpack(package, root)
+        # dpkg leaves folders as it finds them.
+        for name, user, group in unpack(package, root):
+            if owners is None:
+                os.chown(root / name, user, group)
+            else:
+                owners.give(root / name, user, group)
         progress.advance()
     with Installation(root, packages, owners) as guest:
         progress.step("installing", len(packages))

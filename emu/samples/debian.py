@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -209,8 +210,11 @@ def _run(command: list[str], folder: str, seconds: int) -> str:
     ).stdout
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """As dpkg does when it installs: links to directories stay links."""
+def unpack(archive: Path, folder: Path) -> list[tuple[str, int, int]]:
+    """As dpkg does when it installs: links to directories stay links, modes are the package's.
+
+    The files become the caller's; returns the names of folders that shall be others', with user and group.
+    """
     with tempfile.TemporaryFile() as tar:
         subprocess.run(
             ["dpkg-deb", "--fsys-tarfile", str(archive)],
@@ -218,9 +222,16 @@ def unpack(archive: Path, folder: Path) -> None:
         )  # fmt: skip
         tar.seek(0)
         subprocess.run(
-            ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", str(folder)],
+            ["tar", "-xp", "--keep-directory-symlink", "--no-same-owner", "-C", str(folder)],
             stdin=tar, capture_output=True, check=True, text=True, timeout=_DOWNLOAD,
         )  # fmt: skip
+        tar.seek(0)
+        with tarfile.open(fileobj=tar, mode="r:") as members:
+            return [
+                (member.name, member.uid, member.gid)
+                for member in members
+                if member.isdir() and (member.uid or member.gid)
+            ]
 
 
 def main() -> int:
