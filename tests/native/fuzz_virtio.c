@@ -824,8 +824,9 @@ static void turn(void)
 static bool is_served(uint32_t queue)
 {
     switch (kind) {
-    case FRAMES:
+    case FRAMES: /* while the cable has room */
     case STREAM:
+        return false;
     case USER:
         return queue == 1; /* frames come when they like, and commands where that was agreed on */
     case RNG:
