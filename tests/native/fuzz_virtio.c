@@ -783,7 +783,7 @@ static bool must_break(uint32_t queue)
 static void send_to_card(void)
 {
     static uint8_t bytes[70000];
-    size_t size = one_in(10) ? below(sizeof bytes) : 14 + below(1600);
+    size_t size = one_in(10) ? below(sizeof bytes - 4) : 14 + below(1600);
     if (kind == STREAM) {
         uint32_t said = one_in(12) ? (uint32_t)next_random(&seed) : (uint32_t)size;
         for (int i = 0; i < 4; i++)
