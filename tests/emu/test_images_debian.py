@@ -12,6 +12,7 @@ import pytest
 from accel.errors import Unavailable
 from emu.images import store
 from emu.images.catalog import find
+from tests.emu.linux_guest import package
 from tests.emu.terminal import Terminal
 from tests.emu.test_images import at_prompt
 
@@ -155,3 +156,20 @@ def test_a_snapshot_is_forgotten(home: Path) -> None:
     assert not (home / "data").exists()
     assert store.size(store.place(find("debian-arm64"))) == before
     whole(store.place(find("debian-arm64")) / store.DISK)
+
+
+@pytest.mark.slow
+def test_firmware_boots_the_same_disk(home: Path) -> None:
+    """EDK2 starts systemd-boot from the disk's first partition, and that the kernel."""
+    firmware = package("qemu-efi-aarch64") / "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
+    terminal = Terminal("debian-arm64", "--snapshot", "--firmware", str(firmware))
+    try:
+        terminal.wait_for(PROMPT, PATIENCE)
+        assert at_prompt(terminal, "cat /proc/cmdline; ls -d /sys/firmware/efi") == [
+            "initrd=\\initrd console=ttyAMA0 root=LABEL=emu-debian quiet",
+            "/sys/firmware/efi",
+        ]
+        terminal.type(b"poweroff\r")
+        assert terminal.ended(PATIENCE) == 0
+    finally:
+        terminal.close()
