@@ -1,13 +1,15 @@
 /*
  * Devices in C under accesses of every width at any offset: fuzz_devices KIND CASES SEED FOLDER [race].
  *
- * KIND: gicv2, gicv3, gicv2m, msix, apic, pflash.  Accesses go through the map, as a CPU's do; lines move meanwhile, states
+ * KIND: gicv2, gicv3, gicv2m, its, msix, apic, pflash.  Accesses go through the map, as a CPU's do; lines move meanwhile, states
  * are saved and loaded, devices are reset.  A machine lives for CASES_OF_A_MACHINE accesses and has to work at its end.
  * With `race` four CPUs do so at once.  pflash must keep its file as its contents are.
  */
 #include "apic.h"
 #include "check.h"
 #include "gic.h"
+#include "gic_its.h"
+#include "gic_lpi.h"
 #include "gicv2m.h"
 #include "pci.h"
 #include "pflash.h"
@@ -24,10 +26,14 @@
 
 enum { CASES_OF_A_MACHINE = 2000, SECONDS = 120, CPUS = 4, SPIS = 288 };
 #define BASE UINT64_C(0x08000000)
+#define RAM_BASE UINT64_C(0x40000000)
+#define RAM_SIZE UINT64_C(0x40000)
+#define VALID (UINT64_C(1) << 63)
+#define TRANSLATER (BASE + 0x10040)
 #define FLASH_SIZE (UINT64_C(4) * EMU_PFLASH_BLOCK)
 
-enum kind { GICV2, GICV3, GICV2M, MSIX, APIC, PFLASH, KINDS };
-static const char *const names[] = {"gicv2", "gicv3", "gicv2m", "msix", "apic", "pflash"};
+enum kind { GICV2, GICV3, GICV2M, ITS, MSIX, APIC, PFLASH, KINDS };
+static const char *const names[] = {"gicv2", "gicv3", "gicv2m", "its", "msix", "apic", "pflash"};
 
 static enum kind kind;
 static uint64_t machine_seed;
@@ -38,6 +44,9 @@ static emu_space *space;
 static emu_region *regions[2];
 static emu_gic *gic;
 static emu_gicv2m *frame;
+static emu_gic_its *its;
+static emu_region *ram;
+static uint8_t *ram_host;
 static emu_irq *inputs[SPIS + 32], *outputs[EMU_GIC_CPUS][2], *pins[4];
 static emu_pci_wires *wires;
 static emu_pci *functions[3];
@@ -47,6 +56,8 @@ static uint8_t *flash_host;
 static int flash_fd;
 static uint32_t cpus, vectors;
 static _Atomic int taken, vector;
+
+static bool is_v3(void) { return kind == GICV3 || kind == ITS; }
 
 static uint64_t below(uint64_t *seed, uint64_t n) { return (next_random(seed) >> 20) % n; }
 
@@ -98,12 +109,117 @@ static void make_gic(uint32_t version)
     }
 }
 
+/* ---- the ITS: its tables and commands in RAM, with pages behind it that may not be touched ---- */
+
+__attribute__((no_sanitize("thread"))) static void put(uint64_t addr, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        ram_host[(addr - RAM_BASE + (uint64_t)i) % RAM_SIZE] = (uint8_t)(value >> 8 * i);
+}
+
+static void make_its(void)
+{
+    if (ram_host == NULL) {
+        uint8_t *place = mmap(NULL, 3 * RAM_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(place != MAP_FAILED && mprotect(place + RAM_SIZE, RAM_SIZE, PROT_READ | PROT_WRITE) == 0);
+        ram_host = place + RAM_SIZE;
+    }
+    memset(ram_host, 0, RAM_SIZE);
+    ram = emu_region_new(EMU_RAM, RAM_SIZE, ram_host);
+    CHECK(emu_space_add(space, ram, RAM_BASE, 0) == 0);
+    CHECK(emu_gic_lpis(gic, space) == 1);
+    its = emu_gic_its_new(gic, space, BASE);
+    regions[0] = map(BASE, 0x20000, emu_gic_its_read, emu_gic_its_write, its);
+    regions[1] = map(BASE + 0x20000, 0x20000 * (EMU_GIC_CPUS + 1), emu_gic_read_redistributors,
+                     emu_gic_write_redistributors, gic);
+}
+
+/* Its tables, as a kernel gives them: commands, devices, collections, priorities, and each CPU's pending ones. */
+static void give_tables(void)
+{
+    (void)emu_gic_its_write(its, 0, 4, 0);
+    (void)emu_gic_its_write(its, 0x80, 8, VALID | RAM_BASE | 1);
+    (void)emu_gic_its_write(its, 0x100, 8, VALID | (RAM_BASE + 0x2000) | 1);
+    (void)emu_gic_its_write(its, 0x108, 8, VALID | (RAM_BASE + 0x4000));
+    for (uint32_t i = 0; i < cpus; i++) {
+        (void)emu_gic_write_redistributors(gic, 0x20000 * i, 4, 0);
+        (void)emu_gic_write_redistributors(gic, 0x20000 * i + 0x70, 8, (RAM_BASE + 0x6000) | 13);
+        (void)emu_gic_write_redistributors(gic, 0x20000 * i + 0x78, 8, UINT64_C(1) << 62 | (RAM_BASE + 0x10000));
+        (void)emu_gic_write_redistributors(gic, 0x20000 * i, 4, 1);
+    }
+    (void)emu_gic_its_write(its, 0, 4, 1);
+}
+
+static void command(uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    uint64_t at = 0, queue = 0;
+    (void)emu_gic_its_read(its, 0x90, 8, &at);
+    (void)emu_gic_its_read(its, 0x80, 8, &queue);
+    const uint64_t words[] = {a, b, c, d}, base = queue & UINT64_C(0xffffffffff000);
+    for (uint64_t i = 0; i < 4; i++)
+        put(base + (at & ~UINT64_C(31)) + 8 * i, words[i]);
+    (void)emu_gic_its_write(its, 0x88, 8, ((at & ~UINT64_C(31)) + 32) % (((queue & 0xff) + 1) << 12) | 1);
+}
+
+static uint64_t some_table(uint64_t *seed)
+{
+    static const uint64_t flags[] = {0, UINT64_C(1) << 62, 0x100, 0x200};
+    uint64_t address = RAM_BASE + below(seed, 66) * 0x1000;
+    address = below(seed, 8) ? address : next_random(seed) & UINT64_C(0xffffffffff000);
+    return address | (below(seed, 4) ? VALID : 0) | flags[below(seed, 4)] | below(seed, below(seed, 4) ? 3 : 256);
+}
+
+static void use_its(uint64_t *seed)
+{
+    static _Thread_local emu_gic_its_state state;
+    static _Thread_local emu_gic_lpi_state lpis;
+    const uint64_t device = below(seed, below(seed, 8) ? 4 : 0x20000), event = below(seed, below(seed, 8) ? 8 : 0x20000);
+    const uint64_t lpi = below(seed, 8) ? 8192 + below(seed, 40) : below(seed, 0x20000), cpu = below(seed, cpus + 1);
+    const uint32_t which = (uint32_t)below(seed, cpus);
+    uint64_t more = below(seed, 8) ? (below(seed, 8) ? VALID : 0) | cpu << 16 | below(seed, 4) : next_random(seed);
+    switch (below(seed, 12)) {
+    case 0:
+        if (below(seed, 8) == 0)
+            give_tables();
+        break;
+    case 1:
+        emu_gic_its_save(its, &state);
+        if (below(seed, 8) == 0)
+            ((uint8_t *)&state)[below(seed, sizeof state)] ^= (uint8_t)(1u << below(seed, 8));
+        emu_gic_its_load(its, &state);
+        break;
+    case 2:
+        emu_gic_lpi_save(gic, which, &lpis);
+        if (below(seed, 8) == 0)
+            lpis.pending[below(seed, 1024)] = next_random(seed);
+        emu_gic_lpi_load(gic, which, &lpis);
+        break;
+    case 3:
+        put(RAM_BASE + below(seed, RAM_SIZE - 8), next_random(seed) >> below(seed, 64));
+        break;
+    case 4:
+        put(RAM_BASE + 0x6000 + below(seed, 64), next_random(seed) | 1);
+        break;
+    case 5:
+    case 6:
+    case 7:
+        emu_gic_its_message(its, (uint32_t)device, TRANSLATER + 4 * (below(seed, 30) == 0), (uint32_t)event);
+        break;
+    default: {
+        const uint64_t kind_of = below(seed, 20) ? 1 + below(seed, 15) : next_random(seed);
+        if (kind_of == 8) /* MAPD: events' tables, all over RAM */
+            more = (below(seed, 8) ? VALID : 0) | (RAM_BASE + 0x8000 + below(seed, 0x400) * 256);
+        command(kind_of | device << 32, (kind_of == 8 ? below(seed, 32) : event) | lpi << 32, more, cpu << 16);
+    }
+    }
+}
+
 static void make(uint64_t *seed)
 {
     space = emu_space_new(0);
-    cpus = kind == GICV3 ? 1 + (uint32_t)below(seed, EMU_GIC_CPUS) : 1;
+    cpus = is_v3() ? 1 + (uint32_t)below(seed, EMU_GIC_CPUS) : 1;
     if (kind != PFLASH && kind != APIC)
-        make_gic(kind == GICV3 ? 3 : 2);
+        make_gic(is_v3() ? 3 : 2);
     frame = gic == NULL ? NULL : emu_gicv2m_new(BASE, 80, EMU_GICV2M_SPIS, inputs + 80);
     switch (kind) {
     case GICV2:
@@ -113,6 +229,9 @@ static void make(uint64_t *seed)
         regions[0] = map(BASE, 0x10000, emu_gic_read_distributor, emu_gic_write_distributor, gic);
         regions[1] = map(BASE + 0x10000, 0x20000 * (EMU_GIC_CPUS + 1), emu_gic_read_redistributors,
                          emu_gic_write_redistributors, gic);
+        break;
+    case ITS:
+        make_its();
         break;
     case GICV2M:
         regions[0] = map(BASE, 0x1000, emu_gicv2m_read, emu_gicv2m_write, frame);
@@ -155,7 +274,7 @@ static void enable(uint64_t *seed)
     for (uint32_t at = 0x100; at < 0x180; at += 4)
         CHECK(emu_gic_write_distributor(gic, at, 4, UINT32_MAX) == EMU_OK);
     CHECK(emu_gic_write_distributor(gic, 0, 4, 3) == EMU_OK);
-    if (kind != GICV3) {
+    if (!is_v3()) {
         CHECK(emu_gic_write_v2(gic, 0x10000, 4, 7) == EMU_OK && emu_gic_write_v2(gic, 0x10004, 4, 0xf8) == EMU_OK);
         return;
     }
@@ -166,6 +285,8 @@ static void enable(uint64_t *seed)
         CHECK(emu_gic_write_system(&interface, 3u << 14 | 12 << 7 | 12 << 3 | 6, 1) == EMU_OK);
         CHECK(emu_gic_write_system(&interface, 3u << 14 | 12 << 7 | 12 << 3 | 7, 1) == EMU_OK);
     }
+    if (kind == ITS)
+        give_tables();
 }
 
 static void end(void)
@@ -182,6 +303,13 @@ static void end(void)
     memset(functions, 0, sizeof functions);
     emu_pci_wires_free(wires);
     emu_gicv2m_free(frame);
+    emu_gic_its_free(its);
+    if (ram != NULL) {
+        CHECK(emu_space_remove(space, ram) == 0);
+        emu_region_free(ram);
+    }
+    its = NULL;
+    ram = NULL;
     for (uint32_t n = 16; n < SPIS + 32; n++)
         emu_irq_free(inputs[n]);
     memset(inputs, 0, sizeof inputs);
@@ -209,6 +337,8 @@ static uint64_t some_value(uint64_t *seed)
     static const uint8_t commands[] = {0xff, 0xf0, 0x90, 0x98, 0x70, 0x50, 0x40, 0x10, 0x20, 0x60, 0xe8, 0xd0, 0x01};
     if (kind == PFLASH && below(seed, 2))
         return commands[below(seed, sizeof commands)] * UINT64_C(0x00010001);
+    if (kind == ITS && below(seed, 2))
+        return some_table(seed);
     switch (below(seed, 5)) {
     case 0:
         return UINT64_MAX;
@@ -232,6 +362,12 @@ static uint64_t some_offset(uint64_t *seed)
         offset = places[below(seed, sizeof places / sizeof *places)] + below(seed, 0x80);
         if (below(seed, 3) == 0)
             offset = 0x10000 * below(seed, 2 * EMU_GIC_CPUS + 3) + below(seed, below(seed, 2) ? 0x110 : 0x1100);
+    } else if (kind == ITS && below(seed, 8)) {
+        static const uint32_t own[] = {0, 8, 0x80, 0x88, 0x90, 0x100, 0x108, 0x10040, 0xffe8};
+        static const uint32_t cpus_own[] = {0, 8, 0x14, 0x70, 0x78, 0xffe8};
+        offset = below(seed, 2) ? own[below(seed, sizeof own / sizeof *own)] : 0x20000 * (1 + below(seed, cpus + 1)) +
+                 cpus_own[below(seed, sizeof cpus_own / sizeof *cpus_own)];
+        return offset + (below(seed, 4) ? 0 : below(seed, 8));
     } else if (kind == PFLASH && below(seed, 4)) {
         offset = below(seed, 2) ? below(seed, 0x2100) : size - 1 - below(seed, 40);
     } else if (kind == MSIX && below(seed, 3) == 0) {
@@ -333,9 +469,9 @@ static void something(uint64_t *seed)
     if (gic != NULL && below(seed, 5) == 0) { /* take an interrupt and end it */
         emu_gic_interface interface = {.gic = gic, .cpu = (uint32_t)below(seed, cpus)};
         const uint32_t iar1 = 3u << 14 | 12 << 7 | 12 << 3, iar0 = 3u << 14 | 12 << 7 | 8 << 3, code = below(seed, 2) ? iar0 : iar1;
-        if (kind == GICV3 && emu_gic_read_system(&interface, code, &value) == EMU_OK)
+        if (is_v3() && emu_gic_read_system(&interface, code, &value) == EMU_OK)
             CHECK(emu_gic_write_system(&interface, code + 1, value) == EMU_OK);
-        else if (kind != GICV3 && emu_gic_read_v2(gic, 0x1000c, 4, &value) == EMU_OK)
+        else if (!is_v3() && emu_gic_read_v2(gic, 0x1000c, 4, &value) == EMU_OK)
             CHECK(emu_gic_write_v2(gic, 0x10010, 4, value) == EMU_OK);
         return;
     }
@@ -343,7 +479,11 @@ static void something(uint64_t *seed)
         use_apic(seed);
         return;
     }
-    if (kind == GICV3 && below(seed, 3) == 0) {
+    if (kind == ITS && below(seed, 2)) {
+        use_its(seed);
+        return;
+    }
+    if (is_v3() && below(seed, 3) == 0) {
         use_interface(seed);
         return;
     }
@@ -393,6 +533,24 @@ static void work(void)
             CHECK(emu_space_remove(space, registers) == 0);
             emu_region_free(registers);
         }
+    } else if (kind == ITS) {
+        emu_gic_interface interface = {.gic = gic, .cpu = cpus - 1};
+        emu_gic_reset(gic);
+        emu_gic_its_reset(its);
+        memset(ram_host, 0, RAM_SIZE);
+        give_tables();
+        ram_host[0x6000 + 9] = 0xa1;
+        command(UINT64_C(5) << 32 | 8, 3, VALID | (RAM_BASE + 0x8000), 0);      /* MAPD 5 */
+        command(9, 0, VALID | (uint64_t)(cpus - 1) << 16 | 2, 0);                /* MAPC 2 */
+        command(UINT64_C(5) << 32 | 10, UINT64_C(8201) << 32 | 6, 2, 0);         /* MAPTI 5, 6: 8201 in 2 */
+        CHECK(emu_gic_write_distributor(gic, 0, 4, 2) == EMU_OK);
+        CHECK(emu_gic_write_system(&interface, 3u << 14 | 4 << 7 | 6 << 3, 0xf8) == EMU_OK);
+        CHECK(emu_gic_write_system(&interface, 3u << 14 | 12 << 7 | 12 << 3 | 7, 1) == EMU_OK);
+        emu_gic_its_message(its, 5, TRANSLATER, 6);
+        CHECK(emu_gic_read_system(&interface, 3u << 14 | 12 << 7 | 12 << 3, &value) == EMU_OK);
+        if (value != 8201)
+            fail("a message does not come");
+        CHECK(emu_gic_write_system(&interface, 3u << 14 | 12 << 7 | 12 << 3 | 1, value) == EMU_OK);
     } else if (kind == GICV3) {
         for (uint32_t n = 16; n < SPIS + 32; n++)
             emu_irq_set(inputs[n], 0);

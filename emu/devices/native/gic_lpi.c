@@ -113,17 +113,17 @@ void gic_lpi_move_all(emu_gic *gic, uint32_t from, uint32_t to)
 static void exchange(emu_gic *gic, struct gic_lpis *lpis, bool load)
 {
     emu_gic_lpi_state *s = &lpis->state;
-    uint64_t at = s->pending_table & UINT64_C(0xfffffffff0000), first = EMU_GIC_LPI_FIRST / 8;
-    uint32_t end = limit(s) / 8;
-    if (end <= first)
-        return;
-    uint8_t *table = gic_ram(gic->space, at, end);
-    if (load && !(s->pending_table & PENDBASER_ZERO) && table != NULL)
-        memcpy((uint8_t *)s->pending + first, table + first, end - first);
-    if (!load && table != NULL) {
-        memcpy(table + first, (uint8_t *)s->pending + first, end - first);
-        emu_space_written(gic->space, at + first, end - first);
+    uint64_t at = s->pending_table & UINT64_C(0xfffffffff0000);
+    uint32_t first = EMU_GIC_LPI_FIRST / 64, end = limit(s) / 64;
+    uint64_t *table = end > first ? gic_ram(gic->space, at, 8 * end) : NULL;
+    for (uint32_t n = first; n < end && table != NULL; n++) {
+        if (!load)
+            __atomic_store_n(&table[n], s->pending[n], __ATOMIC_RELAXED);
+        else if (!(s->pending_table & PENDBASER_ZERO))
+            s->pending[n] = __atomic_load_n(&table[n], __ATOMIC_RELAXED);
     }
+    if (!load && table != NULL)
+        emu_space_written(gic->space, at + 8 * first, 8 * (end - first));
     if (!load)
         memset(s->pending, 0, sizeof s->pending);
 }
