@@ -82,10 +82,9 @@ def _megabytes(size: int) -> str:
 
 
 def _remove(image: Image, changes: bool) -> int:
-    removed = store.remove(image)
-    if changes:
-        removed = store.forget(image) or removed
-    elif store.guest_place(image).is_dir():
+    removed = store.forget(image) if changes else False  # fails, and nothing is lost, while the guest runs
+    removed = store.remove(image) or removed
+    if not changes and store.guest_place(image).is_dir():
         print(
             f"emu: the guest's own disk stays in {store.guest_place(image)};"
             f" emu images remove --changes {image.name} removes it",
