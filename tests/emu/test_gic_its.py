@@ -160,6 +160,17 @@ def test_messages_that_lead_nowhere_are_dropped(guest: Guest, message: tuple[int
     assert guest.pending(0) | guest.pending(1) == set()
 
 
+def test_nothing_is_pending_after_a_reset(guest: Guest) -> None:
+    guest.message(8, 0)
+    guest.gic.power_on()
+    guest.space.write(DISTRIBUTOR, 4, 3)
+    for group in (6, 7):
+        guest.system(0, 12, 12, group, 1)
+    guest.system(0, 4, 6, 0, 0xF8)
+    assert guest.cpus[0].inputs == {0: 0, 1: 0}
+    assert (guest.system(0, 12, 8, 2), guest.system(0, 12, 12, 2)) == (NONE, NONE)
+
+
 def test_a_cpus_own_write_is_no_message(guest: Guest) -> None:
     guest.space.write(TRANSLATER, 4, 0)
     assert guest.pending(0) == set()

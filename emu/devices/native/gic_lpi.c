@@ -23,6 +23,7 @@ int emu_gic_lpis(emu_gic *gic, emu_space *space)
         return 0;
     gic->lpis = calloc(gic->cpus, sizeof *gic->lpis);
     gic->space = space;
+    gic_lpi_reset(gic);
     return gic->lpis != NULL;
 }
 
@@ -45,7 +46,7 @@ static uint32_t limit(const emu_gic_lpi_state *s)
 void gic_lpi_reset(emu_gic *gic)
 {
     for (uint32_t cpu = 0; gic->lpis != NULL && cpu < gic->cpus; cpu++)
-        memset(&gic->lpis[cpu], 0, sizeof gic->lpis[cpu]);
+        gic->lpis[cpu] = (struct gic_lpis){.changed = true};
 }
 
 struct gic_best gic_lpi_best(emu_gic *gic, uint32_t cpu)
