@@ -1,8 +1,9 @@
 """Which accelerator runs a guest: the words `auto`, `kvm`, `tcg` and `kvm:tcg` against what this host can do.
 
-`auto` takes kvm where guest and host are of one architecture and /dev/kvm works, else tcg.  Cheap checks
-only (open, API version, capabilities): this is on the path of every program's start.  What can be measured
-besides is accel.kvm.probe's.
+`auto` takes kvm where guest and host are of one architecture and /dev/kvm works, else tcg; and tcg for a
+whole machine where kvm emulates kernel-mode code, and is slower.  Cheap checks only (open, API version,
+capabilities) for programs: this is on the path of every one's start.  What can be measured besides is
+accel.kvm.probe's.
 """
 
 import os
@@ -37,7 +38,8 @@ def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
     never = kvm_never(arch, purpose)
     cause = never or kvm_obstacle()
     if not cause:
-        return "kvm", ""
+        slow = kvm_slow() if spec == "auto" and purpose == "machine" else ""
+        return ("tcg", f"running under tcg: {slow}") if slow else ("kvm", "")
     if "tcg" not in names:
         if never:
             raise Unsupported(f"{never}; use --accel tcg, or leave --accel out")
@@ -75,3 +77,15 @@ def kvm_obstacle() -> str:
     except Unavailable as error:
         return str(error)
     return ""
+
+
+def kvm_slow() -> str:
+    """Why guest kernels run faster under tcg than under this host's kvm; "" where they do not.
+
+    Only where kvm_pvm is loaded can that be: then it is measured, in some 20 ms.
+    """
+    if not os.path.isdir("/sys/module/kvm_pvm"):  # noqa: PTH112  pathlib costs a program's start
+        return ""
+    from accel.kvm.probe import kernel_mode
+
+    return next((found.cause for found in kernel_mode() if not found.ok), "")

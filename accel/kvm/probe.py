@@ -149,7 +149,7 @@ class _Guest:
 def _measured(path: str) -> list[Finding]:
     found: list[Finding] = []
     try:
-        found += _cpl0(path)
+        found += kernel_mode(path)
         found.append(_exit_cost(path))
         found.append(_syscall(path))
     except EmuError as error:
@@ -189,8 +189,11 @@ def _rate(guest: _Guest) -> float | None:
     return None
 
 
-def _cpl0(path: str) -> list[Finding]:
-    """How long an instruction takes in kernel mode."""
+def kernel_mode(path: str = "/dev/kvm") -> list[Finding]:
+    """How long an instruction takes in kernel mode: "cpl0_ns", and "cpl0_emulated" where it could be told.
+
+    Raises what making a guest raises, Unavailable.
+    """
     with _Guest(path, "49 75fd f4") as guest:  # dec ecx; jnz; hlt
         _protected(guest.vcpu)
         turn = _rate(guest)

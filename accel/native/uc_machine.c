@@ -89,6 +89,7 @@ static bool at_boundary(void *cpu, int request)
     if (atomic_exchange(&m->doorbell, 0) != 0) {
         store32(m->cpu + CPU_INTERRUPT_REQUEST, load32(m->cpu + CPU_INTERRUPT_REQUEST) & ~REQUEST_OURS);
         if (must_stop(m)) {
+            atomic_store(&m->doorbell, 1); /* it may have rung for an interrupt, too: the next run looks */
             m->left = true;
             uc_emu_stop(m->uc);
             return false;
@@ -524,8 +525,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
             memset(m->seen, 0, sizeof m->seen);
         }
         if (atomic_exchange(&m->doorbell, 0) != 0) {
-            if (must_stop(m))
+            if (must_stop(m)) {
+                atomic_store(&m->doorbell, 1);
                 continue;
+            }
             if (atomic_exchange(&m->written, 0) != 0)
                 emu_uc_code_changed(m);
             if (is_private(m))

@@ -367,6 +367,8 @@ static int on_cpuid(uc_engine *uc, void *opaque)
         c = (c & ~LEAF1_ECX_MISSING) | LEAF1_ECX_HYPERVISOR;
         d = (d & ~LEAF1_EDX_MISSING) | LEAF1_EDX_APIC;
         break;
+    case 6: a |= 1 << 2; break; /* ARAT: the APIC's timer never sleeps; so Linux needs no 8254 */
+    case 7: b |= subleaf == 0 ? 1 << 1 : 0; break; /* TSC_ADJUST, which stays 0: then it trusts the counter */
     case 0x15: /* time stamp counter and crystal: saves every guest its own measuring */
         b = ticks_khz();
         a = UINT32_MAX / b;

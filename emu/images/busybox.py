@@ -20,12 +20,21 @@ from emu.images.progress import Progress
 from emu.loader.cpio import Archive
 from emu.samples.debian import current, unpacked
 
-KERNEL, BUSYBOX = "linux-image-arm64", "busybox-static"
+BUSYBOX = "busybox-static"
+# Debian's kernel, by its name for the architecture.
+KERNELS = {"arm64": "linux-image-arm64", "amd64": "linux-image-cloud-amd64"}
 # Drivers of what the board has, transports first; the power button; file systems.
-DEVICES = (
-    "virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
-    "virtio_balloon", "9pnet_virtio", "9p", "gpio_keys", "evdev",
-)  # fmt: skip
+DEVICES = {
+    "arm64": (
+        "virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
+        "virtio_balloon", "9pnet_virtio", "9p", "gpio_keys", "evdev",
+    ),
+    # This kernel has no 9p.
+    "amd64": (
+        "virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
+        "virtio_balloon", "button", "evdev",
+    ),
+}  # fmt: skip
 
 # Shell: mounts the host's folders at $under/mnt, or at $under/mnt/TAG if there are several.
 SHARES = """\
@@ -91,6 +100,7 @@ esac
 
 # A shell with a terminal of its own, so that Ctrl-C and jobs work, again when it ends.
 INITTAB = """\
+::once:acpid -l /dev/null
 ::respawn:cttyhack sh -l
 ::ctrlaltdel:reboot
 ::shutdown:sync
@@ -115,37 +125,52 @@ POWER_KEY = "PWRF/00000080"
 
 def make(folder: Path, progress: Progress) -> None:
     """The ready guest busybox-arm64: a shell (emu.images.catalog).  Raises Unavailable."""
+    _make(folder, progress, "arm64")
+
+
+def make_amd64(folder: Path, progress: Progress) -> None:
+    """The ready guest busybox-amd64.  Raises Unavailable."""
+    _make(folder, progress, "amd64")
+
+
+def _make(folder: Path, progress: Progress, architecture: str) -> None:
     progress.step("fetching the kernel")
-    package = kernel_package()
+    package = kernel_package(architecture)
     shutil.copyfile(kernel(package), folder / "kernel")
     progress.step("making the initial RAM disk")
-    (folder / "initrd").write_bytes(initrd(package=package))
+    (folder / "initrd").write_bytes(initrd(package=package, architecture=architecture))
 
 
-def kernel_package() -> Path:
-    """The folder of Debian's arm64 kernel package; fetched if it is not there.  Raises Unavailable."""
-    return unpacked(current(KERNEL, "arm64"), "arm64")
+def kernel_package(architecture: str = "arm64") -> Path:
+    """The folder of Debian's kernel package, arm64's or amd64's; fetched if it is not there.
+
+    Raises Unavailable.
+    """
+    return unpacked(current(KERNELS[architecture], architecture), architecture)
 
 
-def kernel(package: Path | None = None) -> Path:
+def kernel(package: Path | None = None, architecture: str = "arm64") -> Path:
     """The kernel's image.  Raises Unavailable."""
-    return next((package or kernel_package()).glob("boot/vmlinuz-*"))
+    return next((package or kernel_package(architecture)).glob("boot/vmlinuz-*"))
 
 
 def initrd(
     script: str | None = None,
     *,
-    modules: Iterable[str] = DEVICES,
+    modules: Iterable[str] | None = None,
     files: Mapping[str, bytes] | None = None,
     package: Path | None = None,
+    architecture: str = "arm64",
 ) -> bytes:
     """The initial RAM disk for the kernel of kernel_package(), compressed.
 
     script: shell commands to run instead of a shell; the machine is switched off after them.
-    modules: what to load, with what they need, in this order; files: executable ones to add, by name.
+    modules: what to load, with what they need, in this order (default: all of DEVICES); files: executable
+    ones to add, by name; architecture: Debian's name, of KERNELS.
     Raises Unavailable where Debian's packages cannot be fetched.
     """
-    archive = foundation(package or kernel_package(), modules)
+    package = package or kernel_package(architecture)
+    archive = foundation(package, DEVICES[architecture] if modules is None else modules, architecture)
     archive.file("init", INIT.encode(), 0o755)
     archive.file("etc/udhcpc", DHCP.encode(), 0o755)
     archive.file("etc/inittab", INITTAB.encode())
@@ -160,10 +185,10 @@ def initrd(
     return gzip.compress(archive.data(), 6, mtime=0)
 
 
-def foundation(package: Path, modules: Iterable[str]) -> Archive:
+def foundation(package: Path, modules: Iterable[str], architecture: str = "arm64") -> Archive:
     """What an initial RAM disk's /init stands on: busybox, and modules with the order to insert them in."""
     archive = Archive()
-    archive.file("bin/busybox", (unpacked(BUSYBOX, "arm64") / "bin/busybox").read_bytes(), 0o755)
+    archive.file("bin/busybox", (unpacked(BUSYBOX, architecture) / "bin/busybox").read_bytes(), 0o755)
     for name in ("proc", "sys", "dev", "tmp", "mnt", "root", "run", "var/run"):
         archive.folder(name)
     archive.device("dev/console", "c", 5, 1)

@@ -15,8 +15,8 @@ from emu.images.progress import Progress
 class Image:
     """A guest that emu makes of a distribution's packages.
 
-    recipe: the module whose make(folder, progress) puts `kernel` and `initrd` there and, with disk,
-    `disk.qcow2`.
+    recipe: the module, and behind a colon the function (default: make) that, called with a folder and the
+    progress to tell, puts `kernel` and `initrd` there and, with disk, `disk.qcow2`.
     """
 
     name: str
@@ -31,7 +31,8 @@ class Image:
     @property
     def make(self) -> Callable[[Path, Progress], None]:
         """Raises an EmuError where the guest cannot be made."""
-        made: Callable[[Path, Progress], None] = import_module(self.recipe).make
+        module, _, function = self.recipe.partition(":")
+        made: Callable[[Path, Progress], None] = getattr(import_module(module), function or "make")
         return made
 
 
@@ -44,6 +45,16 @@ CATALOG = (
         board="virt",
         memory="256M",
         append="console=ttyAMA0 quiet",
+        disk=False,
+    ),
+    Image(
+        name="busybox-amd64",
+        about="the same for x86-64",
+        architecture="x86_64",
+        recipe="emu.images.busybox:make_amd64",
+        board="microvm",
+        memory="256M",
+        append="console=ttyS0 quiet",
         disk=False,
     ),
     Image(

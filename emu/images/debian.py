@@ -40,7 +40,7 @@ MODULES = (
     "drivers/net/tun.ko", "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/vxlan",
     "drivers/net/macvlan.ko", "drivers/net/wireguard",
 )  # fmt: skip
-FIRST = (*busybox.DEVICES, "ext4", "crc32c_generic")  # of those, in the initial RAM disk
+FIRST = (*busybox.DEVICES["arm64"], "ext4", "crc32c_generic")  # of those, in the initial RAM disk
 
 LABEL = "emu-debian"
 SIZE = 8 << 30  # of the disk as the guest sees it; only what is written takes space

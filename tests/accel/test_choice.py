@@ -20,12 +20,23 @@ def x86_host(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(choice, "kvm_obstacle", lambda: obstacle)
 
     kvm()
+    monkeypatch.setattr(choice, "kvm_slow", lambda: "")
     return kvm
 
 
 @pytest.mark.parametrize("spec", ["auto", "kvm", "kvm:tcg"])
 def test_kvm_is_taken_where_it_works(x86_host: Any, spec: str) -> None:
     assert choice.choose(spec, "x86_64", "machine") == ("kvm", "")
+
+
+@pytest.mark.parametrize(("spec", "name"), [("auto", "tcg"), ("kvm", "kvm"), ("kvm:tcg", "kvm")])
+def test_a_kvm_that_emulates_kernels_is_taken_for_machines_only_where_asked(
+    x86_host: Any, monkeypatch: pytest.MonkeyPatch, spec: str, name: str
+) -> None:
+    monkeypatch.setattr(choice, "kvm_slow", lambda: "kernel-mode code is emulated")
+    note = "running under tcg: kernel-mode code is emulated" if name == "tcg" else ""
+    assert choice.choose(spec, "x86_64", "machine") == (name, note)
+    assert choice.choose(spec, "x86_64", "program") == ("kvm", "")
 
 
 @pytest.mark.parametrize("spec", ["tcg", "tcg:kvm"])

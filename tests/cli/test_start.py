@@ -69,5 +69,5 @@ def test_a_foreign_program_s_start_loads_what_runs_it(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_an_accelerator_loads_nothing_heavy() -> None:
-    script = "from accel.choice import choose; choose('auto', 'x86_64', 'machine')"
+    script = "from accel.choice import choose; choose('auto', 'x86_64', 'program')"
     assert loaded_by(script) & HEAVY == set()

@@ -1,4 +1,4 @@
-"""Debian's arm64 kernel with a busybox as a guest: what it runs is a shell script."""
+"""Debian's kernel with a busybox as a guest: what it runs is a shell script."""
 
 from pathlib import Path
 
@@ -18,18 +18,18 @@ def package(name: str) -> Path:
         pytest.skip(str(error))
 
 
-def image() -> bytes:
+def image(architecture: str = "arm64") -> bytes:
     """The kernel."""
     try:
-        return busybox.kernel().read_bytes()
+        return busybox.kernel(architecture=architecture).read_bytes()
     except Unavailable as error:
         pytest.skip(str(error))
 
 
-def initrd(script: str, modules: tuple[str, ...] = ()) -> bytes:
-    """An initial RAM disk that inserts modules and runs `script`, then switches the machine off."""
+def initrd(script: str, modules: tuple[str, ...] | None = (), architecture: str = "arm64") -> bytes:
+    """An initial RAM disk that inserts modules (None: all), runs `script` and switches the machine off."""
     try:
-        return busybox.initrd(script, modules=modules)
+        return busybox.initrd(script, modules=modules, architecture=architecture)
     except Unavailable as error:
         pytest.skip(str(error))
 
