@@ -141,6 +141,10 @@ class Board:
     def load(self, machine: Machine) -> None:
         """Fills memory with firmware, kernel and tables: at start, and again at every reset."""
 
+    def tree(self, machine: Machine) -> bytes | None:
+        """The flattened device tree that load() has given the guest; None where the board has none."""
+        return None
+
     def powerdown(self, machine: Machine) -> None:
         """Presses the power button."""
         raise DeviceError("this board has no power button; shut the guest down from inside, or end it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a network card and where its cable ends; again for the next one",
     )
     add("--dtb", metavar="FILE", help="a device tree instead of the board's own")
+    add("--dumpdtb", metavar="FILE", help="write the device tree that the guest would get, and end")
     add(
         "--serial",
         action="append",
@@ -116,7 +118,7 @@ def run_boot(options: Any, signals: _Signals) -> int:
     from emu.console import Console
     from emu.machine import Machine, Result
 
-    if not options.firmware and not options.kernel:
+    if not options.firmware and not options.kernel and not options.dumpdtb:
         raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
@@ -146,6 +148,9 @@ def run_boot(options: Any, signals: _Signals) -> int:
             virtio=_virtio(options, board, consoles, opened),
         ) as machine,
     ):
+        if options.dumpdtb:
+            _dump_tree(machine, Path(options.dumpdtb))
+            return 0
         for note in machine.notes:
             print(f"emu: {note}", file=sys.stderr)
         for number, path in machine.serial_paths():
@@ -155,6 +160,26 @@ def run_boot(options: Any, signals: _Signals) -> int:
             console.powerdown = machine.powerdown
             console.lost = lambda: machine.fail(BrokenPipeError())
         return _run(machine, options, signals)
+
+
+def _dump_tree(machine: Machine, path: Path) -> None:
+    """Writes the device tree, as it is with this kernel and these devices; aside, then renamed."""
+    machine.board.load(machine)
+    tree = machine.board.tree(machine)
+    if tree is None:
+        raise DeviceError(
+            f"board {type(machine.board).__name__.lower()} has no device tree; leave --dumpdtb out"
+        )
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("xb") as file:
+            file.write(tree)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise DeviceError(f"--dumpdtb {path}: {error.strerror}; name a file that can be written") from None
 
 
 def _virtio(

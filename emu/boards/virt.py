@@ -116,8 +116,11 @@ class Virt(Board):
                 self.initrd = self._load_initrd(machine, machine.initrd, loaded.end)
         below_kernel = self.kernel_offset - self.fdt_offset
         room = below_kernel if below_kernel > 0 else LONGEST
-        blob = read_tree(machine.dtb, room) if machine.dtb else self.device_tree(machine)
-        machine.memory.load(self.fdt_base, blob)
+        self.blob = read_tree(machine.dtb, room) if machine.dtb else self.device_tree(machine)
+        machine.memory.load(self.fdt_base, self.blob)
+
+    def tree(self, machine: Machine) -> bytes:
+        return self.blob
 
     def device_tree(self, machine: Machine) -> bytes:
         """The flattened device tree of the machine."""
