@@ -15,7 +15,6 @@ from emu.device import Device, Irq, Reg
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.devices.apic import LocalApic
-    from emu.machine import Cpu
 
 # ICW1
 NEEDS_ICW4, SINGLE, LEVEL, ICW1 = 0x01, 0x02, 0x08, 0x10
@@ -253,12 +252,6 @@ class Pics:
     def line(self, number: int) -> IrqLine:
         """Input 0 to 15."""
         return self.master.line(number) if number < 8 else self.slave.line(number - 8)
-
-    def connect_cpu(self, cpu: Cpu) -> None:
-        """Connects INTR, and hears of every vector that the CPU takes."""
-        self._offer = lambda vector: cpu.interrupt(0, vector)
-        vcpu: Any = cpu.vcpu  # `taken` is what x86's have besides the contract
-        vcpu.taken = self._taken
 
     def connect_apic(self, apic: LocalApic) -> None:
         """Connects INTR to the first CPU's local APIC, LINT0."""

@@ -150,6 +150,7 @@ def _options(architecture: str) -> list[str]:
 
 
 def _fetch(packages: list[str], architecture: str, folder: Path, closure: bool) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{packages[0]}-") as made:
         _download(packages, architecture, Path(made), closure)
         files = Path(made) / "files"

@@ -416,13 +416,26 @@ def test_gicv2_software_interrupts(bench):
     assert bench.read(0x1_000C) == 5
 
 
+class Lint0:
+    """The local APIC's input for the older controllers, straight to the CPU."""
+
+    def __init__(self, cpu):
+        self.cpu = cpu
+
+    def external(self, vector):
+        self.cpu.inputs[0] = vector
+
+    def acknowledged(self, function):
+        self.cpu.taken = function
+
+
 def pics(bench):
     made = Pics()
     cpu = Cpu()
     for name, device, base in (("m", made.master, 0x20), ("s", made.slave, 0xA0), ("e", made.elcr, 0x4D0)):
         bench.bus.attach(name, device, base)
         device.power_on()
-    made.connect_cpu(cpu)
+    made.connect_apic(Lint0(cpu))
     for base, cascade, vector in ((0x20, 4, 0x20), (0xA0, 2, 0x28)):
         for offset, value in ((0, 0x11), (1, vector), (1, cascade), (1, 1), (1, 0)):
             bench.space.write(base + offset, 1, value)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,34 +27,15 @@ FLAGS += ["-fno-sanitize-recover=all", "-Wno-error=tsan"]
 
 
 @pytest.fixture(scope="session")
-def devices(tmp_path_factory) -> Callable[[str, str], Path]:
-    """devices(program, sanitizers) -> path: a C file of this folder with all devices it does not include."""
-    folder = tmp_path_factory.mktemp("devices")
-    compiler = shutil.which("gcc")
+def sanitized(tmp_path_factory) -> Callable[[str], list[str]]:
+    """sanitized(sanitizers) -> the compiler with them; skips where either is missing."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (gcc) to build the native tests with")
-    includes = [word for path in (*DEVICES, CORE, HERE) for word in ("-I", str(path))]
 
-    def compile(source: Path, sanitize: str) -> Path:
-        made = folder / f"{source.stem}-{sanitize}.o"
-        if not made.exists():
-            command = [
-                compiler,
-                *FLAGS,
-                f"-fsanitize={sanitize}",
-                *includes,
-                "-c",
-                str(source),
-                "-o",
-                str(made),
-            ]
-            subprocess.run(command, check=True, timeout=300)
-        return made
-
-    def build(program: str, sanitize: str) -> Path:
-        out = folder / f"{program}-{sanitize}"
-        if out.exists():
-            return out
+    @cache
+    def command(sanitize: str) -> list[str]:
         probe = subprocess.run(
             [compiler, f"-fsanitize={sanitize}", "-x", "c", "-", "-o", str(folder / "probe")],
             input="int main(void) { return 0; }",
@@ -62,12 +44,35 @@ def devices(tmp_path_factory) -> Callable[[str, str], Path]:
         )
         if probe.returncode != 0:
             pytest.skip(f"the compiler cannot link -fsanitize={sanitize}: {probe.stderr.splitlines()[-1]}")
+        return [compiler, f"-fsanitize={sanitize}"]
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def devices(tmp_path_factory, sanitized) -> Callable[[str, str], Path]:
+    """devices(program, sanitizers) -> path: a C file of this folder with all devices it does not include."""
+    folder = tmp_path_factory.mktemp("devices")
+    includes = [word for path in (*DEVICES, CORE, HERE) for word in ("-I", str(path))]
+
+    def compile(source: Path, sanitize: str) -> Path:
+        made = folder / f"{source.stem}-{sanitize}.o"
+        if not made.exists():
+            command = [*sanitized(sanitize), *FLAGS, *includes, "-c", str(source), "-o", str(made)]
+            subprocess.run(command, check=True, timeout=300)
+        return made
+
+    def build(program: str, sanitize: str) -> Path:
+        out = folder / f"{program}-{sanitize}"
+        if out.exists():
+            return out
+        sanitized(sanitize)  # skips, if it must, before the threads
         own = HERE / f"{program}.c"
         text = own.read_text()
         sources = [own, *(path for path in SOURCES if f'#include "{path.name}"' not in text)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda source: compile(source, sanitize), sources))
-        command = [compiler, f"-fsanitize={sanitize}", *map(str, objects), "-pthread", "-ldl", "-o", str(out)]
+        command = [*sanitized(sanitize), *map(str, objects), "-pthread", "-ldl", "-o", str(out)]
         subprocess.run(command, check=True, timeout=120)
         return out
 

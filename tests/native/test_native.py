@@ -6,7 +6,6 @@ EMU_FUZZ_CASES in the environment sets how many maps fuzz_map.c tries.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,24 +18,13 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror"
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def build(tmp_path_factory, sanitized):
     """build(program, sanitizers) -> path; skips where the compiler or its sanitizer is missing."""
     folder = tmp_path_factory.mktemp("native")
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (gcc) to build the native tests with")
 
     def build(program: str, sanitize: str) -> Path:
         out = folder / f"{program}-{sanitize}"
-        command = [compiler, *FLAGS, f"-fsanitize={sanitize}", "-I", str(CORE), "-I", str(HERE)]
-        probe = subprocess.run(
-            [compiler, f"-fsanitize={sanitize}", "-x", "c", "-", "-o", str(folder / "probe")],
-            input="int main(void) { return 0; }",
-            text=True,
-            capture_output=True,
-        )
-        if probe.returncode != 0:
-            pytest.skip(f"the compiler cannot link -fsanitize={sanitize}: {probe.stderr.splitlines()[-1]}")
+        command = [*sanitized(sanitize), *FLAGS, "-I", str(CORE), "-I", str(HERE)]
         command += [str(HERE / f"{program}.c"), *map(str, SOURCES), "-pthread", "-o", str(out)]
         subprocess.run(command, check=True, timeout=120)
         return out

@@ -18,7 +18,7 @@
 
 #define EMU_APIC_CPUS 16
 #define EMU_APIC_INPUTS 24
-/* The timer counts at this rate before its divider. */
+/* The timer counts at this rate before its divider; CPUID's leaf 15h says so (CRYSTAL_HZ, accel/native/uc_x86.c). */
 #define EMU_APIC_HZ 10000000
 
 /* Local vector table, in the order of the registers. */
