@@ -7,7 +7,6 @@ sheet, 2.5.4).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from accel.irq import IrqLine
 from emu.device import Device, Irq, Reg
