@@ -76,7 +76,8 @@ class Board:
 
     ram_base: address of RAM; ram_limit: bytes of RAM the map has room for; default_ram: bytes if nobody says;
     ports: whether it has x86's port space; keeps_variables: whether firmware can write some that last; parts:
-    what stands where; virtio: slots for virtio devices.
+    what stands where; virtio: slots for virtio devices; shutdown: what the machine does, in QMP's word,
+    when a CPU shuts down.
     """
 
     arch: ClassVar[str]
@@ -89,6 +90,7 @@ class Board:
     keeps_variables: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
     virtio: ClassVar[Slots | None] = None
+    shutdown: ClassVar[str] = "guest-shutdown"
     # What open_accelerator() is told besides.
     engine: dict[str, Any] = {}
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, GuestFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from emu.machine import Machine, Result
     from emu.virtio.device import VirtioDevice
 
+# Nanoseconds within which a triple fault after a reset by one means that there will be no end of them.
+AT_ONCE = 1_000_000_000
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -249,7 +251,9 @@ def _arch_of(kernel: str | None) -> str | None:
 
 
 def _run(machine: Machine, options: Any, signals: _Signals) -> int:
+    faulted = False
     while True:
+        started = machine.clock.now()
         signals.running = True
         result: Result = machine.run(timeout=options.timeout, until=signals.pending)
         signals.running = False
@@ -257,10 +261,17 @@ def _run(machine: Machine, options: Any, signals: _Signals) -> int:
             signals.stop()
         if result.reason == "timeout":
             return 124
+        ends = result.reason != "guest-reset" or options.no_reboot
         if result.text:
-            print(f"emu: the guest ended: {result.text}", file=sys.stderr)
-        if result.reason != "guest-reset" or options.no_reboot:
+            print(f"emu: the guest {'ended' if ends else 'reset'}: {result.text}", file=sys.stderr)
+        if ends:
             return result.code & 0xFF
+        again = bool(result.text) and machine.clock.now() - started < AT_ONCE
+        if again and faulted:
+            raise GuestFault(
+                "the guest faults at once after every reset; --no-reboot ends it at the first one"
+            )
+        faulted = again
         machine.reset()
 
 

@@ -440,7 +440,8 @@ class Machine:
         if kind in (ExitKind.KICKED, ExitKind.BUDGET):
             return
         if kind == ExitKind.SHUTDOWN:
-            self.end(Result("guest-shutdown", text=exit.text))
+            where = f" at pc {exit.pc:#x}" if exit.text and exit.pc else ""
+            self.end(Result(self.board.shutdown, text=exit.text + where))
         elif kind == ExitKind.RESET:
             self.guest_reset()
         else:

@@ -21,6 +21,7 @@ from emu.devices.acpi_pm import SOFT_OFF, AcpiPm
 from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
 from emu.devices.ata import EmptyAtaChannel
 from emu.devices.fw_cfg import FwCfgIo
+from emu.devices.i8042 import I8042, Port92
 from emu.devices.i8254 import I8254, PortB
 from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
@@ -79,6 +80,9 @@ class Microvm(Board):
     ram_limit = 64 << 30
     max_cpus = 16
     virtio = Slots(0xFEB0_0000, 0x200, irq=16, count=8)
+    shutdown = (
+        "guest-reset"  # a PC's chipset answers a CPU's shutdown cycle, a triple fault's end, with a reset
+    )
 
     parts = (
         Part("serial0", Uart16550, 0x3F8, irq=4, serial=0, ports=True),
@@ -147,9 +151,11 @@ class Microvm(Board):
             ports.attach("elcr", self.pics.elcr, 0x4D0)
             timer = I8254()
             ports.attach("pit", timer, 0x40, irq=0)
-            ports.attach("port-b", PortB(timer), 0x61)
+            ports.attach("port-b", PortB(timer), 0x61, priority=1)
             machine.bus.attach("apic", self.apic, LOCAL_BASE)
             machine.bus.attach("io-apic", self.io_apic, IO_BASE)
+        ports.attach("keyboard", I8042(), 0x60, irq={"irq": 1, "auxiliary": 12})
+        ports.attach("port-92", Port92(), 0x92)
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
         ports.attach("pci", PciHost(_i440fx()), 0xCF8)
         fw_cfg = FwCfgIo()

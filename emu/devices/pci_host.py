@@ -10,17 +10,20 @@ from emu.devices.pci import PciBus, PciFunction
 
 ADDRESS, DATA, RESET_CONTROL = 0, 4, 1
 ENABLE = 1 << 31
+# A reset when it goes from 0 to 1.
+RESET_CPU = 4
 
 
 class PciHost(PciBus):
     """Ports CF8h to CFFh."""
 
     size = 8
-    state = ("address", *PciBus.state)
+    version = 2
+    state = ("address", "control", *PciBus.state)
 
     def __init__(self, functions: dict[tuple[int, int], PciFunction]) -> None:
         super().__init__(functions)
-        self.address = 0
+        self.address = self.control = 0
 
     def realize(self, context: Context) -> None:
         super().realize(context)
@@ -28,7 +31,7 @@ class PciHost(PciBus):
 
     def reset(self) -> None:
         super().reset()
-        self.address = 0
+        self.address = self.control = 0
 
     def _selected(self) -> PciFunction | None:
         if not self.address & ENABLE or self.address >> 16 & 0xFF:
@@ -36,6 +39,8 @@ class PciHost(PciBus):
         return self.functions.get((self.address >> 11 & 31, self.address >> 8 & 7))
 
     def read(self, offset: int, width: int) -> int:
+        if offset == RESET_CONTROL and width == 1:
+            return self.control
         if offset < DATA:
             return self.address >> 8 * offset
         function = self._selected()
@@ -47,7 +52,8 @@ class PciHost(PciBus):
         if offset == ADDRESS and width == 4:
             self.address = value & 0x80FF_FFFC
         elif offset == RESET_CONTROL and width == 1:
-            if value & 4:
+            rises, self.control = value & ~self.control & RESET_CPU, value
+            if rises:
                 self.machine.reset()
         elif offset >= DATA:
             function = self._selected()

@@ -10,6 +10,7 @@ import pytest
 
 from emu.devices.gicv2 import Gicv2
 from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
+from emu.devices.i8042 import I8042
 from emu.devices.i8254 import I8254
 from emu.devices.i8259 import Pics
 from emu.devices.pl011 import Pl011
@@ -100,6 +101,28 @@ def test_pl011_registers_answer_like_qemus(bench: Bench, virt: Qtest, seed: int)
             twins.log.append(f"write {register:#x} {value:#x}")
             virt.write(0x0900_0000 + register, value)
             bench.write(register, value)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_keyboard_controller_answers_like_qemus(bench: Bench, pc: Qtest, seed: int) -> None:
+    bench.attach(I8042(), irq=False)
+    rng = random.Random(seed)
+    twins = Twins()
+
+    def put(offset: int, value: int) -> None:
+        twins.log.append(f"write {offset} {value:#x}")
+        pc.outb(0x60 + offset, value)
+        bench.write(offset, value, 1)
+
+    for _ in range(200):
+        command = rng.choice((0x20, 0x60, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAD, 0xAE, 0xC0, 0xD0, 0xD2, 0xD3))
+        put(4, command)
+        if command in (0x60, 0xD2, 0xD3):
+            put(0, rng.choice((*BYTES, rng.randrange(256))))
+        # QEMU's never tells what was written last, a command or data.
+        twins.same("status", pc.inb(0x64) & 0xF7, bench.read(4, 1) & 0xF7)
+        if bench.space.peek(BASE + 4, 1)[0] & 1:
+            twins.same("data", pc.inb(0x60), bench.read(0, 1))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,11 +1,12 @@
 """`emu boot`: wrong uses are one line and status 2, and serial lines end where they are told to."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, GuestFault
 from emu.boot import size
 
 SPIN = (0x14000000).to_bytes(4, "little")
@@ -86,12 +87,24 @@ def test_what_is_no_time_is_refused(words):
     assert "Traceback" not in done.stderr
 
 
-def test_a_triple_fault_is_told(tmp_path):
+def test_a_triple_fault_is_told_and_resets(tmp_path):
     # lidt [zeros]; int3
     (tmp_path / "kernel").write_bytes(b"\x0f\x01\x1d\x00\x00\x00\x00\xcc")
-    done = boot("-M", "microvm", "--accel", "tcg", "--kernel", str(tmp_path / "kernel"))
-    assert done.returncode == 0
-    assert done.stderr.endswith("emu: the guest ended: triple fault\n")
+    words = ("-M", "microvm", "--accel", "tcg", "--kernel", str(tmp_path / "kernel"))
+    done = boot(*words, "--no-reboot")
+    assert (done.returncode, done.stderr) == (0, "emu: the guest ended: triple fault at pc 0x100008\n")
+
+
+def test_triple_faults_without_end_are_ended(tmp_path, monkeypatch):
+    from emu import boot as command
+
+    monkeypatch.setattr(command, "AT_ONCE", 1 << 62)
+    (tmp_path / "kernel").write_bytes(b"\x0f\x01\x1d\x00\x00\x00\x00\xcc")
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words = ["-M", "microvm", "--accel", "tcg", "--serial", "null", "--kernel", str(tmp_path / "kernel")]
+    with pytest.raises(GuestFault, match="faults at once after every reset"):
+        command.main(parser.parse_args(words))
 
 
 def test_a_serial_line_may_end_in_a_file(tmp_path):

@@ -10,6 +10,7 @@ from emu.devices.clint import Clint
 from emu.devices.fw_cfg import FILE_DIR, RAM_SIZE, FwCfgIo, FwCfgMmio
 from emu.devices.gicv2 import Gicv2
 from emu.devices.goldfish_rtc import GoldfishRtc
+from emu.devices.i8042 import I8042, Port92
 from emu.devices.i8254 import HZ, I8254, PortB
 from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
@@ -561,7 +562,11 @@ def test_pci_configuration_by_mechanism_1(bench):
     assert bench.read(4) == 0xFFFF_FFFF
     bench.write(0, 0)
     assert bench.read(4) == 0xFFFF_FFFF
+    bench.write(1, 2, 1)
+    assert bench.ended == []
     bench.write(1, 6, 1)
+    bench.write(1, 6, 1)
+    assert bench.read(1, 1) == 6
     assert bench.ended == ["reset"]
 
 
@@ -580,6 +585,8 @@ def test_pci_configuration_by_mechanism_1(bench):
         lambda: Clint(10_000_000),
         lambda: PciHost({(0, 0): PciFunction(1, 2, 3)}),
         lambda: Pics().master,
+        I8042,
+        Port92,
     ],
 )
 def test_every_devices_state_comes_back_whatever_a_guest_wrote(bench, make):
