@@ -85,6 +85,16 @@ class Cpu:
         else:
             line.connect(lambda level: self.interrupt(number, level))
 
+    def begin(self) -> int:
+        """Starts the thread, which waits while the machine does not run; returns its number on the host."""
+        if self.thread.ident is None:
+            try:
+                self.thread.start()
+            except RuntimeError:
+                raise AccelError("the host gives no thread for a vCPU; see ulimit -u") from None
+        assert self.thread.native_id is not None
+        return self.thread.native_id
+
     def kick(self) -> None:
         """Takes the vCPU out of the guest, or out of its sleep."""
         self._woken.set()
@@ -279,9 +289,7 @@ class Machine:
             if self._closed or self.state not in ("prelaunch", "paused"):
                 state = "closed" if self._closed else self.state
                 raise DeviceError(f"a machine starts when it is prelaunch or paused, and this one is {state}")
-        if self._fresh:
-            self._fresh = False
-            self._power_on()
+        self.power_on()
         for device in self.devices():
             device.resume()
         self.clock.start()
@@ -289,11 +297,7 @@ class Machine:
             self.state = "running"
             self._changed.notify_all()
         for cpu in self.cpus:
-            if cpu.thread.ident is None:
-                try:
-                    cpu.thread.start()
-                except RuntimeError:
-                    raise AccelError("the host gives no thread for a vCPU; see ulimit -u") from None
+            cpu.begin()
 
     resume = start
 
@@ -316,10 +320,9 @@ class Machine:
 
     def _serve(self, end: float | None, timeout: float | None, until: Callable[[], bool] | None) -> Result:
         while True:
-            if self._failure is not None:
-                raise self._failure
-            if self._result is not None:
-                return self._ended()
+            ended = self._ended()
+            if ended is not None:
+                return ended
             if until is not None and until():
                 self.pause()
                 return Result("until")
@@ -327,17 +330,34 @@ class Machine:
             if wait is not None and wait <= 0:
                 self.pause()
                 return Result("timeout", text=f"the machine still ran after {timeout} s")
-            deadline = self.clock.next_deadline()
-            if deadline is not None:
-                left = max(0, deadline - self.clock.now()) / 1e9
-                wait = left if wait is None else min(wait, left)
-            self.loop.step(wait)
+            self._step(wait)
+
+    def turn(self, wait: float | None = None) -> Result | None:
+        """Serves what comes within `wait` seconds (None: waits for something), in any state but closed.
+
+        For who steers the machine and serves while it is paused too (emu/run_state.py).  Returns why the run
+        has ended, once; raises as run() does.
+        """
+        ended = None if self.state == "shutdown" else self._ended()
+        if ended is None:
+            self._step(wait)
+        return ended
+
+    def _step(self, wait: float | None) -> None:
+        deadline = self.clock.next_deadline() if self.state == "running" else None
+        if deadline is not None:
+            left = max(0, deadline - self.clock.now()) / 1e9
+            wait = left if wait is None else min(wait, left)
+        self.loop.step(wait)
+        if self.state == "running":
             self.clock.due()
 
-    def _ended(self) -> Result:
-        self._park("shutdown")
+    def _ended(self) -> Result | None:
+        if self._failure is not None:
+            raise self._failure
         result = self._result
-        assert result is not None
+        if result is not None:
+            self._park("shutdown")
         return result
 
     def pause(self) -> None:
@@ -375,7 +395,11 @@ class Machine:
         self._fresh = True
         self.restarted = True
 
-    def _power_on(self) -> None:
+    def power_on(self) -> None:
+        """Resets devices and CPUs and loads memory; start() does it too, where this has not been."""
+        if not self._fresh:
+            return
+        self._fresh = False
         for device in self.devices():
             device.power_on()
         self.board.load(self)
