@@ -52,11 +52,26 @@ enum emu_uc_place {
     EMU_UC_SEGMENT = -2,    /* code: 0-5 ES CS SS DS FS GS, 6 LDTR, 7 TR; value: selector base limit attributes */
     EMU_UC_DESCRIPTORS = -3, /* code: 0 GDTR, 1 IDTR; value: base limit */
     EMU_UC_STATUS = -4,      /* aarch64: PSTATE, with the stack pointer that goes with it */
+    EMU_UC_INSIDE = -5,      /* x86: code is of emu_uc_inside */
 };
 typedef struct emu_uc_reg {
     int32_t id;
     uint32_t code[5];
 } emu_uc_reg;
+
+/* What of an x86 CPU's state is no register of a program's. */
+enum emu_uc_inside {
+    EMU_UC_EVENT,       /* what the CPU takes first: 0, or emu_uc_event | vector << 8 | error code << 32 */
+    EMU_UC_SHADOW,      /* of STI and MOV SS: whether interrupts wait for one instruction more */
+    EMU_UC_NMI_BLOCKED, /* until IRET */
+    EMU_UC_NMI_PENDING,
+    EMU_UC_TSC,
+    EMU_UC_XCR0,
+};
+enum emu_uc_event {
+    EMU_UC_EVENT_EXCEPTION = 1,
+    EMU_UC_EVENT_INTERRUPT = 2, /* by hardware, and acknowledged already */
+};
 
 typedef struct emu_uc_machine emu_uc_machine;
 
@@ -96,6 +111,9 @@ void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaqu
  * -1: there are no timers.
  */
 int emu_uc_machine_timer(emu_uc_machine *machine, uint32_t timer, emu_irq *line);
+
+/* Memory was written by other than this engine, anywhere: nothing that was derived from it counts.  Not while it runs. */
+void emu_uc_machine_forget(emu_uc_machine *machine);
 
 /* x86: whether the CPU sleeps after HLT. */
 int emu_uc_machine_halted(const emu_uc_machine *machine);

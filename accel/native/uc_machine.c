@@ -627,6 +627,13 @@ int emu_uc_machine_halted(const emu_uc_machine *m) { return m->halted; }
 
 void emu_uc_machine_halt(emu_uc_machine *m, int halted) { m->halted = halted && m->isa->may_sleep; }
 
+void emu_uc_machine_forget(emu_uc_machine *m)
+{
+    uc_ctl_flush_tb(m->uc);
+    uc_ctl_flush_tlb(m->uc);
+    memset(m->seen, 0, sizeof m->seen);
+}
+
 /* ---- life ------------------------------------------------------------------------ */
 
 /* Whether the library's insides are as uc_layout.h says, and functions stand where their names say. */

@@ -92,6 +92,8 @@ struct emu_uc_machine {
     atomic_uint lines;         /* a bit for each input that is asserted */
     atomic_uint vector;        /* x86: at INTR, + 1 */
     atomic_uint nmi;
+    uint64_t event;            /* x86: EMU_UC_EVENT */
+    uint64_t tsc_offset;       /* x86: what the time stamp counter is ahead of the host's */
 
     /* aarch64: system registers that a device serves (uc_sysreg.c) */
     emu_sysreg_read_fn system_read;

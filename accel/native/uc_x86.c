@@ -14,6 +14,7 @@
 
 enum {
     REQUEST_NMI = 0x200,
+    REQUEST_EVENT = 0x8000, /* no target uses it: deliver machine->event */
     VECTOR_BREAKPOINT = 3,
     EXCP_DOUBLE_FAULT = 8,
 };
@@ -23,17 +24,23 @@ enum {
     ENV_EIP = 0x80,
     ENV_EFLAGS = 0x88,
     ENV_HFLAGS = 0xb0,
+    ENV_HFLAGS2 = 0xb4,
     ENV_SEGMENTS = 0xb8, /* ES CS SS DS FS GS LDT TR GDT IDT: selector, base, limit, flags */
     SEGMENT_SIZE = 24,
     SEGMENT_BASE = 8,
     SEGMENT_LIMIT = 16,
     SEGMENT_FLAGS = 20, /* as in the second word of a descriptor */
     ENV_CR0 = 0x1a8,
+    ENV_XCR0 = 0x1328,
+    ENV_ERROR_CODE = 0x1508, /* what x86_cpu_do_interrupt delivers, besides CPU_EXCEPTION */
+    ENV_EXCEPTION_IS_INT = 0x150c,
+    ENV_OLD_EXCEPTION = 0x1578, /* whose delivery is under way, -1 for none */
 };
 enum { CS = 1, SS = 2, DS = 3, ES = 0, FS = 4, GS = 5, GDT = 8, IDT = 9 };
 
 /* hflags: what the translator must know of the CPU's state. */
 enum {
+    HF_INHIBIT_IRQ = 1 << 3,
     HF_CS32 = 1 << 4,
     HF_SS32 = 1 << 5,
     HF_ADDSEG = 1 << 6,
@@ -44,6 +51,7 @@ enum {
     HF_OSFXSR = 1 << 22,
     HF_TF_IOPL_VM = 1 << 8 | 3 << 12 | 1 << 17, /* the library adds them from eflags itself */
     HF_CPL = 3,
+    HF2_NMI = 1 << 2,
 };
 
 static struct {
@@ -55,6 +63,8 @@ static struct {
     uint32_t (*in[3])(void *uc, uint32_t port, uintptr_t pc);
     void (*reset_request)(void *uc);
     void (*cpuid)(void *env, uint32_t leaf, uint32_t subleaf, uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d);
+    uint64_t (*tsc)(void *env);
+    void (*set_dr7)(void *env, uint32_t value);
     bool ready;
 } x86;
 
@@ -108,6 +118,22 @@ static void out_byte(void *uc, uint32_t port, uint8_t v, uintptr_t pc) { port_ou
 static void out_word(void *uc, uint32_t port, uint16_t v, uintptr_t pc) { port_out(uc, port, v, 1, pc); }
 static void out_long(void *uc, uint32_t port, uint32_t v, uintptr_t pc) { port_out(uc, port, v, 2, pc); }
 
+static uint64_t ticks(void)
+{
+#ifdef __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    return emu_now();
+#endif
+}
+
+/* In place of cpu_get_tsc. */
+static uint64_t tsc(void *env)
+{
+    emu_uc_machine *m = emu_uc_running;
+    return m != NULL ? ticks() + m->tsc_offset : x86.tsc(env);
+}
+
 /* In place of qemu_system_reset_request, which a triple fault calls. */
 static void shut_down(void *uc)
 {
@@ -143,17 +169,20 @@ static void prepare(void)
     find(&x86.in[1], "cpu_inw");
     find(&x86.in[2], "cpu_inl");
     find(&x86.cpuid, "cpu_x86_cpuid");
+    find(&x86.tsc, "cpu_get_tsc");
+    find(&x86.set_dr7, "cpu_x86_update_dr7");
     find(&x86.out[0], "cpu_outb");
     find(&x86.out[1], "cpu_outw");
     find(&x86.out[2], "cpu_outl");
     void *request = dlsym(uc_lib.handle, "qemu_system_reset_request");
     memcpy(&x86.reset_request, &request, sizeof request);
     x86.ready = request != NULL &&
-                emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.cpuid && x86.check[0] && x86.check[1] && x86.check[2] &&
+                emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.cpuid && x86.tsc && x86.set_dr7 && x86.check[0] && x86.check[1] && x86.check[2] &&
                 x86.in[0] && x86.in[1] && x86.in[2] && x86.out[0] && x86.out[1] && x86.out[2] &&
                 replaced("cpu_inb", (void *)in_byte) && replaced("cpu_inw", (void *)in_word) &&
                 replaced("cpu_inl", (void *)in_long) && replaced("cpu_outb", (void *)out_byte) &&
-                replaced("cpu_outw", (void *)out_word) && replaced("cpu_outl", (void *)out_long);
+                replaced("cpu_outw", (void *)out_word) && replaced("cpu_outl", (void *)out_long) &&
+                replaced("cpu_get_tsc", (void *)tsc);
 }
 
 /* ---- registers ---------------------------------------------------------------- */
@@ -234,15 +263,61 @@ static int access_segment(emu_uc_machine *m, uint32_t which, uint32_t part, uint
     return 0;
 }
 
+static uint32_t bit_of(uint8_t *at, uint32_t bit, uint64_t value, bool write)
+{
+    if (write)
+        store32(at, value != 0 ? load32(at) | bit : load32(at) & ~bit);
+    return (load32(at) & bit) != 0;
+}
+
+static int access_inside(emu_uc_machine *m, uint32_t which, uint64_t *value, bool write)
+{
+    switch (which) {
+    case EMU_UC_EVENT:
+        if (write) {
+            m->event = *value;
+            emu_uc_ring(m);
+        }
+        *value = m->event;
+        return 0;
+    case EMU_UC_SHADOW: *value = bit_of(m->env + ENV_HFLAGS, HF_INHIBIT_IRQ, *value, write); return 0;
+    case EMU_UC_NMI_BLOCKED: *value = bit_of(m->env + ENV_HFLAGS2, HF2_NMI, *value, write); return 0;
+    case EMU_UC_NMI_PENDING:
+        if (write) {
+            bit_of(m->cpu + CPU_INTERRUPT_REQUEST, REQUEST_NMI, 0, true);
+            atomic_store(&m->nmi, *value != 0);
+            emu_uc_ring(m);
+        }
+        *value = atomic_load(&m->nmi) != 0 || (load32(m->cpu + CPU_INTERRUPT_REQUEST) & REQUEST_NMI) != 0;
+        return 0;
+    case EMU_UC_TSC:
+        if (write)
+            m->tsc_offset = *value - ticks();
+        else
+            *value = ticks() + m->tsc_offset;
+        return 0;
+    case EMU_UC_XCR0:
+        if (write)
+            store64(m->env + ENV_XCR0, *value);
+        *value = load64(m->env + ENV_XCR0);
+        return 0;
+    }
+    return -1;
+}
+
 static int access_x86(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write)
 {
+    if (reg->id == EMU_UC_INSIDE)
+        return access_inside(m, reg->code[0], value, write);
     if (reg->id == EMU_UC_SEGMENT)
         return reg->code[0] < GDT ? access_segment(m, reg->code[0], reg->code[1], value, write) : -1;
     if (reg->id == EMU_UC_DESCRIPTORS)
         return access_segment(m, reg->code[0] == 0 ? GDT : IDT, reg->code[1], value, write);
-    if (reg->id == EMU_UC_STATUS) { /* RFLAGS and control registers, with what hangs on them */
+    if (reg->id == EMU_UC_STATUS) { /* RFLAGS, control registers and DR7, with what hangs on them */
         int id = (int)reg->code[0];
-        if (write && uc_reg_write(m->uc, id, value) != UC_ERR_OK)
+        if (write && id == UC_X86_REG_DR7)
+            x86.set_dr7(m->env, (uint32_t)*value); /* breakpoints follow */
+        else if (write && uc_reg_write(m->uc, id, value) != UC_ERR_OK)
             return -1;
         if (write)
             sync_hflags(m);
@@ -333,15 +408,6 @@ static struct {
     uint64_t ticks, ns;
 } clock_start;
 
-static uint64_t ticks(void)
-{
-#ifdef __x86_64__
-    return __builtin_ia32_rdtsc();
-#else
-    return emu_now();
-#endif
-}
-
 /* Of the time stamp counter, which the library takes from the host, since the first CPU was made. */
 static uint32_t ticks_khz(void)
 {
@@ -411,7 +477,8 @@ static bool is_laid_out(emu_uc_machine *m)
     /* After reset: F000:FFF0, based at FFFF0000 (Intel SDM vol. 3, 9.1.4). */
     return right && load64(m->env + ENV_CR0) == cr0 && load64(m->env + ENV_EIP) == 0xfff0 &&
            load32(segment(m, CS)) == 0xf000 && load64(segment(m, CS) + SEGMENT_BASE) == 0xffff0000 &&
-           (load32(m->env + ENV_HFLAGS) & ~0x1u) == HF_ADDSEG;
+           (load32(m->env + ENV_HFLAGS) & ~0x1u) == HF_ADDSEG && load32(m->env + ENV_HFLAGS2) == 1 &&
+           (load64(m->env + ENV_XCR0) & ~UINT64_C(0x3ff)) == 0 && load32(m->env + ENV_OLD_EXCEPTION) == UINT32_MAX;
 }
 
 static int reset_x86(emu_uc_machine *m, const emu_uc_config *config)
@@ -450,13 +517,41 @@ static void lines_x86(emu_uc_machine *m)
     request = atomic_load(&m->vector) != 0 ? request | REQUEST_HARD : request & ~(uint32_t)REQUEST_HARD;
     if (atomic_exchange(&m->nmi, 0) != 0)
         request |= REQUEST_NMI;
+    if (m->event != 0)
+        request |= REQUEST_EVENT;
     store32(m->cpu + CPU_INTERRUPT_REQUEST, request);
+}
+
+/* What another engine had begun to deliver. */
+static void deliver_event(emu_uc_machine *m)
+{
+    uint64_t event = m->event;
+    uint32_t vector = event >> 8 & 0xff;
+    m->event = 0;
+    if ((event & 0xff) == EMU_UC_EVENT_INTERRUPT) {
+        x86.take(m->env, (int)vector, 1);
+        return;
+    }
+    store32(m->cpu + CPU_EXCEPTION, vector);
+    store32(m->env + ENV_ERROR_CODE, (uint32_t)(event >> 32));
+    store32(m->env + ENV_EXCEPTION_IS_INT, 0);
+    store32(m->env + ENV_OLD_EXCEPTION, vector); /* a fault meanwhile may be a double one */
+    m->do_interrupt(m->cpu);
+    store32(m->cpu + CPU_EXCEPTION, UINT32_MAX);
 }
 
 /* The library's own would deliver vector 0 for INTR; for all else it is asked. */
 static bool interrupt_x86(void *cpu, int request)
 {
     emu_uc_machine *m = emu_uc_running;
+    if (request & REQUEST_EVENT) {
+        store32(m->cpu + CPU_INTERRUPT_REQUEST, (uint32_t)request & ~(uint32_t)REQUEST_EVENT);
+        if (m->event != 0) {
+            deliver_event(m);
+            return true;
+        }
+        request &= ~REQUEST_EVENT;
+    }
     int pending = x86.pending(cpu, request);
     if (pending != REQUEST_HARD)
         return pending != 0 && m->exec_interrupt(cpu, request);

@@ -11,7 +11,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isa.arch import Arch
 
-SYSTEM, SEGMENT, DESCRIPTORS, STATUS = -1, -2, -3, -4
+SYSTEM, SEGMENT, DESCRIPTORS, STATUS, INSIDE = -1, -2, -3, -4, -5
+
+# uc.h's emu_uc_inside, in its order.
+INSIDE_X86_64 = ("event", "shadow", "nmi_blocked", "nmi_pending", "tsc", "xcr0")
+# MSRs that Unicorn has and isa does not name: MTRRs (Intel SDM vol. 4, 2.1), machine check, SVM's host area.
+UNNAMED_MSRS = (
+    *range(0x200, 0x210),
+    *(0x250, 0x258, 0x259),
+    *range(0x268, 0x270),
+    *(0x2FF, 0x17A, 0xC001_0117),
+)
 
 Place = tuple[int, ...]
 
@@ -64,7 +74,8 @@ def _x86_64() -> dict[str, Place]:
     places.update({f"r{n}": (106 + n - 8,) for n in range(8, 16)})
     places.update({f"xmm{n}": (122 + n,) for n in range(16)})
     places.update({f"cr{n}": (STATUS, 50 + n) for n in (0, 2, 3, 4, 8)})
-    places.update({f"dr{n}": (66 + n,) for n in (0, 1, 2, 3, 6, 7)})
+    places.update({f"dr{n}": (66 + n,) for n in (0, 1, 2, 3, 6)})
+    places["dr7"] = (STATUS, 73)
     places.update({f"st{n}": (114 + n,) for n in range(8)})
     places.update(
         {
@@ -90,6 +101,8 @@ def _x86_64() -> dict[str, Place]:
     for n, name in enumerate(["gdtr", "idtr"]):
         places[f"{name}_base"] = (DESCRIPTORS, n, 1)
         places[f"{name}_limit"] = (DESCRIPTORS, n, 2)
+    places.update({name: (INSIDE, n) for n, name in enumerate(INSIDE_X86_64)})
+    places.update({f"msr_{index:x}": (SYSTEM, index) for index in UNNAMED_MSRS})
     return places
 
 

@@ -6,6 +6,8 @@ Flat, one integer to a register; segments and tables of x86-64 in parts (`cs_bas
     priv              riscv64: 0 user, 1 supervisor, 3 machine
     sp_irq, ...       arm: the banked registers of every mode, `<register>_<mode>`
 
+x86-64's form is accel.kvm.state's; accel.tcg.state_x86 has what is special about it.
+
 The order of loading matters: control registers before what they give meaning to, the mode before the
 registers it selects.
 """
@@ -13,6 +15,8 @@ registers it selects.
 from __future__ import annotations
 
 from typing import Any
+
+from accel.tcg import state_x86
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ FIRST = {
     "aarch64": ("cpsr",),
     "arm": (),
     "riscv64": (),
-    "x86_64": ("efer", "cr4", "cr3", "cr0"),
+    "x86_64": ("efer", "cr4", "cr3", "cr0", "fstat"),  # fstat says which physical register st0 is
 }
 # Loaded last: what others above change on their way.
 LAST = {
@@ -47,7 +51,8 @@ LEFT_OUT = {
         *("cycle", "time", "instret", "mcycle", "minstret", "mvendorid", "marchid", "mimpid", "mhartid"),
         *("fflags", "frm", "sstatus", "sie", "sip", "mip", "misa"),
     ),
-    "x86_64": ("tsc", "xcr0", "apic_base", "cr8"),
+    # The interrupt controllers' first two, and what makes up `events`.
+    "x86_64": ("apic_base", "cr8", "event", "shadow", "nmi_blocked", "nmi_pending"),
 }
 
 # AArch32 modes (Arm ARM, B1.3.1) with banked r13, r14 and SPSR; FIQ has r8 to r12 too.
@@ -69,13 +74,15 @@ def names(vcpu: UnicornVcpu) -> list[str]:
 
 def save(vcpu: UnicornVcpu) -> dict[str, Any]:
     """The state of a vCPU that is not running."""
+    arch = vcpu.accelerator.arch.name
+    if arch == "x86_64":
+        return state_x86.save(vcpu, names(vcpu))
     state: dict[str, Any] = {}
     for name in names(vcpu):
         try:
             (state[name],) = vcpu.get(name)
         except KeyError:
             continue
-    arch = vcpu.accelerator.arch.name
     if arch == "aarch64":
         # The bank in use is stale while its register is SP.
         level = state["cpsr"] >> 2 & 3 if state["cpsr"] & 1 else 0
@@ -89,6 +96,9 @@ def save(vcpu: UnicornVcpu) -> dict[str, Any]:
 def load(vcpu: UnicornVcpu, state: dict[str, Any]) -> tuple[str, ...]:
     """Gives a vCPU a state; returns the names of what this engine does not take."""
     arch = vcpu.accelerator.arch
+    vcpu.forget()
+    if arch.name == "x86_64":
+        return state_x86.load(vcpu, state, names(vcpu))
     given: dict[str, Any] = {}
     for name, value in state.items():
         try:

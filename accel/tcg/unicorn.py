@@ -12,6 +12,7 @@ from accel.clock import Clock
 from accel.errors import AccelError, Unavailable, Unsupported
 from accel.native import ffi, lib
 from accel.tcg.library import library
+from accel.tcg.state_x86 import Aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class UnicornVcpu:
         self._waker: Waker | None = None
         self._wired: list[IrqLine] = []
         self._sleeps = False
+        self.aside = Aside()
 
     def run(self, budget: int | None = None) -> Exit:
         """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more.
@@ -236,6 +238,10 @@ class UnicornVcpu:
     @halted.setter
     def halted(self, value: bool) -> None:
         lib.emu_uc_machine_halt(self._machine, value)
+
+    def forget(self) -> None:
+        """Drops what was derived from memory, which something else may have written.  Not while it runs."""
+        lib.emu_uc_machine_forget(self._machine)
 
     def save(self) -> dict[str, Any]:
         """The whole state as plain values by name; accel.tcg.state says what they are."""
