@@ -6,11 +6,12 @@ import argparse
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from accel.errors import DeviceError, GuestFault
+from accel.errors import DeviceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
     from emu.backends.chardev import Chardev
     from emu.board import Board
-    from emu.machine import Machine, Result
+    from emu.console import Console
+    from emu.machine import Machine
+    from emu.monitor.client import Control
+    from emu.monitor.terminal import MonitorFront
     from emu.virtio.device import VirtioDevice
 
-# Nanoseconds within which a triple fault after a reset by one means that there will be no end of them.
-AT_ONCE = 1_000_000_000
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -97,6 +99,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=END",
         help="a port that Linux has at /dev/virtio-ports/NAME ends as a serial line does; again for the next",
     )
+    add(
+        "--qmp",
+        action="append",
+        default=[],
+        metavar="END",
+        help="steer the machine by QMP: unix:PATH,server=on[,wait=off], the same with tcp:127.0.0.1:PORT,"
+        " or fd:N; again for the next one",
+    )
+    add(
+        "--monitor",
+        action="append",
+        default=[],
+        metavar="END",
+        help="the monitor for people: stdio, telnet:127.0.0.1:PORT, or as --qmp; Ctrl-A C has it always",
+    )
+    add("--paused", action="store_true", help="hold the machine until a monitor lets it go (cont)")
+    add("--name", default="", metavar="TEXT", help="what monitors call the machine")
+    add("--no-shutdown", action="store_true", help="stay, for monitors, when the guest has ended")
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
     add("--timeout", type=seconds, metavar="SECONDS", help="end after that time, with status 124")
 
@@ -118,15 +138,16 @@ def run_boot(options: Any, signals: _Signals) -> int:
     """Builds the machine that the options of add_arguments() ask for and runs it to its end."""
     from emu.board import open_board
     from emu.console import Console
-    from emu.machine import Machine, Result
+    from emu.machine import Machine
 
     if not options.firmware and not options.kernel and not options.dumpdtb:
         raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)
-    words = options.serial or ["null" if "stdio" in options.console else "stdio"]
-    if [*words, *options.console].count("stdio") > 1:
+    taken = "stdio" in (*options.console, *options.monitor)
+    words = options.serial or ["null" if taken else "stdio"]
+    if [*words, *options.console, *options.monitor].count("stdio") > 1:
         raise DeviceError("two lines cannot both be stdio; use pty or unix:PATH,server for the second")
     console = Console() if "stdio" in (*words, *options.console) else None
     lines, consoles = (
@@ -157,11 +178,14 @@ def run_boot(options: Any, signals: _Signals) -> int:
             print(f"emu: {note}", file=sys.stderr)
         for number, path in machine.serial_paths():
             print(f"emu: serial line {number} is {path}", file=sys.stderr)
+        control = opened.enter_context(_steered(machine, options))
+        if "stdio" in options.monitor:
+            console = Console()
+            opened.callback(console.close)
+            _monitor_at(console, control)
         if console is not None:
-            console.ended = lambda: machine.end(Result("host-ui"))
-            console.powerdown = machine.powerdown
-            console.lost = lambda: machine.fail(BrokenPipeError())
-        return _run(machine, options, signals)
+            _connect(console, control)
+        return _run(control, options, signals)
 
 
 def _dump_tree(machine: Machine, path: Path) -> None:
@@ -250,29 +274,83 @@ def _arch_of(kernel: str | None) -> str | None:
         return None
 
 
-def _run(machine: Machine, options: Any, signals: _Signals) -> int:
-    faulted = False
-    while True:
-        started = machine.clock.now()
-        signals.running = True
-        result: Result = machine.run(timeout=options.timeout, until=signals.pending)
-        signals.running = False
-        if signals.pending():
-            signals.stop()
-        if result.reason == "timeout":
-            return 124
-        ends = result.reason != "guest-reset" or options.no_reboot
-        if result.text:
-            print(f"emu: the guest {'ended' if ends else 'reset'}: {result.text}", file=sys.stderr)
-        if ends:
-            return result.code & 0xFF
-        again = bool(result.text) and machine.clock.now() - started < AT_ONCE
-        if again and faulted:
-            raise GuestFault(
-                "the guest faults at once after every reset; --no-reboot ends it at the first one"
-            )
-        faulted = again
-        machine.reset()
+@contextmanager
+def _steered(machine: Machine, options: Any) -> Iterator[Control]:
+    """The machine's run state, and the monitors that steer it."""
+    from emu.monitor.client import Control
+    from emu.run_state import RunState
+
+    run = RunState(
+        machine,
+        no_shutdown=options.no_shutdown,
+        no_reboot=options.no_reboot,
+        steered=bool(options.qmp or options.monitor),
+        told=lambda text: print(f"emu: {text}", file=sys.stderr),
+    )
+    control = Control(run, name=options.name)
+    given = [("qmp", words) for words in options.qmp]
+    given += [("hmp", words) for words in options.monitor if words != "stdio"]
+    if not given:
+        yield control
+        return
+    from emu.monitor.server import Monitors
+
+    monitors = Monitors(control)
+    try:
+        for kind, words in given:
+            warning = monitors.open(kind, words).warning
+            if warning:
+                run.told(warning)
+        yield control
+    finally:
+        monitors.close()
+
+
+def _connect(console: Console, control: Control) -> None:
+    """What the commands after Ctrl-A do."""
+    machine, run = control.machine, control.run
+    console.ended = lambda: run.quit("host-ui")
+    console.powerdown = run.powerdown
+    console.lost = lambda: machine.fail(BrokenPipeError())
+    fronts: list[MonitorFront] = []
+
+    def monitor() -> Callable[[bytes], None]:
+        if not fronts:
+            from emu.monitor.client import Client
+            from emu.monitor.terminal import MonitorFront
+
+            fronts.append(MonitorFront(Client(control), console))
+        fronts[0].begin()
+        return fronts[0].receive
+
+    console.monitor = monitor
+
+
+def _monitor_at(console: Console, control: Control) -> None:
+    """The monitor on the terminal itself (--monitor stdio)."""
+    from emu.monitor.client import Client
+    from emu.monitor.terminal import MonitorFront
+
+    front = MonitorFront(Client(control), console)
+    console.front = front
+    console.open(control.machine.loop)
+    front.begin()
+
+
+def _run(control: Control, options: Any, signals: _Signals) -> int:
+    run = control.run
+    signals.running = True
+    if control.monitors is not None:
+        control.monitors.wait(signals.pending)
+    if options.paused:
+        run.machine.power_on()
+    else:
+        run.cont()
+    result = run.serve(timeout=options.timeout, until=signals.pending)
+    signals.running = False
+    if signals.pending():
+        signals.stop()
+    return 124 if result.reason == "timeout" else result.code & 0xFF
 
 
 def size(words: str) -> int:

@@ -3,7 +3,7 @@
 Every key goes to the guest, Ctrl-C too, but Ctrl-A, which begins a command, in a pipe as on a terminal:
 
     Ctrl-A X  ends the machine       Ctrl-A Ctrl-A  sends Ctrl-A
-    Ctrl-A H  tells these            Ctrl-A C       is kept for the monitor
+    Ctrl-A H  tells these            Ctrl-A C       the monitor, and back
     Ctrl-A P  presses the power button
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ESCAPE = 0x01
 HELP = (
     "\r\nCtrl-A X  end the machine\r\nCtrl-A P  press its power button\r\nCtrl-A H  this help\r\n"
-    "Ctrl-A C  (kept for the monitor)\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"
+    "Ctrl-A C  the monitor, and back\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"
 )
 
 
@@ -79,9 +79,10 @@ def _descriptor(stream: TextIO | None) -> int:
 class Console(DescriptorChardev):
     """Standard input and output; a terminal is made raw while the machine is open.
 
-    ended, powerdown: called for Ctrl-A X and P, in the event loop's thread; lost: called when nobody reads
-    the output any more.  A terminal is read even while the guest takes nothing: Ctrl-A X must end a guest
-    that hangs.  From a pipe or a file a command is obeyed when the guest has taken what comes before it.
+    ended, powerdown: called for Ctrl-A X and P, in the event loop's thread; monitor: gives what takes keys
+    between one Ctrl-A C and the next; lost: called when nobody reads the output any more.  A terminal is read
+    even while the guest takes nothing: Ctrl-A X must end a guest that hangs.  From a pipe or a file a command
+    is obeyed when the guest has taken what comes before it.
     """
 
     TYPED_LIMIT = 1 << 16
@@ -92,7 +93,9 @@ class Console(DescriptorChardev):
         super().__init__(read_fd, write_fd, owned=False, nonblocking=False)
         self.ended: Callable[[], None] | None = None
         self.powerdown: Callable[[], None] | None = None
+        self.monitor: Callable[[], Callable[[bytes], None]] | None = None
         self.lost: Callable[[], None] | None = None
+        self._monitoring: Callable[[bytes], None] | None = None
         self._escaped = False
         self._typed = bytearray()
         self._terminal = Terminal(read_fd) if read_fd >= 0 and os.isatty(read_fd) else None
@@ -144,13 +147,17 @@ class Console(DescriptorChardev):
                 self._command(key)
             elif key == ESCAPE:
                 self._escaped = True
+            elif self._monitoring is not None:
+                self._monitoring(bytes([key]))
             else:
                 self._typed.append(key)
         del self._typed[self.TYPED_LIMIT :]
         self._feed()
 
     def _room(self) -> int:
-        return max(0, super()._room() - len(self._typed)) if self._terminal is None else 4096
+        if self._terminal is not None or self._monitoring is not None:
+            return 4096
+        return max(0, super()._room() - len(self._typed))
 
     def _feed(self) -> None:
         if self.front is None:
@@ -174,6 +181,12 @@ class Console(DescriptorChardev):
                 self.write(f"\r\n{error}\r\n".encode())
         elif key in b"hH?":
             self.write(HELP.encode())
+        elif key in b"cC" and self._monitoring is not None:
+            self._monitoring = None
+            self.write(b"\r\n")
+        elif key in b"cC" and self.monitor is not None:
+            self.write(b"\r\n")
+            self._monitoring = self.monitor()
 
     def _continued(self, number: int, frame: FrameType | None) -> None:
         """After a stop the shell has set its own mode."""

@@ -176,7 +176,7 @@ def open_socket(kind: str, words: str) -> SocketChardev:
             end.connect(target)
             return SocketChardev(end, None, address)
         if kind == "unix":
-            _tidy(address)
+            remove_stale_socket(address)
         else:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         end.bind(target)
@@ -192,7 +192,7 @@ def open_socket(kind: str, words: str) -> SocketChardev:
     return SocketChardev(None, end, address)
 
 
-def _tidy(path: str) -> None:
+def remove_stale_socket(path: str) -> None:
     """Removes a socket that a process left behind; one that somebody listens at stays."""
     try:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):

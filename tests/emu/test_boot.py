@@ -97,8 +97,9 @@ def test_a_triple_fault_is_told_and_resets(tmp_path):
 
 def test_triple_faults_without_end_are_ended(tmp_path, monkeypatch):
     from emu import boot as command
+    from emu import run_state
 
-    monkeypatch.setattr(command, "AT_ONCE", 1 << 62)
+    monkeypatch.setattr(run_state, "AT_ONCE", 1 << 62)
     (tmp_path / "kernel").write_bytes(b"\x0f\x01\x1d\x00\x00\x00\x00\xcc")
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)

@@ -1,0 +1,84 @@
+"""Client: who a command comes from, and what it may reach: the machine, its run state and surroundings."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import Any
+
+from accel.errors import EmuError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.machine import Machine
+    from emu.monitor.server import Monitors
+    from emu.run_state import RunState
+
+
+class Control:
+    """What all clients of a machine share.
+
+    name: of the machine, for people; uuid: of 36 characters; monitors: the ends that clients connect to.
+    """
+
+    def __init__(self, run: RunState, *, name: str = "", uuid: str = "") -> None:
+        self.run = run
+        self.name = name
+        self.uuid = uuid or "00000000-0000-0000-0000-000000000000"
+        self.monitors: Monitors | None = None
+
+    @property
+    def machine(self) -> Machine:
+        return self.run.machine
+
+
+class Client:
+    """One conversation.
+
+    descriptors: those that were passed and named (getfd); passed: those that came and have no name yet.
+    """
+
+    # A client that passes more than it names loses the oldest.
+    PASSED_LIMIT = 16
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.run = control.run
+        self.machine = control.machine
+        self.descriptors: dict[str, int] = {}
+        self.passed: deque[int] = deque()
+
+    def take(self, descriptors: list[int]) -> None:
+        """Descriptors that came with the bytes of a command."""
+        self.passed.extend(descriptors)
+        while len(self.passed) > self.PASSED_LIMIT:
+            os.close(self.passed.popleft())
+
+    def close(self) -> None:
+        """Closes what nobody took over."""
+        for fd in (*self.descriptors.values(), *self.passed):
+            os.close(fd)
+        self.descriptors.clear()
+        self.passed.clear()
+
+    def execute(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Does a command.
+
+        Raises CommandError.  Another exception is a bug of ours: it is shown, and the machine runs on.
+        """
+        from emu.monitor.command import CommandError, find
+
+        try:
+            return find(name)(self, arguments)
+        except CommandError:
+            raise
+        except EmuError as error:
+            raise CommandError(str(error)) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            raise CommandError(f"{where}{error.strerror or error}") from None
+        except Exception as error:
+            from traceback import print_exc
+
+            print_exc()
+            raise CommandError(f"{name} failed inside emu: {type(error).__name__}: {error}") from None

@@ -1,0 +1,221 @@
+"""Commands of QMP: typed functions, and the check of what a client passes them.
+
+    @command("balloon")
+    def balloon(client: Client, value: int) -> None:
+        \"\"\"Asks the guest to leave `value` bytes in use.\"\"\"
+
+A parameter's name with hyphens is the argument's; one with a default may be left out; `**more: Any` takes
+every other name.  Types are str, bool, int, Size (64 bits, not negative), float, Any, Literal, list, dict,
+TypedDict, and unions of them where JSON tells them apart.  What is returned is a JSON value; None is {}.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any, Literal, NewType, NoReturn, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from accel.errors import EmuError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.monitor.client import Client
+
+Function = Callable[..., Any]
+Size = NewType("Size", int)
+
+# The modules whose import fills REGISTRY: emu/monitor/commands_*.py.
+GROUPS = ("run_state", "machine")
+REGISTRY: dict[str, Command] = {}
+# What JSON calls the types, for errors.
+JSON_NAMES = {str: "string", bool: "boolean", int: "integer", Size: "integer", float: "number"}
+JSON_NAMES |= {list: "array", dict: "object"}
+
+
+class CommandError(EmuError):
+    """A command that cannot be done.  kind: QMP's class of the error."""
+
+    def __init__(self, text: str, kind: str = "GenericError") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def not_found(name: str) -> CommandError:
+    """No device, node or path is called `name`."""
+    return CommandError(f"Device '{name}' not found", "DeviceNotFound")
+
+
+class Argument:
+    """One argument: its name on the wire, the parameter's, its type, and whether it may be left out."""
+
+    __slots__ = ("name", "optional", "parameter", "type")
+
+    def __init__(self, name: str, parameter: str, type: Any, optional: bool) -> None:
+        self.name = name
+        self.parameter = parameter
+        self.type = type
+        self.optional = optional
+
+
+class Command:
+    """A function that clients call by its name.  features: what query-qmp-schema says of it besides."""
+
+    def __init__(self, name: str, function: Function, features: tuple[str, ...]) -> None:
+        self.name = name
+        self.function = function
+        self.features = features
+        self._arguments: dict[str, Argument] | None = None
+        self.open = False
+
+    @property
+    def arguments(self) -> dict[str, Argument]:
+        """By name, in order.  Types are looked at when the command is first used: at start nobody waits."""
+        if self._arguments is None:
+            names = vars(sys.modules[self.function.__module__])
+            found = {}
+            for parameter in list(signature(self.function).parameters.values())[1:]:
+                if parameter.kind is Parameter.VAR_KEYWORD:
+                    self.open = True
+                    continue
+                wire = parameter.name.rstrip("_").replace("_", "-")
+                wire = UNDERSCORED.get((self.name, wire), wire)
+                kind = eval(parameter.annotation, dict(names))
+                found[wire] = Argument(wire, parameter.name, kind, parameter.default is not Parameter.empty)
+            self._arguments = found
+        return self._arguments
+
+    @property
+    def returns(self) -> Any:
+        """The type of what it returns; None for nothing."""
+        annotation = signature(self.function).return_annotation
+        kind = eval(annotation, dict(vars(sys.modules[self.function.__module__])))
+        return None if kind is NoReturn else kind
+
+    @property
+    def text(self) -> str:
+        """What it does: its docstring."""
+        return self.function.__doc__ or ""
+
+    def __call__(self, client: Client, given: dict[str, Any]) -> Any:
+        """Checks the arguments and calls.  Raises CommandError."""
+        known = self.arguments
+        passed: dict[str, Any] = {}
+        for name, value in given.items():
+            argument = known.get(name)
+            if argument is not None:
+                passed[argument.parameter] = checked(name, argument.type, value)
+            elif self.open:
+                passed[name] = value
+            else:
+                raise CommandError(f"Parameter '{name}' is unexpected")
+        for name, argument in known.items():
+            if not argument.optional and name not in given:
+                raise CommandError(f"Parameter '{name}' is missing")
+        return self.function(client, **passed)
+
+
+# Arguments that are written with an underscore, as few are.
+UNDERSCORED: dict[tuple[str, str], str] = {
+    ("expire_password", "connected"): "connected",
+}
+
+
+def command(name: str, *, features: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Makes a function the command of that name."""
+
+    def enter(function: Function) -> Function:
+        if name in REGISTRY:
+            raise ValueError(f"two commands are called {name}: {REGISTRY[name].function} and {function}")
+        REGISTRY[name] = Command(name, function, features)
+        return function
+
+    return enter
+
+
+def commands() -> dict[str, Command]:
+    """All commands by name."""
+    for group in GROUPS:
+        import_module(f"emu.monitor.commands_{group}")
+    return REGISTRY
+
+
+def find(name: str) -> Command:
+    """The command of that name.  Raises CommandError."""
+    found = REGISTRY.get(name) or commands().get(name)
+    if found is None:
+        raise CommandError(f"The command {name} has not been found", "CommandNotFound")
+    return found
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, None left out; a type that is none by itself."""
+    if get_origin(kind) in (Union, type(int | str)):
+        return tuple(each for each in get_args(kind) if each is not type(None))
+    return (kind,)
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """The value, if it is of the type; `name` is for the message.  Raises CommandError."""
+    kinds = alternatives(kind)
+    if len(kinds) > 1:
+        fits = [each for each in kinds if _json_fits(each, value)]
+        if not fits:
+            raise CommandError(f"Invalid parameter type for '{name}', expected: {_expected(kinds)}")
+        return checked(name, fits[0], value)
+    (kind,) = kinds
+    if kind is Any:
+        return value
+    if not _json_fits(kind, value):
+        raise CommandError(f"Invalid parameter type for '{name}', expected: {_expected(kinds)}")
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise CommandError(f"Parameter '{name}' does not accept value '{value}'")
+    elif origin is list:
+        (inner,) = get_args(kind)
+        return [checked(f"{name}[{n}]", inner, item) for n, item in enumerate(value)]
+    elif is_typeddict(kind):
+        return _members(name, kind, value)
+    elif kind is Size and not 0 <= value < 1 << 64:
+        raise CommandError(f"Parameter '{name}' expects a number from 0 to 2^64-1")
+    elif kind is int and not -(1 << 63) <= value < 1 << 63:
+        raise CommandError(f"Parameter '{name}' expects a number of 64 bits with a sign")
+    return value
+
+
+def _members(name: str, kind: Any, value: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    for member in value:
+        if member not in hints:
+            raise CommandError(f"Parameter '{name}.{member}' is unexpected")
+    for member in kind.__required_keys__:
+        if member not in value:
+            raise CommandError(f"Parameter '{name}.{member}' is missing")
+    return {member: checked(f"{name}.{member}", hints[member], given) for member, given in value.items()}
+
+
+def json_type(kind: Any) -> Any:
+    """The Python type of the JSON values that are of a type."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        return str
+    if origin in (list, dict):
+        return origin
+    return dict if is_typeddict(kind) else kind
+
+
+def _json_fits(kind: Any, value: Any) -> bool:
+    wanted = json_type(kind)
+    if wanted is Any:
+        return True
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted in (int, Size):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, wanted)
+
+
+def _expected(kinds: tuple[Any, ...]) -> str:
+    return " or ".join(dict.fromkeys(JSON_NAMES[json_type(kind)] for kind in kinds))

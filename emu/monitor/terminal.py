@@ -1,0 +1,184 @@
+"""The human monitor where people type: a prompt, keys and lines, telnet's negotiation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from emu.monitor.hmp import LONGEST_LINE, Hmp, human_commands
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.backends.chardev import Chardev
+    from emu.monitor.client import Client
+    from emu.monitor.events import Event
+
+PROMPT = b"(emu) "
+WELCOME = b"emu's monitor; `help` tells the commands\r\n"
+# Telnet (RFC 854, 857, 858): the server echoes, and keys are sent as they are typed.
+IAC, DONT, DO, WONT, WILL, SB, SE = 255, 254, 253, 252, 251, 250, 240
+ECHO, GO_AHEAD = 1, 3
+CHARACTERWISE = bytes([IAC, WILL, ECHO, IAC, WILL, GO_AHEAD])
+HISTORY = 100
+
+
+class Telnet:
+    """Takes telnet's own bytes out of what a client sends."""
+
+    def __init__(self) -> None:
+        self._state = "data"
+
+    def plain(self, data: bytes) -> bytes:
+        """What was typed."""
+        typed = bytearray()
+        for byte in data:
+            if self._state == "data":
+                if byte == IAC:
+                    self._state = "command"
+                else:
+                    typed.append(byte)
+            elif self._state == "command":
+                self._state = "data"
+                if byte == IAC:
+                    typed.append(IAC)
+                elif WILL <= byte <= DONT:
+                    self._state = "option"
+                elif byte == SB:
+                    self._state = "parameters"
+            elif self._state == "option":
+                self._state = "data"
+            elif self._state == "parameters":
+                if byte == IAC:
+                    self._state = "parameters end"
+            else:
+                self._state = "data" if byte == SE else "parameters"
+        return bytes(typed)
+
+
+class LineEditor:
+    """Keys to lines, with what is to be shown of them; echo: whether the terminal shows none itself."""
+
+    def __init__(self, echo: bool) -> None:
+        self.echo = echo
+        self.line = ""
+        self._escape = b""
+        self._after_return = False
+        self._history: list[str] = []
+        self._place = 0
+
+    def keys(self, data: bytes) -> Iterator[tuple[bytes, str | None]]:
+        """For what was typed: bytes to show, and a line when one is complete."""
+        text = bytearray()
+        for byte in data:
+            if not self._escape and (0x20 <= byte < 0x7F or byte >= 0x80):
+                text.append(byte)
+                continue
+            if text:
+                yield self._insert(text), None
+                text = bytearray()
+            yield self._key(byte)
+        if text:
+            yield self._insert(text), None
+
+    def _insert(self, typed: bytes | bytearray) -> bytes:
+        self._after_return = False
+        room = LONGEST_LINE + 1 - len(self.line)
+        added = typed.decode(errors="replace")[:room]
+        self.line += added
+        return added.encode() if self.echo else b""
+
+    def _key(self, byte: int) -> tuple[bytes, str | None]:
+        after_return, self._after_return = self._after_return, byte == 0x0D
+        if self._escape:
+            return self._in_escape(byte), None
+        if byte in (0x0D, 0x0A):
+            if byte == 0x0A and after_return:
+                return b"", None
+            line, self.line = self.line, ""
+            if line.strip() and self._history[-1:] != [line]:
+                self._history = [*self._history[1 - HISTORY :], line]
+            self._place = len(self._history)
+            return (b"\r\n" if self.echo else b""), line
+        if byte in (0x7F, 0x08):
+            return self._replace(self.line[:-1]), None
+        if byte in (0x15, 0x03):  # Ctrl-U, Ctrl-C
+            return self._replace(""), None
+        if byte == 0x17:  # Ctrl-W
+            return self._replace("".join(self.line.rstrip().rpartition(" ")[:2])), None
+        if byte == 0x09:
+            return self._complete(), None
+        if byte == 0x1B:
+            self._escape = b"\x1b"
+        return b"", None
+
+    def _in_escape(self, byte: int) -> bytes:
+        self._escape += bytes([byte])
+        if len(self._escape) < 3 and byte in b"[O":
+            return b""
+        key, self._escape = self._escape[-1:], b""
+        if key not in (b"A", b"B") or not self._history:
+            return b""
+        self._place = min(max(0, self._place + (1 if key == b"B" else -1)), len(self._history))
+        return self._replace(self._history[self._place] if self._place < len(self._history) else "")
+
+    def _complete(self) -> bytes:
+        names = [name for name in sorted(human_commands()) if name.startswith(self.line)]
+        if len(names) == 1:
+            return self._replace(names[0] + " ")
+        return b""
+
+    def _replace(self, line: str) -> bytes:
+        before, self.line = self.line, line
+        if not self.echo or before == line:
+            return b""
+        return b"\r" + PROMPT + line.encode() + b"\x1b[K"
+
+
+class HmpSpeech:
+    """A person's conversation.  telnet: with its negotiation; echo: typed keys are shown."""
+
+    def __init__(self, client: Client, *, telnet: bool = False, echo: bool = False) -> None:
+        self.client = client
+        self.ended = False
+        self.hmp = Hmp(client)
+        self._telnet = Telnet() if telnet else None
+        self.editor = LineEditor(echo or telnet)
+
+    def begin(self) -> bytes:
+        return (CHARACTERWISE if self._telnet else b"") + WELCOME + PROMPT
+
+    def hear(self, data: bytes) -> Iterator[bytes]:
+        typed = self._telnet.plain(data) if self._telnet else data
+        for shown, line in self.editor.keys(typed.replace(b"\0", b"")):
+            yield shown
+            if line is not None:
+                yield self.hmp.execute(line).encode(errors="replace") + PROMPT
+
+    def told(self, event: Event) -> bytes:
+        return b""
+
+
+class MonitorFront:
+    """The human monitor as what stands behind a chardev: --monitor stdio, or Ctrl-A C at the console."""
+
+    ROOM = 4096
+
+    def __init__(self, client: Client, chardev: Chardev) -> None:
+        self.lock = threading.RLock()
+        self.chardev = chardev
+        self.speech = HmpSpeech(client, echo=True)
+
+    def begin(self) -> None:
+        """Shows the prompt."""
+        self.chardev.write(self.speech.begin())
+
+    def room(self) -> int:
+        return self.ROOM
+
+    def receive(self, data: bytes) -> None:
+        for shown in self.speech.hear(data):
+            if shown:
+                self.chardev.write(shown)
+
+    def drained(self) -> None:
+        """The terminal takes output again."""
