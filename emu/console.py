@@ -85,6 +85,7 @@ class Console(DescriptorChardev):
     is obeyed when the guest has taken what comes before it.
     """
 
+    filename = "stdio"
     TYPED_LIMIT = 1 << 16
 
     def __init__(self) -> None:

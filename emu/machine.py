@@ -26,6 +26,7 @@ from emu.backends.chardev import Chardev, open_chardev
 from emu.board import Board, open_board
 from emu.bus import Bus
 from emu.device import Context, Device
+from emu.inventory import Inventory
 from emu.loop import Loop
 
 TYPE_CHECKING = False
@@ -130,7 +131,7 @@ class Machine:
     variables, made when it is not there;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
-    transport's version 1; pci: functions for the board's PCI bus.
+    transport's version 1; pci: functions for the board's PCI bus; inventory: what all that is called.
 
     Raises an EmuError of one line for everything that cannot be had as asked.
     """
@@ -154,6 +155,7 @@ class Machine:
         virtio: Iterable[VirtioDevice] = (),
         force_legacy: bool = False,
         pci: Iterable[PciFunction] = (),
+        inventory: Inventory | None = None,
     ) -> None:
         self.state = "prelaunch"
         self.board = board if isinstance(board, Board) else open_board(board, arch)
@@ -168,6 +170,7 @@ class Machine:
         self.force_legacy = force_legacy
         self.pci = list(pci)
         self.notes: list[str] = []
+        self.inventory = Inventory() if inventory is None else inventory
         self.cpus: list[Cpu] = []
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -237,6 +240,7 @@ class Machine:
             cpu = Cpu(self, engine.vcpu(index))
             self.cpus.append(cpu)
             self.board.connect_cpu(self, cpu)
+        self.inventory.complete(self._opened, self.virtio)
         self.board.build(self)
         for number, attached in enumerate(devices):
             if not 2 <= len(attached) <= 3:

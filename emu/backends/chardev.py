@@ -52,12 +52,13 @@ class FrontEnd(Protocol):
 class Chardev:
     """Base of all: gathers output.  As it stands it is `null`: everything written is gone.
 
-    path: where its other end is to be found, or ""; connected: whether it leads to somebody; window: columns
-    and rows of the window that shows it, None where there is none; changed: what the device wants called when
-    one of these is another, in the event loop's thread.
+    path: where its other end is to be found, or ""; filename: what it is, as monitors tell it; connected:
+    whether it leads to somebody; window: columns and rows of the window that shows it, None where there is
+    none; changed: what the device wants called when one of these is another, in the event loop's thread.
     """
 
     path = ""
+    filename = "null"
 
     def __init__(self) -> None:
         self.front: FrontEnd | None = None
@@ -158,6 +159,8 @@ class Chardev:
 class MemoryChardev(Chardev):
     """Output kept in memory, input given by type(): for tests and scripts."""
 
+    filename = "memory"
+
     def __init__(self) -> None:
         super().__init__()
         self.output = bytearray()
@@ -204,6 +207,7 @@ class DescriptorChardev(Chardev):
     and their mode must not change: then poll(2) is asked before each write, and pieces are small.
     """
 
+    filename = "file"
     PIECE = 512  # POSIX: a pipe that poll() calls writable takes this much without waiting
 
     def __init__(self, read_fd: int, write_fd: int, *, owned: bool = True, nonblocking: bool = True) -> None:

@@ -41,6 +41,7 @@ class PtyChardev(DescriptorChardev):
         self._slave = slave
         tty.setraw(slave)
         self.path = os.ttyname(slave)
+        self.filename = f"pty:{self.path}"
         super().__init__(master, master)
 
     def write(self, data: bytes) -> None:
@@ -84,6 +85,12 @@ class SocketChardev(DescriptorChardev):
     @property
     def connected(self) -> bool:
         return self.read_fd >= 0
+
+    @property
+    def filename(self) -> str:  # type: ignore[override]
+        kind = "unix" if self.path.startswith("/") or ":" not in self.path else "tcp"
+        serves = ",server=on" if self._listener is not None else ""
+        return f"{'' if self.connected else 'disconnected:'}{kind}:{self.path}{serves}"
 
     def open(self, loop: Loop) -> None:
         super().open(loop)

@@ -1,0 +1,155 @@
+"""What a machine has, under the names by which whoever steers it asks for it: QEMU's ids and node names.
+
+The command line fills it (emu/boot.py with names of its own choice, emu/system with the user's), and monitors
+read it.  A device with an id is at /machine/peripheral/ID, one without at /machine/peripheral-anon/device[N].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accel.errors import DeviceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from emu.backends.chardev import Chardev
+    from emu.block import Image
+    from emu.devices.pci import PciFunction
+    from emu.net import Peer
+    from emu.virtio.device import VirtioDevice
+
+
+class Node:
+    """A node of the block graph: a file, or what gives the bytes in one a form.
+
+    driver: file, raw or qcow2; filename: of the file at the bottom; child: the node below (a format's file);
+    backing: the node of the image that a qcow2 image stands on; image: the open image, for the node that a
+    device may use and None for those below.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: str,
+        filename: str,
+        *,
+        child: Node | None = None,
+        backing: Node | None = None,
+        read_only: bool = False,
+        discard: bool = False,
+        cache: str = "writeback",
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.filename = filename
+        self.child = child
+        self.backing = backing
+        self.read_only = read_only
+        self.discard = discard
+        self.cache = cache
+        self.image: Image | None = None
+
+
+class Netdev:
+    """The host's end of a network card: kind is user, tap or socket, words what it was asked for with."""
+
+    def __init__(self, name: str, kind: str, words: str, peer: Peer) -> None:
+        self.name = name
+        self.kind = kind
+        self.words = words
+        self.peer = peer
+
+
+class Entry:
+    """A device that was asked for.
+
+    name: its id, "" for none; driver: the type, as virtio-blk-pci; properties: those that were given; virtio:
+    the device; function: its PCI function, where it has one; bus: what it is plugged into, as pcie.0; node:
+    the disk in it; drive: the name of that by -drive's id; netdev, chardev: ids.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: str,
+        *,
+        properties: dict[str, str] | None = None,
+        bus: str = "",
+        virtio: VirtioDevice | None = None,
+        function: PciFunction | None = None,
+        node: Node | None = None,
+        drive: str = "",
+        netdev: str = "",
+        chardev: str = "",
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.properties = properties or {}
+        self.bus = bus
+        self.virtio = virtio
+        self.function = function
+        self.node = node
+        self.drive = drive
+        self.netdev = netdev
+        self.chardev = chardev
+        self.path = ""
+
+
+class Inventory:
+    """All of it, by name; devices in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.chardevs: dict[str, Chardev] = {}
+        self.nodes: dict[str, Node] = {}
+        self.netdevs: dict[str, Netdev] = {}
+        self.objects: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.devices: list[Entry] = []
+        self._anonymous = 0
+
+    def add_device(self, entry: Entry) -> Entry:
+        """Enters a device and gives it its path.  Raises DeviceError for an id that is taken."""
+        if entry.name and self.device(entry.name) is not None:
+            raise DeviceError(f"two devices have the id {entry.name!r}; rename one")
+        if entry.name:
+            entry.path = f"/machine/peripheral/{entry.name}"
+        else:
+            entry.path = f"/machine/peripheral-anon/device[{self._anonymous}]"
+            self._anonymous += 1
+        self.devices.append(entry)
+        return entry
+
+    def add_chardev(self, name: str, chardev: Chardev) -> Chardev:
+        """Enters the host's end of a line.  Raises DeviceError for a name that is taken."""
+        if name in self.chardevs:
+            raise DeviceError(f"two chardevs have the id {name!r}; rename one")
+        self.chardevs[name] = chardev
+        return chardev
+
+    def add_node(self, node: Node) -> Node:
+        """Enters a block node.  Raises DeviceError for a name that is taken."""
+        if node.name in self.nodes:
+            raise DeviceError(f"two block nodes are called {node.name!r}; rename one")
+        self.nodes[node.name] = node
+        return node
+
+    def complete(self, chardevs: Iterable[Chardev], devices: Iterable[VirtioDevice]) -> None:
+        """Enters what a program has given the machine without a name, under the names of its choice here."""
+        for number, chardev in enumerate(chardevs):
+            if chardev not in self.chardevs.values() and f"serial{number}" not in self.chardevs:
+                self.add_chardev(f"serial{number}", chardev)
+        entered = [entry.virtio for entry in self.devices]
+        for device in devices:
+            if device not in entered:
+                self.add_device(Entry("", f"{device.kind}-device", virtio=device))
+
+    def device(self, name: str) -> Entry | None:
+        """The device of that id, or at that path of monitors; None for no such."""
+        return next((entry for entry in self.devices if name in (entry.name, entry.path) and name), None)
+
+    def of_kind(self, kind: str) -> Iterator[Entry]:
+        """The virtio devices of a kind, as virtio-blk."""
+        for entry in self.devices:
+            if entry.virtio is not None and entry.virtio.kind == kind:
+                yield entry
