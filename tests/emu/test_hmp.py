@@ -1,7 +1,6 @@
 """The human monitor: words, expressions, keys; on the console, over telnet and on a socket."""
 
 import socket
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -150,17 +149,28 @@ def test_the_monitor_may_have_the_terminal(terminal, kernel):
     assert console.ended() == 0
 
 
+def unix(path):
+    end = socket.socket(socket.AF_UNIX)
+    end.settimeout(20)
+    end.connect(path)
+    return end
+
+
+def connected(connect, console):
+    """A connection, as soon as the monitor listens."""
+    while True:
+        try:
+            return connect()
+        except (ConnectionRefusedError, FileNotFoundError):
+            assert console.process.poll() is None
+
+
 def test_telnet_reaches_the_monitor(terminal, kernel):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     console = terminal(*kernel, "--monitor", f"telnet:127.0.0.1:{port},wait=on", "--serial", "null")
-    end = None
-    while end is None:
-        try:
-            end = socket.create_connection(("127.0.0.1", port), timeout=20)
-        except ConnectionRefusedError:
-            assert console.process.poll() is None
+    end = connected(lambda: socket.create_connection(("127.0.0.1", port), timeout=20), console)
     end.sendall(b"\xff\xfd\x01info status\r\0quit\r\0")
     heard = b""
     while data := end.recv(4096):
@@ -173,11 +183,7 @@ def test_telnet_reaches_the_monitor(terminal, kernel):
 def test_a_socket_answers_lines_without_echo(terminal, kernel, tmp_path):
     path = str(tmp_path / "monitor")
     console = terminal(*kernel, "--monitor", f"unix:{path},server=on,wait=off", "--serial", "null")
-    while not Path(path).exists():
-        assert console.process.poll() is None
-    with socket.socket(socket.AF_UNIX) as end:
-        end.settimeout(20)
-        end.connect(path)
+    with connected(lambda: unix(path), console) as end:
         end.sendall(b"info status\nquit\n")
         heard = b""
         while data := end.recv(4096):
