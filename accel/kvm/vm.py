@@ -36,6 +36,8 @@ class KvmAccelerator:
 
     memory, ports: the machine's maps; the VM follows their changes.  device: the KVM device's path.
     features: CPU features to add (True) or hide (False) by name, as accel.kvm.cpuid lists them.
+    crossing: whether instructions that KVM refuses are done by the host's CPU or by tcg; else they end run()
+    with FAULT.
 
     Raises Unsupported for another ISA (guest's or host's), Unavailable where the host has no usable KVM.
     """
@@ -48,6 +50,7 @@ class KvmAccelerator:
         *,
         device_path: str = "/dev/kvm",
         features: Mapping[str, bool] | None = None,
+        crossing: bool = True,
     ) -> None:
         if arch.name != "x86_64" or os.uname().machine != "x86_64":
             raise Unsupported(
@@ -58,6 +61,7 @@ class KvmAccelerator:
         self.memory = memory
         self.ports = ports
         self._features = dict(features or {})
+        self.crossing = crossing
         self._clock = Clock()
         self._msrs: tuple[int, ...] = ()
         self._vcpus: dict[int, KvmVcpu] = {}
@@ -108,6 +112,8 @@ class KvmAccelerator:
             self._follow(self.memory, Doorbells(self.fd, False, any_width))
             if self.ports is not None:
                 self._follow(self.ports, Doorbells(self.fd, True, any_width))
+        if self.crossing:
+            self._follow(self.memory, Companions(self))
 
     def _follow(self, space: AddressSpace, listener: Any) -> None:
         space.subscribe(listener)
@@ -132,6 +138,10 @@ class KvmAccelerator:
         vcpu = KvmVcpu(
             self, index, self._run_size, self.sync, self._irqchip is not None, {**self._features, **features}
         )
+        if self.crossing:
+            from accel.kvm.crossing import prepare
+
+            prepare(vcpu)
         self._vcpus[index] = vcpu
         return vcpu
 
@@ -203,6 +213,20 @@ class KvmAccelerator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Companions:
+    """Tells the vCPUs' companions (cross.h) of changes of the memory map."""
+
+    def __init__(self, accelerator: KvmAccelerator) -> None:
+        self._accelerator = accelerator
+
+    def range_removed(self, piece: Range) -> None:
+        """The map lost a piece."""
+        for vcpu in self._accelerator._vcpus.values():
+            lib.emu_kvm_vcpu_remap(vcpu.pointer)
+
+    range_added = range_removed
 
 
 def hidden_base(flat: list[Range]) -> int:

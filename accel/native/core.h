@@ -156,10 +156,13 @@ size_t emu_space_load(emu_space *space, uint64_t addr, const void *data, size_t 
 /*
  * Engines that keep translations of guest code must hear of changes that no
  * vCPU made.  emu_space_load tells them; whoever writes RAM through its host
- * address (DMA) calls emu_space_written afterwards.  One watcher to a space,
- * NULL for none; it is called in the writer's thread and only takes a note.
+ * address (DMA) calls emu_space_written afterwards.  A watcher is called in the
+ * writer's thread and only takes a note.  -1: there are EMU_WATCHERS already.
  */
-void emu_space_watch(emu_space *space, void (*fn)(void *opaque, uint64_t addr, uint64_t size), void *opaque);
+#define EMU_WATCHERS 32
+typedef void (*emu_watch_fn)(void *opaque, uint64_t addr, uint64_t size);
+int emu_space_watch(emu_space *space, emu_watch_fn fn, void *opaque);
+void emu_space_unwatch(emu_space *space, void *opaque);
 void emu_space_written(emu_space *space, uint64_t addr, uint64_t size);
 
 /* ---- interrupt lines ------------------------------------------------------ */

@@ -9,6 +9,8 @@
  */
 #include "kvm.h"
 
+#include "cross.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -133,6 +135,7 @@ struct emu_kvm_vcpu {
     int halted;
     int tell_taken;
     emu_kvm_counts counts;
+    _Atomic(emu_cross *) cross; /* NULL: what KVM refuses ends the run */
 
     atomic_uint asks;
     atomic_int tid; /* of the thread inside run, else 0 */
@@ -216,6 +219,7 @@ void emu_kvm_vcpu_close(emu_kvm_vcpu *vcpu)
 {
     if (vcpu == NULL)
         return;
+    emu_cross_free(atomic_load(&vcpu->cross));
     munmap(vcpu->run, vcpu->run_size);
     close(vcpu->fd);
     free(vcpu);
@@ -226,6 +230,28 @@ int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu) { return vcpu->halted; }
 void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) { vcpu->halted = halted != 0; }
 void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out) { *out = vcpu->counts; }
 void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) { vcpu->tell_taken = tell; }
+
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu)
+{
+    emu_cross *cross = emu_cross_new(vcpu, vcpu->memory, vcpu->ports);
+    atomic_store(&vcpu->cross, cross);
+    return cross == NULL ? -ENOMEM : 0;
+}
+
+void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    if (cross != NULL)
+        emu_cross_remap(cross);
+}
+
+void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out)
+{
+    const emu_cross *cross = atomic_load(&vcpu->cross);
+    memset(out, 0, sizeof *out);
+    if (cross != NULL)
+        emu_cross_get_counts(cross, out);
+}
 
 /* ---- registers -------------------------------------------------------------- */
 
@@ -355,7 +381,7 @@ static int explain_internal(const struct kvm_run *run, emu_exit *out)
         int n = snprintf(out->text, sizeof out->text, "KVM cannot emulate the instruction ");
         for (uint32_t i = 0; i < out->nbytes; i++)
             n += snprintf(out->text + n, sizeof out->text - (size_t)n, "%02x", out->bytes[i]);
-        snprintf(out->text + n, sizeof out->text - (size_t)n, "%s; use --accel tcg",
+        snprintf(out->text + n, sizeof out->text - (size_t)n, "%s; use crossing=on or --accel tcg",
                  out->nbytes != 0 ? "..." : "at this address");
     } else if (suberror < sizeof causes / sizeof causes[0] && causes[suberror] != NULL) {
         snprintf(out->text, sizeof out->text, "KVM: %s", causes[suberror]);
@@ -494,7 +520,13 @@ static unsigned take_asks(emu_kvm_vcpu *vcpu)
     return atomic_exchange(&vcpu->asks, 0);
 }
 
-void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) { ask(vcpu, ASK_KICK); }
+void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    ask(vcpu, ASK_KICK);
+    if (cross != NULL)
+        emu_cross_kick(cross);
+}
 
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level)
 {
@@ -608,6 +640,24 @@ static int wakes(emu_kvm_vcpu *vcpu)
     return 1;
 }
 
+/* Whether this exit is one that a crossing mends; then it does.  0: go on. */
+static int cross(emu_kvm_vcpu *vcpu, emu_exit *out)
+{
+    const struct kvm_run *run = vcpu->run;
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    if (cross == NULL || run->exit_reason != KVM_EXIT_INTERNAL_ERROR ||
+        run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
+        return emu_kvm_explain(run, out);
+    emu_exit refused = {0};
+    explain_internal(run, &refused);
+    if (refused.nbytes == 0) { /* an older kernel */
+        if (load_regs(vcpu) == 0)
+            refused.pc = vcpu->regs->rip;
+        fetch(vcpu, &refused);
+    }
+    return emu_cross_refused(cross, refused.bytes, refused.nbytes, out);
+}
+
 static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 {
     struct kvm_run *run = vcpu->run;
@@ -639,7 +689,7 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
             if (serve(vcpu) == EMU_RAISED)
                 return EMU_EXIT_RAISED;
         } else {
-            int kind = emu_kvm_explain(run, out);
+            int kind = cross(vcpu, out);
             if (kind == EMU_EXIT_HALT)
                 vcpu->halted = 1;
             else if (kind != 0)
@@ -689,6 +739,9 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
     return out->kind = EMU_EXIT_FAULT;
 }
 void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) {}
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
+void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu) {}
+void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out) { memset(out, 0, sizeof *out); }
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level) {}
 void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) {}
 int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu) { return -ENOSYS; }

@@ -218,6 +218,28 @@ typedef struct emu_kvm_counts {
 } emu_kvm_counts;
 void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out);
 
+/* ---- what KVM refuses to emulate (cross.c) ------------------------------------- */
+
+/* Has another engine do what KVM refuses, from now on; else it ends a run with EMU_EXIT_FAULT. */
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu);
+/* From any thread: the memory map has changed. */
+void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu);
+
+#define EMU_CROSS_KINDS 256
+/* Instructions that were done for KVM. */
+typedef struct emu_cross_counts {
+    uint64_t host;      /* crossings: by the host's CPU, */
+    uint64_t companion; /* by a companion, */
+    uint64_t retired;   /* with that many instructions */
+    uint64_t lost;      /* of kinds that found no room below */
+    struct {
+        uint8_t bytes[15]; /* the first of its kind */
+        uint8_t nbytes;
+        uint64_t count;
+    } kinds[EMU_CROSS_KINDS];
+} emu_cross_counts;
+void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out);
+
 /*
  * What an exit that no map serves means: `run` is a kvm_run structure of at
  * least 288 bytes.  Returns out->kind, 0 where the guest should just go on.

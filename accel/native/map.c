@@ -53,8 +53,10 @@ struct emu_space {
     _Atomic(struct view *) view;
     atomic_long readers;
     struct view *retired;
-    void (*watch)(void *opaque, uint64_t addr, uint64_t size);
-    void *watch_opaque;
+    struct watcher {
+        _Atomic(emu_watch_fn) fn;
+        void *opaque;
+    } watchers[EMU_WATCHERS];
 };
 
 static uint64_t ones(uint32_t width)
@@ -708,14 +710,31 @@ size_t emu_space_load(emu_space *space, uint64_t addr, const void *data, size_t 
     return done;
 }
 
-void emu_space_watch(emu_space *space, void (*fn)(void *opaque, uint64_t addr, uint64_t size), void *opaque)
+int emu_space_watch(emu_space *space, emu_watch_fn fn, void *opaque)
 {
-    space->watch_opaque = opaque;
-    space->watch = fn;
+    for (size_t i = 0; i < EMU_WATCHERS; i++) {
+        struct watcher *watcher = &space->watchers[i];
+        if (atomic_load(&watcher->fn) != NULL)
+            continue;
+        watcher->opaque = opaque;
+        atomic_store(&watcher->fn, fn);
+        return 0;
+    }
+    return -1;
+}
+
+void emu_space_unwatch(emu_space *space, void *opaque)
+{
+    for (size_t i = 0; i < EMU_WATCHERS; i++)
+        if (space->watchers[i].opaque == opaque)
+            atomic_store(&space->watchers[i].fn, NULL);
 }
 
 void emu_space_written(emu_space *space, uint64_t addr, uint64_t size)
 {
-    if (space->watch != NULL)
-        space->watch(space->watch_opaque, addr, size);
+    for (size_t i = 0; i < EMU_WATCHERS; i++) {
+        emu_watch_fn fn = atomic_load_explicit(&space->watchers[i].fn, memory_order_acquire);
+        if (fn != NULL)
+            fn(space->watchers[i].opaque, addr, size);
+    }
 }

@@ -11,6 +11,11 @@
  * pages have translations; when a page gets its first, every TLB entry of it is
  * marked; an entry is unmarked when its page has none left.  The cost is one
  * scan of the TLB at each of these changes.
+ *
+ * A machine whose guest others execute too (`foreign`) is not told of changes.
+ * Each run of it is an epoch with an empty TLB, so that a page's first execution
+ * looks its address up: then the page is compared with a copy from when it got
+ * its first translation.  What a block takes of the next page is compared, too.
  */
 #include "uc_machine.h"
 #include "uc_patch.h"
@@ -32,10 +37,12 @@ struct target {
     void *(*host)(void *uc, void *block, uint64_t ram);
     uint64_t (*ram)(void *uc, void *host);
     void (*invalidate_range)(void *uc, uint64_t start, uint64_t end);
+    uint64_t (*fetch)(void *env, uint64_t address); /* x86-64 alone, as the next */
+    void *(*generate)(void *cpu, uint64_t pc, uint64_t base, uint32_t flags, int compile_flags);
     bool ready;
 };
 
-/* By number in uc_machine.c's table of instruction sets. */
+/* By number in uc_machine.c's table of instruction sets, where x86-64 is the last. */
 static struct target targets[TARGETS];
 
 /* ---- which pages have translations ------------------------------------------ */
@@ -44,6 +51,27 @@ static bool has_code(const emu_uc_machine *m, uint64_t ram)
 {
     uint64_t page = ram / PAGE;
     return page / 64 < m->code_words && (m->code[page / 64] >> page % 64 & 1) != 0;
+}
+
+struct verified { /* a page of RAM with translations, in a foreign machine */
+    uint8_t *copy;
+    uint32_t compared, fetched; /* the epochs in which it was last so */
+    uint64_t next;              /* the page on which a block of this one ends, or 0 */
+};
+
+static void forget_copies(emu_uc_machine *m)
+{
+    for (uint64_t i = 0; m->verified != NULL && i < m->code_words * 64; i++)
+        free(m->verified[i].copy);
+    free(m->verified);
+    m->verified = NULL;
+}
+
+static struct verified *verified_page(emu_uc_machine *m, uint64_t ram)
+{
+    if (m->verified == NULL)
+        m->verified = calloc(m->code_words * 64, sizeof *m->verified);
+    return m->verified != NULL && ram / PAGE / 64 < m->code_words ? &m->verified[ram / PAGE] : NULL;
 }
 
 static bool set_code(emu_uc_machine *m, uint64_t ram, bool present)
@@ -58,6 +86,13 @@ static bool set_code(emu_uc_machine *m, uint64_t ram, bool present)
             return false;
         memset(more + m->code_words, 0, (words - m->code_words) * sizeof *more);
         m->code = more;
+        if (m->verified != NULL) {
+            struct verified *wider = realloc(m->verified, words * 64 * sizeof *wider);
+            if (wider == NULL)
+                return false;
+            memset(wider + m->code_words * 64, 0, (words - m->code_words) * 64 * sizeof *wider);
+            m->verified = wider;
+        }
         m->code_words = words;
     }
     if (present)
@@ -71,6 +106,7 @@ static void forget(emu_uc_machine *m)
 {
     if (m->code != NULL)
         memset(m->code, 0, m->code_words * sizeof *m->code);
+    forget_copies(m);
 }
 
 /* ---- the TLB ------------------------------------------------------------------ */
@@ -121,6 +157,79 @@ static void unmark(emu_uc_machine *m, const struct target *t, uint64_t ram)
 
 /* ---- in place of the library's functions ---------------------------------------- */
 
+/* What the page's translations are of; without memory for it they are dropped in the next epoch. */
+static void copy(emu_uc_machine *m, const struct target *t, uint64_t ram)
+{
+    struct verified *page = verified_page(m, ram);
+    if (page == NULL)
+        return;
+    if (page->copy == NULL)
+        page->copy = malloc(PAGE);
+    if (page->copy != NULL)
+        memcpy(page->copy, t->host(m->uc, NULL, ram & ~(PAGE - 1)), PAGE);
+    page->compared = m->epoch;
+}
+
+static void compare(emu_uc_machine *m, const struct target *t, uint64_t ram)
+{
+    ram &= ~(PAGE - 1);
+    if (!has_code(m, ram))
+        return;
+    struct verified *page = verified_page(m, ram);
+    if (page != NULL && page->compared == m->epoch)
+        return;
+    if (page == NULL || page->copy == NULL || memcmp(page->copy, t->host(m->uc, NULL, ram), PAGE) != 0)
+        t->invalidate_range(m->uc, ram, ram + PAGE);
+    if (page != NULL)
+        page->compared = m->epoch;
+}
+
+/* The address in RAM of code; all ones: it is not in RAM. */
+static uint64_t fetch(struct target *t, void *env, uint64_t address)
+{
+    uint64_t ram = t->fetch(env, address);
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL || !m->foreign || ram == UINT64_MAX)
+        return ram;
+    struct verified *page = verified_page(m, ram);
+    if (page == NULL || page->fetched != m->epoch) {
+        compare(m, t, ram);
+        if (page != NULL && page->next != 0)
+            compare(m, t, page->next);
+        if (page != NULL)
+            page->fetched = m->epoch;
+    }
+    if (m->generating == UINT64_MAX)
+        m->generating = ram & ~(PAGE - 1);
+    else if (m->generating != 0 && m->generating != (ram & ~(PAGE - 1)) &&
+             (page = verified_page(m, m->generating)) != NULL)
+        page->next = ram & ~(PAGE - 1);
+    return ram;
+}
+
+static void *generate(struct target *t, void *cpu, uint64_t pc, uint64_t base, uint32_t flags, int compile_flags)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m != NULL)
+        m->generating = UINT64_MAX; /* until the first fetch says where */
+    void *block = t->generate(cpu, pc, base, flags, compile_flags);
+    if (m != NULL)
+        m->generating = 0;
+    return block;
+}
+
+void emu_uc_code_foreign(emu_uc_machine *m)
+{
+    m->epoch++;
+    uc_ctl_flush_tlb(m->uc);
+}
+
+void emu_uc_code_free(emu_uc_machine *m)
+{
+    forget_copies(m);
+    free(m->code);
+}
+
 /* A page got its first translation. */
 static void protect(struct target *t, void *uc, uint64_t ram)
 {
@@ -130,6 +239,8 @@ static void protect(struct target *t, void *uc, uint64_t ram)
         return;
     if (!set_code(m, ram, true))
         emu_uc_end(m, EMU_EXIT_FAULT, "out of memory");
+    if (m->foreign)
+        copy(m, t, ram);
     t->reset_dirty(m->cpu, (uintptr_t)t->host(uc, NULL, ram & ~(PAGE - 1)), PAGE);
 }
 
@@ -181,6 +292,12 @@ static void flush(struct target *t, void *cpu)
     {                                                                                                         \
         invalidate(&targets[n], uc, locked, ram, size, pc);                                                   \
     }
+static uint64_t fetch_x86(void *env, uint64_t address) { return fetch(&targets[3], env, address); }
+static void *generate_x86(void *cpu, uint64_t pc, uint64_t base, uint32_t flags, int compile_flags)
+{
+    return generate(&targets[3], cpu, pc, base, flags, compile_flags);
+}
+
 TARGET(0)
 TARGET(1)
 TARGET(2)
@@ -227,6 +344,13 @@ void emu_uc_code_replace(size_t which, const struct isa *isa)
             t->ready = false; /* those that were replaced do what they did: no machine has EMU_UC_ALIASES */
         else
             memcpy((char *)t + places[i], &before, sizeof before);
+    }
+    if (isa == &emu_uc_x86_64) {
+        find(&t->fetch, isa, "get_page_addr_code");
+        find(&t->generate, isa, "tb_gen_code");
+        t->ready = t->ready && t->fetch != NULL && t->generate != NULL &&
+                   emu_uc_replace(uc_lib.handle, "get_page_addr_code_x86_64", (void *)fetch_x86) != NULL &&
+                   emu_uc_replace(uc_lib.handle, "tb_gen_code_x86_64", (void *)generate_x86) != NULL;
     }
 }
 

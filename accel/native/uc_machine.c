@@ -803,7 +803,8 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
     }
     if ((error = follow(m)) != UC_ERR_OK)
         return fail(m, text, size, "mapping memory", error);
-    emu_space_watch(memory, emu_uc_code_written, m);
+    if (emu_space_watch(memory, emu_uc_code_written, m) != 0)
+        return fail(m, text, size, "watching memory", UC_ERR_RESOURCE);
     return m;
 }
 
@@ -811,14 +812,14 @@ void emu_uc_machine_free(emu_uc_machine *m)
 {
     if (m == NULL)
         return;
-    emu_space_watch(m->memory, NULL, NULL);
+    emu_space_unwatch(m->memory, m);
     emu_uc_timers_free(m);
     if (m->uc != NULL)
         uc_close(m->uc);
     for (size_t i = 0; i < m->npieces; i++)
         free(m->pieces[i]);
     free(m->pieces);
-    free(m->code);
+    emu_uc_code_free(m);
     free(m->changes);
     pthread_mutex_destroy(&m->lock);
     free(m);

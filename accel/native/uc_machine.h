@@ -117,6 +117,10 @@ struct emu_uc_machine {
     /* without the doorbell: pages whose code has run since the last flush, by their number modulo EMU_UC_SEEN */
     uint64_t seen[EMU_UC_SEEN / 64];
 
+    bool foreign;              /* others execute the same guest: code changes without a word (uc_code.c) */
+    uint32_t epoch;
+    uint64_t generating;       /* the page whose block is being translated; 0 for none */
+    struct verified *verified; /* for each page of RAM */
     uint64_t *code;            /* a bit for each page of RAM that has translations (uc_code.c) */
     uint64_t code_words, stored;
     pthread_mutex_t lock;      /* of changes alone */
@@ -149,6 +153,9 @@ void emu_uc_code_replace(size_t which, const struct isa *isa);
 void emu_uc_code_watch(emu_uc_machine *m);
 void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size);
 bool emu_uc_code_changed(emu_uc_machine *m);
+/* foreign machines, before they run: others may have changed any memory. */
+void emu_uc_code_foreign(emu_uc_machine *m);
+void emu_uc_code_free(emu_uc_machine *m);
 /* Rings the doorbell: the CPU looks at what has been asked for at its next block. */
 void emu_uc_ring(emu_uc_machine *m);
 /* uc_timer.c: gives the CPU generic timers where it can (EMU_UC_TIMERS). */

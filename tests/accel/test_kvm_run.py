@@ -43,10 +43,10 @@ class Guest:
         self.ram = self.memory.add_ram("ram", 0, 1 << 20)
         self.kvm: KvmAccelerator | None = None
 
-    def start(self, code: str, *, flat: bool = False) -> KvmVcpu:
+    def start(self, code: str, *, flat: bool = False, crossing: bool = True) -> KvmVcpu:
         """A vCPU at `code` (hex); flat: DS reaches all of memory, as in unreal mode."""
         self.memory.load(CODE, bytes.fromhex(code))
-        self.kvm = KvmAccelerator(find("x86_64"), self.memory, self.ports)
+        self.kvm = KvmAccelerator(find("x86_64"), self.memory, self.ports, crossing=crossing)
         vcpu = self.kvm.vcpu(0)
         vcpu.set(cs=0, cs_base=0, rip=CODE, rsp=0x6000)
         if flat:
@@ -333,7 +333,7 @@ def test_another_isa_is_refused_in_one_line() -> None:
 
 def test_an_instruction_that_kvm_refuses_is_a_fault_with_its_bytes(guest: Guest) -> None:
     # popcnt ax,ax; hlt
-    vcpu = guest.start("f30fb8c0 f4")
+    vcpu = guest.start("f30fb8c0 f4", crossing=False)
     exit = vcpu.run()
     if exit.kind == ExitKind.HALT:
         pytest.skip("this host's KVM does not emulate kernel mode: it refuses nothing")

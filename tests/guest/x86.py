@@ -47,6 +47,7 @@ SUPERVISOR = """
     48 cf                    ; iretq
     f4                       ; hlt
 """
+ENTER_USER = "6a 23"
 NEXT_CASE = 0x10_000F
 UNDEFINED = 6
 assert (DATA, USER_CODE, USER_DATA, TSS) == (0x200, 0x2B, 0x23, 0x30)
@@ -162,10 +163,11 @@ class Outcome:
 
 
 class Guest:
-    """Runs cases as a guest's user mode under an accelerator."""
+    """Runs cases as a guest's user mode, or as its kernel's, under an accelerator."""
 
-    def __init__(self, engine) -> None:
+    def __init__(self, engine, *, kernel: bool = False) -> None:
         self.engine = engine
+        self.kernel = kernel
 
     def run(self, cases: list[Case]) -> list[Outcome]:
         """All of them in one machine, one after the other."""
@@ -175,6 +177,9 @@ class Guest:
             return self._run(machine, cases)
         finally:
             machine.close()
+
+    def ended(self, machine: Bare) -> None:
+        """For those that want to look at the machine after its cases."""
 
     def _run(self, machine: Bare, cases: list[Case]) -> list[Outcome]:
         memory = machine.memory
@@ -196,7 +201,12 @@ class Guest:
             code += b"\x48\x89\x24\x25" + struct.pack("<I", FAULT_STACK) + b"\xf4"
             memory.load(stub, code)
             memory.load(IDT + 16 * vector, _gate(stub))
-        exit = machine.run(words(SUPERVISOR))
+        supervisor = words(SUPERVISOR)
+        if self.kernel:
+            at = supervisor.index(words(ENTER_USER))
+            supervisor = supervisor[:at] + b"\xff\xe0" + supervisor[at + 2 :]  # jmp rax
+        exit = machine.run(supervisor)
+        self.ended(machine)
         assert exit.kind == ExitKind.HALT, exit
         vector = memory.read(FAULT, 4)
         if vector != 0xFFFF_FFFF:
