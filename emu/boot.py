@@ -256,20 +256,25 @@ def _virtio(
 
 
 def _arch_of(kernel: str | None) -> str | None:
-    """The architecture that an ELF kernel is for; None for anything else, which the loader will judge."""
+    """The architecture that a kernel's file is for; None where it does not say: the loader will judge it."""
     from isa.arch import UnknownArch, by_elf
 
     if kernel is None or not Path(kernel).is_file():
         return None
     try:
         with open(kernel, "rb") as file:
-            header = file.read(20)
+            header = file.read(0x206)
     except OSError:
         return None
+    if header[0x202:] == b"HdrS":  # a bzImage
+        return "x86_64"
     if len(header) < 20 or header[:4] != b"\x7fELF":
         return None
+    machine, bits, order = int.from_bytes(header[18:20], "little"), header[4], header[5]
+    if machine == 3:  # i386, by PVH
+        return "x86_64"
     try:
-        return by_elf(int.from_bytes(header[18:20], "little"), header[4], header[5]).name
+        return by_elf(machine, bits, order).name
     except UnknownArch:
         return None
 

@@ -5,8 +5,9 @@ controllers are taken where it has them.  Enough of the i440FX's configuration s
 that was built for QEMU's pc to find its way.
 
 A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0 or at
-Linux' zero page: a small ROM at the reset vector brings the CPU there.  ACPI tables tell it of CPUs,
-interrupts, the power button and virtio devices.
+Linux' zero page; by PVH, if its file says so, in 32-bit mode without paging, EBX at the start info.  A small
+ROM at the reset vector brings the CPU there.  ACPI tables tell it of CPUs, interrupts, the power button and
+virtio devices.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from emu.devices.pci import PciFunction
 from emu.devices.pci_host import PciHost
 from emu.devices.test_exit import DebugExit
 from emu.devices.uart16550 import Uart16550
+from emu.loader import x86_rom
 from emu.loader.acpi import (
     device,
     eisa_id,
@@ -49,8 +51,10 @@ from emu.loader.acpi import (
     table,
 )
 from emu.loader.bzimage import RESERVED, USABLE, BzImage, parse_bzimage, zero_page
+from emu.loader.elf import Elf, parse
 from emu.loader.firmware import fill_rom
-from emu.loader.kernel import load_kernel
+from emu.loader.kernel import ELF_MAGIC, LARGEST, check_arch, load_elf, naming
+from emu.loader.pvh import pvh_entry, start_info
 from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
@@ -61,14 +65,14 @@ if TYPE_CHECKING:
 LOW_LIMIT = 0xC000_0000
 FOUR_GIB = 1 << 32
 ROM_LIMIT = 16 << 20
-ROM_MINIMUM = 64 << 10
 KERNEL_BASE = 0x10_0000
-STACK = 0x7C00
 # What the kernel is told is below 640 KiB, ACPI's tables where PCs have ROMs.
-ZERO_PAGE, COMMAND_LINE, LOW_END = 0x1_0000, 0x2_0000, 0x9_F000
+ZERO_PAGE, GDT, COMMAND_LINE, LOW_END = 0x1_0000, 0x1_1000, 0x2_0000, 0x9_F000
+START_INFO = ZERO_PAGE
 ACPI_BASE, ACPI_SIZE = 0xE_0000, 0x2_0000
 PM_BASE = 0x600
 SCI, PIT_INPUT = 9, 2
+I386 = (3, 1)  # e_machine and class
 ACTIVE_HIGH_LEVEL = 0xD
 
 
@@ -98,7 +102,7 @@ class Microvm(Board):
         self.high = machine.ram - low
         if self.high:
             machine.memory.add_ram("ram-high", FOUR_GIB, self.high)
-        size = ROM_MINIMUM
+        size = x86_rom.SIZE
         if machine.firmware:
             size = max(size, len(read_image(machine.firmware, "firmware", ROM_LIMIT)))
             size += -size % 4096
@@ -175,32 +179,89 @@ class Microvm(Board):
             fill_rom(self.rom, machine.firmware, at_end=True)
         elif machine.kernel:
             machine.memory.load(ACPI_BASE, acpi_tables(machine))
-            image = read_image(machine.kernel, "kernel")
-            linux = parse_bzimage(image)
-            if linux is None:
-                entry, argument = load_kernel(machine, image, KERNEL_BASE).entry, 0
-            else:
-                self._load_linux(machine, linux)
-                entry, argument = linux.entry, ZERO_PAGE
-            self.rom.buffer[:] = boot_rom(entry, argument)
+            image = read_image(machine.kernel, "kernel", LARGEST)
+            with naming(machine.kernel):
+                self.rom.buffer[:] = self._start(machine, image)
+
+    def _start(self, machine: Machine, image: bytes) -> bytes:
+        """Loads the kernel; the ROM that enters it."""
+        linux = parse_bzimage(image)
+        if linux is not None:
+            self._load_linux(machine, linux)
+            return x86_rom.long_mode(linux.entry, ZERO_PAGE)
+        elf = parse(image) if image.startswith(ELF_MAGIC) else None
+        entry = None if elf is None else pvh_entry(elf)
+        if elf is not None and entry is not None:
+            self._load_pvh(machine, elf)
+            return x86_rom.protected_mode(entry, START_INFO, GDT)
+        if machine.initrd or machine.append:
+            what = "initrd" if machine.initrd else "command line (--append)"
+            raise BadImage(
+                f"it takes no {what}: it is neither Linux' bzImage nor has it a PVH entry; leave that out"
+            )
+        if elf is None:
+            machine.memory.load(KERNEL_BASE, image)
+            return x86_rom.long_mode(KERNEL_BASE)
+        check_arch(self.arch, elf)
+        load_elf(machine, elf, self._taken())
+        return x86_rom.long_mode(elf.physical(elf.entry))
+
+    def _taken(self) -> list[tuple[int, int, str]]:
+        """What no kernel's segment may lie over."""
+        return [(ACPI_BASE, ACPI_SIZE, "ACPI's tables"), (self.rom.base, self.rom.size, "the boot ROM")]
+
+    def _load_pvh(self, machine: Machine, elf: Elf) -> None:
+        words = self._command_line(machine, LOW_END - COMMAND_LINE - 1)
+        told = (START_INFO, COMMAND_LINE + len(words) - START_INFO, "what the kernel is told")
+        # The entry is for 32 bits: whether the rest of the file is for 64 is the kernel's affair.
+        if (elf.machine, elf.elf_class) != I386:
+            check_arch(self.arch, elf)
+        load_elf(machine, elf, [*self._taken(), told])
+        ends = [part.paddr + part.memsz for part in elf.segments if part.paddr < self.low]
+        initrd = self._load_initrd(machine, max(ends, default=0), self.low)
+        info = start_info(
+            START_INFO,
+            command_line=COMMAND_LINE,
+            initrd=initrd,
+            rsdp=ACPI_BASE,
+            memory=self._memory_map(),
+        )
+        machine.memory.load(START_INFO, info)
+        machine.memory.load(GDT, x86_rom.FLAT)
 
     def _load_linux(self, machine: Machine, linux: BzImage) -> None:
         end = linux.address + linux.room
         if end > self.low:
-            raise BadImage(f"kernel wants memory up to {end:#x}; give the machine more (-m)")
-        words = machine.append.encode()
-        if len(words) > linux.command_line:
-            raise BadImage(f"the command line has {len(words)} bytes; this kernel takes {linux.command_line}")
+            raise BadImage(f"it wants memory up to {end:#x}; give the machine more (-m)")
         machine.memory.load(linux.address, linux.kernel)
+        self._command_line(machine, linux.command_line)
+        initrd = self._load_initrd(machine, end, min(self.low, linux.initrd_limit))
+        page = zero_page(
+            linux, command_line=COMMAND_LINE, initrd=initrd, rsdp=ACPI_BASE, memory=self._memory_map()
+        )
+        machine.memory.load(ZERO_PAGE, page)
+
+    def _command_line(self, machine: Machine, most: int) -> bytes:
+        """Puts the command line into memory, with its end; at most so many bytes besides."""
+        words = machine.append.encode()
+        if len(words) > most:
+            raise BadImage(f"the command line has {len(words)} bytes; this kernel takes {most}")
         machine.memory.load(COMMAND_LINE, words + b"\0")
-        initrd = (0, 0)
-        if machine.initrd:
-            top = min(self.low, linux.initrd_limit)
-            data = read_image(machine.initrd, "initrd", max(top - end, 0))
-            initrd = (top - len(data) & ~0xFFF, len(data))
-            if initrd[0] < end:
-                raise BadImage("initrd does not fit beside the kernel; give the machine more (-m)")
-            machine.memory.load(initrd[0], data)
+        return words + b"\0"
+
+    def _load_initrd(self, machine: Machine, end: int, top: int) -> tuple[int, int]:
+        """Puts the initial RAM disk below `top`; its address and size, 0 without one.  end: the kernel's."""
+        if not machine.initrd:
+            return 0, 0
+        data = read_image(machine.initrd, "initrd", max(top - end, 0))
+        at = top - len(data) & ~0xFFF
+        if at < end:
+            raise BadImage("the initrd does not fit beside it; give the machine more memory (-m)")
+        machine.memory.load(at, data)
+        return at, len(data)
+
+    def _memory_map(self) -> list[tuple[int, int, int]]:
+        """What a kernel may use: base, size and kind."""
         memory = [
             (0, LOW_END, USABLE),
             (ACPI_BASE, ACPI_SIZE, RESERVED),
@@ -208,8 +269,7 @@ class Microvm(Board):
         ]
         if self.high:
             memory.append((FOUR_GIB, self.high, USABLE))
-        page = zero_page(linux, command_line=COMMAND_LINE, initrd=initrd, rsdp=ACPI_BASE, memory=memory)
-        machine.memory.load(ZERO_PAGE, page)
+        return memory
 
     def powerdown(self, machine: Machine) -> None:
         self.pm.press()
@@ -303,66 +363,3 @@ def _i440fx() -> dict[tuple[int, int], PciFunction]:
         (0, 0): PciFunction(0x8086, 0x1237, 0x060000, writable=(range(0x50, 0x80),)),
         (1, 0): PciFunction(0x8086, 0x7000, 0x060100, header=0x80, writable=(range(0x4C, 0x90),)),
     }
-
-
-def boot_rom(entry: int, argument: int = 0) -> bytes:
-    """64 KiB below 4 GiB: page tables, a GDT, and code from the reset vector to `entry` in 64-bit mode.
-
-    `argument` is in RSI then.  Segments are where Linux wants them: 10h code, 18h data; 8 is code too.
-
-    Intel SDM volume 3, sections 9.9.1 and 9.8.5.  The tables are in the ROM, with the accessed and dirty bits
-    set, so that nothing has to be written there.
-    """
-    base = FOUR_GIB - ROM_MINIMUM
-    rom = bytearray(ROM_MINIMUM)
-    present = 0x63  # present, writable, accessed, dirty
-    # One PML4, one table of pointers, four directories of 2 MiB pages.
-    struct.pack_into("<Q", rom, 0x0000, base + 0x1000 | present)
-    for n in range(4):
-        struct.pack_into("<Q", rom, 0x1000 + 8 * n, base + 0x2000 + 0x1000 * n | present)
-    for n in range(4 * 512):
-        struct.pack_into("<Q", rom, 0x2000 + 8 * n, n << 21 | present | 0x80)
-    gdt, gdtr, code = 0x8000, 0x8030, 0x8040
-    # Null, 64-bit code twice, data; accessed, for the same reason.
-    code64, data64 = 0x00AF9B000000FFFF, 0x00CF93000000FFFF
-    struct.pack_into("<QQQQ", rom, gdt, 0, code64, code64, data64)
-    struct.pack_into("<HI", rom, gdtr, 0x1F, base + gdt)
-    long_mode = code + 0x40
-    start = b"".join(
-        (
-            b"\xfa",  # cli
-            b"\x2e\x66\x0f\x01\x16" + struct.pack("<H", gdtr),  # lgdtl cs:[gdtr]
-            b"\x66\xb8" + struct.pack("<I", base),  # mov eax, the PML4
-            b"\x0f\x22\xd8",  # mov cr3, eax
-            b"\x66\xb8\x20\x06\x00\x00",  # mov eax, PAE | OSFXSR | OSXMMEXCPT
-            b"\x0f\x22\xe0",  # mov cr4, eax
-            b"\x66\xb9\x80\x00\x00\xc0",  # mov ecx, EFER
-            b"\x0f\x32",  # rdmsr
-            b"\x80\xcc\x01",  # or ah, LME
-            b"\x0f\x30",  # wrmsr
-            b"\x66\xb8\x33\x00\x00\x80",  # mov eax, PG | NE | ET | MP | PE
-            b"\x0f\x22\xc0",  # mov cr0, eax
-            b"\x66\xea" + struct.pack("<IH", base + long_mode, 0x10),  # ljmpl 10h:long_mode
-        )
-    )
-    assert len(start) <= long_mode - code
-    rom[code : code + len(start)] = start
-    inside = b"".join(
-        (
-            b"\xb8\x18\x00\x00\x00",  # mov eax, the data segment
-            b"\x8e\xd8\x8e\xc0\x8e\xd0",  # mov ds, es, ss
-            b"\x8e\xe0\x8e\xe8",  # mov fs, gs
-            b"\xbc" + struct.pack("<I", STACK),  # mov esp, STACK
-            b"\xbe" + struct.pack("<I", argument),  # mov esi, the argument
-            b"\x48\xb8" + struct.pack("<Q", entry),  # mov rax, entry
-            b"\xff\xe0",  # jmp rax
-        )
-    )
-    rom[long_mode : long_mode + len(inside)] = inside
-    # The reset vector: jmp near, in 16-bit code.
-    rom[0xFFF0:0xFFF3] = b"\xe9" + struct.pack("<h", _signed(code - 0xFFF3))
-    return bytes(rom)
-
-
-def _signed(offset: int) -> int:
-    return (offset + 0x8000 & 0xFFFF) - 0x8000

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 from accel.errors import BadImage, MapError
 from accel.memory import IO
-from emu.loader.raw import read_image
+from emu.loader.raw import WrongFile, read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 ELF_MAGIC = b"\x7fELF"
 # A kernel's file, with all that debuggers want to know of it.
 LARGEST = 4 << 30
+# What boards have besides RAM that an ELF file may fill.
+ROM_MOST = 64 << 20
 
 
 class Loaded:
@@ -28,6 +33,18 @@ class Loaded:
         self.end = end
 
 
+@contextmanager
+def naming(kernel: Image) -> Iterator[None]:
+    """Puts the file's name before what is wrong with it."""
+    try:
+        yield
+    except WrongFile:
+        raise  # names the file itself
+    except (BadImage, MapError) as error:
+        name = "" if isinstance(kernel, bytes) else f" {kernel}"
+        raise BadImage(f"kernel{name}: {error}") from None
+
+
 def load_kernel(machine: Machine, kernel: Image, base: int) -> Loaded:
     """Puts a kernel into memory.
 
@@ -36,7 +53,7 @@ def load_kernel(machine: Machine, kernel: Image, base: int) -> Loaded:
     be read or does not fit.
     """
     image = read_image(kernel, "kernel", LARGEST)
-    try:
+    with naming(kernel):
         if not image.startswith(ELF_MAGIC):
             if machine.board.arch == "aarch64":
                 from emu.loader.arm64_image import parse_arm64
@@ -49,17 +66,34 @@ def load_kernel(machine: Machine, kernel: Image, base: int) -> Loaded:
         from emu.loader.elf import parse
 
         elf = parse(image)
-        _check(machine.board.arch, elf)
-        for segment in elf.segments:
-            machine.memory.load(segment.paddr, segment.data)
-            _room(machine, segment.paddr, segment.memsz)
-            if machine.restarted:
-                _zero(machine, segment.paddr + len(segment.data), segment.memsz - len(segment.data))
+        check_arch(machine.board.arch, elf)
+        load_elf(machine, elf)
         end = max((segment.paddr + segment.memsz for segment in elf.segments), default=base)
         return Loaded(elf.physical(elf.entry), end)
-    except (BadImage, MapError) as error:
-        name = "" if isinstance(kernel, bytes) else f" {kernel}"
-        raise BadImage(f"kernel{name}: {error}") from None
+
+
+def load_elf(machine: Machine, elf: Elf, taken: Iterable[tuple[int, int, str]] = ()) -> None:
+    """Puts the segments of an ELF file to their physical addresses.
+
+    taken: where none may lie, as (base, size, what is there).  Raises BadImage or MapError for what does not
+    fit.
+    """
+    # Segments may lie over each other, but a file with more than memory holds would keep us busy for long.
+    size = sum(len(segment.data) for segment in elf.segments)
+    if size > machine.ram + ROM_MOST:
+        raise BadImage(f"its segments have {size:#x} bytes, and the machine {machine.ram:#x}; it is damaged")
+    for segment in elf.segments:
+        for base, room, what in taken:
+            if segment.paddr < base + room and base < segment.paddr + segment.memsz:
+                raise BadImage(
+                    f"its segment of {segment.memsz:#x} bytes at {segment.paddr:#x} lies over {what} at"
+                    f" {base:#x}; link it elsewhere"
+                )
+        _room(machine, segment.paddr, segment.memsz)
+    for segment in elf.segments:
+        machine.memory.load(segment.paddr, segment.data)
+        if machine.restarted:
+            _zero(machine, segment.paddr + len(segment.data), segment.memsz - len(segment.data))
 
 
 def _load_arm64(machine: Machine, linux: Arm64Image) -> Loaded:
@@ -74,7 +108,8 @@ def _load_arm64(machine: Machine, linux: Arm64Image) -> Loaded:
     return Loaded(at, at + linux.room)
 
 
-def _check(arch: str, elf: Elf) -> None:
+def check_arch(arch: str, elf: Elf) -> None:
+    """Raises BadImage for a file that is for other CPUs."""
     from isa.arch import UnknownArch, by_elf
 
     try:

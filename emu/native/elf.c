@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PT_LOAD = 1, PT_INTERP = 3, PT_PHDR = 6 };
+enum { PT_LOAD = 1, PT_INTERP = 3, PT_NOTE = 4, PT_PHDR = 6 };
 #define PT_GNU_STACK UINT32_C(0x6474e551)
 
 /* A header table may not be larger: Linux's own limit. */
@@ -130,6 +130,15 @@ static int take_interp(struct parse *parse, const struct program_header *ph)
     return 0;
 }
 
+/* Whoever runs the program may do without its notes: those that lie outside the file are passed over. */
+static void take_notes(struct parse *parse, const struct program_header *ph)
+{
+    emu_elf *elf = parse->out;
+    if (elf->notes == EMU_ELF_MAX_NOTES || ph->offset > parse->size || ph->filesz > parse->size - ph->offset)
+        return;
+    elf->note[elf->notes++] = (emu_elf_notes){.offset = ph->offset, .size = ph->filesz, .align = ph->align};
+}
+
 static int take_headers(struct parse *parse)
 {
     emu_elf *elf = parse->out;
@@ -147,6 +156,9 @@ static int take_headers(struct parse *parse)
             break;
         case PT_INTERP:
             error = take_interp(parse, &ph);
+            break;
+        case PT_NOTE:
+            take_notes(parse, &ph);
             break;
         case PT_PHDR:
             phdr = ph.vaddr;

@@ -13,6 +13,7 @@
 
 #define EMU_ELF_MAX_LOADS 256
 #define EMU_ELF_MAX_INTERP 4096
+#define EMU_ELF_MAX_NOTES 16
 
 enum emu_elf_type { EMU_ELF_EXEC = 2, EMU_ELF_DYN = 3 };
 enum emu_elf_class { EMU_ELF_32 = 1, EMU_ELF_64 = 2 };
@@ -30,6 +31,13 @@ typedef struct emu_elf_load {
     uint32_t flags; /* enum emu_elf_flag */
     uint32_t reserved;
 } emu_elf_load;
+
+/* A PT_NOTE segment within the file. */
+typedef struct emu_elf_notes {
+    uint64_t offset;
+    uint64_t size;
+    uint64_t align; /* as it is in the file */
+} emu_elf_notes;
 
 typedef struct emu_elf {
     uint8_t elf_class; /* enum emu_elf_class */
@@ -50,6 +58,9 @@ typedef struct emu_elf {
     uint32_t interp_size; /* of interp with its NUL; 0: no PT_INTERP */
     char interp[4096];
     emu_elf_load load[256];
+    uint32_t notes; /* segments of notes, the first 16 of them that lie within the file */
+    uint32_t reserved;
+    emu_elf_notes note[16];
 } emu_elf;
 
 /* Reads size bytes at offset into out; 0, or -errno (then the parse fails with it). */

@@ -1,5 +1,7 @@
 """Debian's kernel with a busybox as a guest: what it runs is a shell script."""
 
+import ctypes
+import struct
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,28 @@ def image(architecture: str = "arm64") -> bytes:
         return busybox.kernel(architecture=architecture).read_bytes()
     except Unavailable as error:
         pytest.skip(str(error))
+
+
+def vmlinux() -> bytes:
+    """What amd64's kernel is before it is compressed: an ELF file, by the offsets of the boot header."""
+    packed = image("amd64")
+    offset, size = struct.unpack_from("<II", packed, 0x248)
+    start = (packed[0x1F1] + 1) * 512 + offset
+    data = packed[start : start + size - 4]  # the size it has unpacked is behind it
+    assert data[:4] == bytes.fromhex("02214c18"), "the kernel is not in LZ4 any more"
+    try:
+        lz4 = ctypes.CDLL("liblz4.so.1")
+    except OSError:
+        pytest.skip("liblz4, which unpacks the kernel, is not installed")
+    block, parts, at = ctypes.create_string_buffer(8 << 20), [], 4
+    while at < len(data):
+        (length,) = struct.unpack_from("<I", data, at)
+        piece = data[at + 4 : at + 4 + length]
+        done = lz4.LZ4_decompress_safe(piece, block, len(piece), len(block))
+        assert done > 0
+        parts.append(block.raw[:done])
+        at += 4 + length
+    return b"".join(parts)
 
 
 def initrd(script: str, modules: tuple[str, ...] | None = (), architecture: str = "arm64") -> bytes:

@@ -307,7 +307,7 @@ WRONG = {
     "firmware has 0x4000001 bytes": {"firmware": bytes((64 << 20) + 1)},
     "no serial line is called 'modem'": {"serial": "modem"},
     "is for x86_64, and this board is aarch64; use --arch x86_64": {"kernel": elf(machine=62)},
-    "do not fit: no RAM or ROM": {"kernel": elf(machine=183, paddr=0x9000_0000_0000)},
+    "does not fit: no memory at": {"kernel": elf(machine=183, paddr=0x9000_0000_0000)},
 }
 
 
