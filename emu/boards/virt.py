@@ -20,7 +20,7 @@ from emu.devices.gicv2 import Gicv2
 from emu.devices.gicv2m import Gicv2m
 from emu.devices.gicv3 import Gicv3, Gicv3Redistributors
 from emu.devices.goldfish_rtc import GoldfishRtc
-from emu.devices.pci import PciFunction
+from emu.devices.pci import PciFunction, settle
 from emu.devices.pci_ecam import BUS_SIZE, PciEcam
 from emu.devices.pflash import Pflash, PflashRom
 from emu.devices.pl011 import Pl011
@@ -259,9 +259,7 @@ class VirtArmBase(Virt):
             machine.bus.attach("v2m", messages, MSI_BASE)
         super().build(machine)
         functions = {(0, 0): PciFunction(*HOST_BRIDGE)}
-        functions |= {(number, 0): given for number, given in enumerate(self.pci_functions(machine), 1)}
-        if len(functions) > 32:
-            raise DeviceError(f"{len(functions) - 1} PCI devices: this board has 31 slots; leave some out")
+        settle(self.pci_functions(machine), functions)
         pci = PciEcam(functions, (PCI_MEMORY, PCI_PORTS))
         pci.wire([self.gic.line(PCI_IRQ + n) for n in range(4)], messages.msi)
         machine.bus.attach("pci", pci, ECAM_BASE)

@@ -2,14 +2,14 @@
 
 PciFunction is a configuration space of 256 bytes and nothing else, which is enough for a bridge that firmware
 looks for.  PciDevice has regions that the guest places by their base address registers (BARs), an interrupt
-pin and messages (MSI-X).  PciBus is what host bridges share.
+pin and messages (MSI-X).  PciBus is what host bridges share; PciBridge (pci_bridge.py) leads to another bus.
 
 Source: PCI Local Bus Specification 3.0, chapter 6.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from accel.errors import DeviceError
 from accel.irq import IrqLine
@@ -18,7 +18,10 @@ from emu.devices.native import cast, ffi, function, lib, opaque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from accel.memory import Region
+    from emu.devices.pci_bridge import PciBridge
 
 CONFIG_SIZE = 256
 # Configuration registers, and bits of the command and status registers.
@@ -33,10 +36,49 @@ VENDOR_SPECIFIC, MSIX = 0x09, 0x11
 MSIX_ENABLED, MSIX_MASKED = 1 << 15, 1 << 14
 # BAR bits: 64 bits wide, prefetchable.
 WIDE, PREFETCHABLE = 1 << 2, 1 << 3
+HEADER_TYPE, MULTIFUNCTION = 0x0E, 0x80
+SLOTS, FUNCTIONS = 32, 8
+
+
+class Bus(Protocol):
+    """What a function is plugged into.
+
+    name: for the names of regions; number: of the bus; wires, msi, msi_opaque: where interrupts go;
+    functions: by (device, function).
+    """
+
+    name: str
+    functions: dict[tuple[int, int], PciFunction]
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def wires(self) -> Any: ...
+
+    @property
+    def msi(self) -> Any: ...
+
+    @property
+    def msi_opaque(self) -> Any: ...
+
+    def wire_of(self, device: int) -> int:
+        """The wire, 0 to 3, that pin A of a device pulls."""
+
+    def rank(self) -> int:
+        """Another one at each call: which function's region is seen where a guest puts two at one place."""
+
+    def forwards(self, base: int, size: int) -> bool:
+        """Whether the guest's accesses to a whole range come here."""
 
 
 class PciFunction:
-    """A function's configuration space, of which `writable` bytes take what is written."""
+    """A function's configuration space, of which `writable` bytes take what is written.
+
+    place: the (device, function) on its bus that it is to have; None: any.
+    """
+
+    place: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -71,8 +113,11 @@ class PciFunction:
         """Bytes of the configuration space."""
         return int.from_bytes(self.config[at : at + width], "little")
 
-    def realize(self, bus: PciBus, place: tuple[int, int], context: Context) -> None:
+    def realize(self, bus: Bus, place: tuple[int, int], context: Context) -> None:
         """Takes what bus and machine lend; called once."""
+
+    def moved(self) -> None:
+        """The bus has another number, or is seen at other addresses."""
 
     def reset(self) -> None:
         """Back to the state after power-on."""
@@ -139,7 +184,8 @@ class PciDevice(PciFunction):
         self._capability = CAPABILITIES
         self._end = FIRST_CAPABILITY
         self._msix = 0
-        self._bus: PciBus | None = None
+        self._bus: Bus | None = None
+        self._devfn = 0
         self.masks[COMMAND + 1] = PIN_DISABLED >> 8
         self.put(INTERRUPT_PIN, 1, 1)
         if vectors:
@@ -182,19 +228,19 @@ class PciDevice(PciFunction):
 
     # -- what bus and machine call ----------------------------------------------------
 
-    def realize(self, bus: PciBus, place: tuple[int, int], context: Context) -> None:
+    def realize(self, bus: Bus, place: tuple[int, int], context: Context) -> None:
         self._bus = bus
         device, number = place
-        devfn = device << 3 | number
-        wires, send, controller = bus.wires, bus.msi, bus.msi_opaque
-        made = lib.emu_pci_new(wires, device % 4, self.vectors, send, controller, devfn)
+        self._devfn = device << 3 | number
+        wire, rank = bus.wire_of(device), bus.rank()
+        made = lib.emu_pci_new(bus.wires, wire, self.vectors, bus.msi, bus.msi_opaque, self._devfn)
         if made == ffi.NULL:
             raise MemoryError(bus.name)
         self.native = ffi.gc(made, lib.emu_pci_free)
         for bar in self.bars:
             # Each has a priority of its own, so that a guest may put two at one place.
             name = f"{bus.name}-{device:02x}.{number}-bar{bar.index}"
-            bar.region = context.memory.new_io(name, bar.size, priority=1 + 8 * devfn + bar.index)
+            bar.region = context.memory.new_io(name, bar.size, priority=1 + 8 * rank + bar.index)
             if self.vectors and bar.index == self.msix_bar:
                 read = function("emu_pci_msix_read", "emu_read_fn")
                 write = function("emu_pci_msix_write", "emu_write_fn")
@@ -205,6 +251,11 @@ class PciDevice(PciFunction):
     def reset(self) -> None:
         super().reset()
         lib.emu_pci_reset(self.native)
+        self._changed()
+
+    def moved(self) -> None:
+        assert self._bus is not None
+        lib.emu_pci_renumber(self.native, self._bus.number << 8 | self._devfn)
         self._changed()
 
     def read(self, at: int, width: int) -> int:
@@ -287,6 +338,25 @@ class PciBus(Device):
         self.msi: Any = ffi.NULL
         self.msi_opaque: Any = ffi.NULL
         self._keep: list[Any] = []
+        self._ranks = 0
+
+    @property
+    def number(self) -> int:
+        return 0
+
+    def wire_of(self, device: int) -> int:
+        return device % 4
+
+    def rank(self) -> int:
+        self._ranks += 1
+        return self._ranks
+
+    def at(self, bus: int, device: int, number: int) -> PciFunction | None:
+        """The function that configuration accesses reach there, as the guest has numbered the buses."""
+        on: Bus | None = self
+        while on is not None and on.number != bus:
+            on = next((one for one in bridges(on) if one.number <= bus <= one.last), None)
+        return None if on is None else on.functions.get((device, number))
 
     def wire(self, lines: list[IrqLine], msi: tuple[str, Any] | None = None) -> None:
         """Connects the four wires, and messages; before the bus is attached.
@@ -333,3 +403,51 @@ class PciBus(Device):
     def close(self) -> None:
         for one in self.functions.values():
             one.close()
+
+
+def bridges(bus: Bus) -> list[PciBridge]:
+    """The bridges on a bus that lead somewhere."""
+    from emu.devices.pci_bridge import PciBridge
+
+    return [one for one in bus.functions.values() if isinstance(one, PciBridge) and one.number]
+
+
+def settle(functions: Iterable[PciFunction], taken: dict[tuple[int, int], PciFunction]) -> None:
+    """Adds functions to those of a bus: at the places they ask for, the others in the first free slots.
+
+    Raises DeviceError for a place that is taken, or that nobody would find, and where no slot is left.
+    """
+    given = list(functions)
+    for one in given:
+        if one.place is None:
+            continue
+        device, number = one.place
+        if not (0 <= device < SLOTS and 0 <= number < FUNCTIONS):
+            raise DeviceError(
+                f"PCI: there is no place {device:#x}.{number:#x}; a bus has 0x0.0x0 to 0x1f.0x7"
+            )
+        if one.place in taken:
+            raise DeviceError(
+                f"PCI: place {device:#x}.{number:#x} is taken; choose another, or leave addr out"
+            )
+        taken[one.place] = one
+    for one in given:
+        if one.place is None:
+            free = [slot for slot in range(SLOTS) if all(place[0] != slot for place in taken)]
+            if not free:
+                raise DeviceError(f"PCI: a bus has {SLOTS} slots, and all are taken; leave some devices out")
+            one.place = (free[0], 0)
+            taken[one.place] = one
+    for device, number in taken:
+        if number and (device, 0) not in taken:
+            raise DeviceError(
+                f"PCI: slot {device:#x} has no function 0, so nobody would look for others in it"
+            )
+        if number:
+            first = taken[device, 0]
+            first.put(HEADER_TYPE, first.config[HEADER_TYPE] | MULTIFUNCTION, 1)
+            first.initial = (
+                first.initial[:HEADER_TYPE]
+                + first.config[HEADER_TYPE : HEADER_TYPE + 1]
+                + first.initial[HEADER_TYPE + 1 :]
+            )

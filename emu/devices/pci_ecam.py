@@ -40,6 +40,4 @@ class PciEcam(PciBus):
             function.write(offset & 0xFFF, width, value)
 
     def _at(self, offset: int) -> PciFunction | None:
-        if offset >= BUS_SIZE:
-            return None
-        return self.functions.get((offset >> 15, offset >> 12 & 7))
+        return self.at(offset // BUS_SIZE, offset >> 15 & 31, offset >> 12 & 7)

@@ -10,7 +10,7 @@ from typing import Any
 
 from emu.device import Context
 from emu.devices.native import ffi, function, lib, opaque
-from emu.devices.pci import VENDOR_SPECIFIC, Bar, PciBus, PciDevice
+from emu.devices.pci import VENDOR_SPECIFIC, Bar, Bus, PciDevice
 from emu.virtio.device import VirtioDevice
 
 VENDOR = 0x1AF4
@@ -61,7 +61,7 @@ class VirtioPci(PciDevice):
         body = bytes([16 + len(more), kind]) + place + more
         return self.add_capability(VENDOR_SPECIFIC, body, masks)
 
-    def realize(self, bus: PciBus, place: tuple[int, int], context: Context) -> None:
+    def realize(self, bus: Bus, place: tuple[int, int], context: Context) -> None:
         self.device.realize(context)
         super().realize(bus, place, context)
 

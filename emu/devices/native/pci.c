@@ -81,6 +81,13 @@ void emu_pci_free(emu_pci *pci)
     free(pci);
 }
 
+void emu_pci_renumber(emu_pci *pci, uint32_t requester)
+{
+    pthread_mutex_lock(&pci->lock);
+    pci->requester = requester;
+    pthread_mutex_unlock(&pci->lock);
+}
+
 /* ---- the pin ------------------------------------------------------------------- */
 
 /* With the function's lock held. */

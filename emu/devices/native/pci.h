@@ -29,6 +29,8 @@ emu_pci *emu_pci_new(emu_pci_wires *wires, uint32_t wire, uint32_t vectors, emu_
                      uint32_t requester);
 void emu_pci_free(emu_pci *pci);
 void emu_pci_reset(emu_pci *pci);
+/* Its bus has got another number. */
+void emu_pci_renumber(emu_pci *pci, uint32_t requester);
 /* What the driver set in configuration space. */
 void emu_pci_control(emu_pci *pci, int pin_disabled, int msix_enabled, int msix_masked);
 /* The function's interrupt pin; it may be pulled while it is disabled. */
