@@ -35,7 +35,8 @@ class Exit:
     """Why a vCPU stopped.
 
     pc: guest address; address: of the access that failed, for FAULT; code: the engine's own number; data:
-    the instruction's bytes where known; text: one line for people, for FAULT and a triple fault's SHUTDOWN.
+    the instruction's bytes where known; text: one line for people, for FAULT, a triple fault's SHUTDOWN and a
+    HALT that nothing is to end.
     """
 
     __slots__ = ("address", "code", "data", "kind", "pc", "text")
@@ -130,6 +131,9 @@ class Vcpu(Protocol):
         x86: line 0 is INTR with `level` = vector + 1 (0 withdraws), line 1 NMI.  ARM: 0 IRQ, 1 FIQ, 2 virtual
         timer input is internal.  RISC-V: the bit number in mip (3 software, 7 timer, 11 external).
         """
+
+    def translate(self, address: int) -> int | None:
+        """The physical address of a virtual (x86: linear) one, by the guest's tables; None for none."""
 
     def save(self) -> dict[str, Any]:
         """The whole state as plain values by name; no engine's private bytes."""

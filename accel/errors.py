@@ -57,6 +57,15 @@ class Unsupported(AccelError):
 
 
 class GuestFault(EmuError):
-    """The guest did what no engine can continue from."""
+    """The guest did what no engine can continue from.
+
+    cpu: the number of the CPU that did it, None where that says nothing; report: several lines for people,
+    the state of that CPU, or "".
+    """
 
     status = 1
+
+    def __init__(self, text: str, *, cpu: int | None = None, report: str = "") -> None:
+        super().__init__(text)
+        self.cpu = cpu
+        self.report = report

@@ -123,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `emu boot` and returns its exit status: the guest's exit code, 124 after a timeout, 128+n for a
-    signal.  Raises an EmuError for what cannot be had as asked."""
+    signal.  Raises an EmuError for what cannot be had as asked, GuestFault for a guest that cannot go on."""
     with _Signals() as signals, ExitStack() as opened:
         if args.image is not None:
             from emu.images.start import prepare
@@ -176,6 +176,7 @@ def run_boot(options: Any, signals: _Signals) -> int:
             return 0
         for note in machine.notes:
             print(f"emu: {note}", file=sys.stderr)
+        machine.noted = lambda text: print(f"emu: {text}", file=sys.stderr)
         for number, path in machine.serial_paths():
             print(f"emu: serial line {number} is {path}", file=sys.stderr)
         control = opened.enter_context(_steered(machine, options))

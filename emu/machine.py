@@ -46,15 +46,17 @@ class Result:
     """Why a run ended.
 
     reason: QMP's word (guest-shutdown, guest-reset, guest-panic, host-ui), or timeout, or until; code: the
-    exit code the guest gave, 0 where it gave none; text: one line for people, or "".
+    exit code the guest gave, 0 where it gave none; text: one line for people, or ""; cpu: the number of the
+    CPU whose triple fault is the reason, else None.
     """
 
-    __slots__ = ("code", "reason", "text")
+    __slots__ = ("code", "cpu", "reason", "text")
 
-    def __init__(self, reason: str, code: int = 0, text: str = "") -> None:
+    def __init__(self, reason: str, code: int = 0, text: str = "", cpu: int | None = None) -> None:
         self.reason = reason
         self.code = code
         self.text = text
+        self.cpu = cpu
 
     def __repr__(self) -> str:
         return f"<Result {self.reason} {self.code}{' ' + self.text if self.text else ''}>"
@@ -68,8 +70,9 @@ class Cpu:
         self.vcpu = vcpu
         self.initial = vcpu.save()
         self.parked = True
+        self.sleeps = False
         if hasattr(vcpu, "sleeps"):
-            vcpu.sleeps = True
+            self.sleeps = vcpu.sleeps = True
         self._woken = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"vcpu{vcpu.index}", daemon=True)
 
@@ -111,7 +114,10 @@ class Cpu:
                 self._woken.clear()
                 exit = self.vcpu.run()
                 if exit.kind == ExitKind.HALT:
-                    self._woken.wait()
+                    if exit.text:
+                        self.machine._asleep(self, exit.text)
+                    if not self.sleeps:
+                        self._woken.wait()
                 else:
                     self.machine._concerned(self, exit)
         except BaseException as error:
@@ -132,6 +138,9 @@ class Machine:
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
     transport's version 1; pci: functions for the board's PCI bus; inventory: what all that is called.
+
+    notes: what a person should know before it starts, a line each; noted: called, in a vCPU's thread, with
+    what there is to know while it runs.
 
     Raises an EmuError of one line for everything that cannot be had as asked.
     """
@@ -171,6 +180,8 @@ class Machine:
         self.pci = list(pci)
         self.notes: list[str] = []
         self.inventory = Inventory() if inventory is None else inventory
+        self.noted: Callable[[str], None] = lambda text: None
+        self._deaf: dict[int, str] = {}
         self.cpus: list[Cpu] = []
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -411,6 +422,12 @@ class Machine:
             cpu.reset()
             self.board.start_cpu(self, index, cpu.vcpu)
 
+    def describe(self, number: int) -> str:
+        """The state of a CPU as lines of text (emu.report); when no CPU runs."""
+        from emu.report import describe
+
+        return describe(self.cpus[number].vcpu, self.accel.arch, self.memory)
+
     def powerdown(self) -> None:
         """Presses the power button: a guest that heeds it shuts down.  Raises DeviceError where none is."""
         self.board.powerdown(self)
@@ -467,15 +484,26 @@ class Machine:
         kind = exit.kind
         if kind in (ExitKind.KICKED, ExitKind.BUDGET):
             return
-        if kind == ExitKind.SHUTDOWN:
-            where = f" at pc {exit.pc:#x}" if exit.text and exit.pc else ""
-            self.end(Result(self.board.shutdown, text=exit.text + where))
+        if kind == ExitKind.SHUTDOWN and exit.text:
+            number = cpu.vcpu.index
+            text = f"{exit.text} at pc {exit.pc:#x} of CPU {number}"
+            self.end(Result(self.board.shutdown, text=text, cpu=number))
+        elif kind == ExitKind.SHUTDOWN:
+            self.end(Result("guest-shutdown"))
         elif kind == ExitKind.RESET:
             self.guest_reset()
         else:
             what = exit.text or kind.name.lower()
             code = f" at {exit.data.hex(' ')}" if exit.data else ""
-            raise GuestFault(f"CPU {cpu.vcpu.index} stopped at pc {exit.pc:#x}{code}: {what}")
+            number = cpu.vcpu.index
+            raise GuestFault(f"CPU {number} stopped at pc {exit.pc:#x}{code}: {what}", cpu=number)
+
+    def _asleep(self, cpu: Cpu, text: str) -> None:
+        """A CPU waits, and takes no interrupts; told once, when they all do."""
+        if self._deaf.get(cpu.vcpu.index) is None:
+            self._deaf[cpu.vcpu.index] = text
+            if len(self._deaf) == len(self.cpus):
+                self.noted(f"the guest is {text}: it does nothing any more (Ctrl-A X ends it)")
 
     # -- end ----------------------------------------------------------------------------
 

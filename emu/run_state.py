@@ -182,13 +182,16 @@ class RunState:
             if ended is not None:
                 self._ended(ended)
         except EmuError as error:
+            if isinstance(error, GuestFault) and error.cpu is not None:
+                self.machine.stop()
+                error.report = self.machine.describe(error.cpu)
             if not self.steered:
                 raise
             self._failed(error)
 
     def _failed(self, error: EmuError) -> None:
         """The guest did what no engine can continue from, or a device what it must not."""
-        self.told(str(error))
+        self.told(f"{error}\n{getattr(error, 'report', '')}".rstrip())
         running = self.running
         self.machine.stop()
         self.enter("internal-error")
@@ -198,14 +201,14 @@ class RunState:
     def _ended(self, result: Result) -> None:
         """What the guest, or the person at the console, has asked for."""
         ends = result.reason != "guest-reset" or self.no_reboot
+        if ends and result.cpu is not None and not self.steered:
+            raise GuestFault(result.text, cpu=result.cpu)
         if result.text:
             self.told(f"the guest {'ended' if ends else 'reset'}: {result.text}")
         if not ends:
-            again = bool(result.text) and self.machine.clock.now() - self._started < AT_ONCE
+            again = result.cpu is not None and self.machine.clock.now() - self._started < AT_ONCE
             if again and self._faulted:
-                raise GuestFault(
-                    "the guest faults at once after every reset; --no-reboot ends it at the first one"
-                )
+                raise GuestFault(f"{result.text}, at once after every reset", cpu=result.cpu)
             self._faulted = again
             self.reset(result.reason, guest=True)
             return

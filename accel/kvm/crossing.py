@@ -54,7 +54,7 @@ class Crossings:
 
 
 def _name(code: bytes) -> str:
-    import capstone  # type: ignore[import-untyped]
+    import capstone
 
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     for instruction in engine.disasm(code, 0, 1):

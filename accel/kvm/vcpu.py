@@ -219,6 +219,12 @@ class KvmVcpu:
             self._reraise()
         checked(status, "complete an access", "close the machine")
 
+    def translate(self, address: int) -> int | None:
+        """The physical address of a linear one, by the guest's present tables; None where it has none."""
+        place = ffi.new("emu_kvm_translation *", {"linear": address & (1 << 64) - 1})
+        self.call(lib.EMU_KVM_TRANSLATE, place, "translate an address")
+        return int(place.physical) if place.valid else None
+
     def msr_index(self, name: str) -> int | None:
         """The MSR of that name (isa's, or msr_<hex>), or None."""
         if name.startswith("msr_"):

@@ -190,7 +190,7 @@ typedef int (*emu_sysreg_write_fn)(void *opaque, uint32_t code, uint64_t value);
 /* ---- why a vCPU stopped --------------------------------------------------- */
 
 enum emu_exit_kind {
-    EMU_EXIT_HALT = 1,     /* waits for an interrupt (HLT, WFI) */
+    EMU_EXIT_HALT = 1,     /* waits for an interrupt (HLT, WFI); `text` says so where it takes none */
     EMU_EXIT_SHUTDOWN = 2, /* triple fault, or the guest's power-off call */
     EMU_EXIT_RESET = 3,
     EMU_EXIT_DEBUG = 4,    /* breakpoint or single step */
@@ -200,6 +200,8 @@ enum emu_exit_kind {
     EMU_EXIT_BUDGET = 8,   /* ran the number of instructions or exits asked for */
     EMU_EXIT_RAISED = 9,   /* a hook raised */
 };
+
+#define EMU_HALTED_FOR_EVER "halted with interrupts off"
 
 typedef struct emu_exit {
     int32_t kind;     /* enum emu_exit_kind */

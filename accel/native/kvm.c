@@ -382,7 +382,7 @@ static int explain_internal(const struct kvm_run *run, emu_exit *out)
         for (uint32_t i = 0; i < out->nbytes; i++)
             n += snprintf(out->text + n, sizeof out->text - (size_t)n, "%02x", out->bytes[i]);
         snprintf(out->text + n, sizeof out->text - (size_t)n, "%s; use crossing=on or --accel tcg",
-                 out->nbytes != 0 ? "..." : "at this address");
+                 out->nbytes != 0 ? "..." : "at this address, where there may be no memory");
     } else if (suberror < sizeof causes / sizeof causes[0] && causes[suberror] != NULL) {
         snprintf(out->text, sizeof out->text, "KVM: %s", causes[suberror]);
     } else {
@@ -666,8 +666,11 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
             out->code = EMU_KVM_KICK;
             return EMU_EXIT_KICKED;
         }
-        if (vcpu->halted && !wakes(vcpu))
+        if (vcpu->halted && !wakes(vcpu)) {
+            if (load_regs(vcpu) == 0 && !(vcpu->regs->rflags & RFLAGS_IF))
+                say(out, EMU_EXIT_HALT, EMU_HALTED_FOR_EVER);
             return EMU_EXIT_HALT;
+        }
         int taken = deliver(vcpu);
         if (taken >= 0 && vcpu->tell_taken) {
             out->code = EMU_KVM_TAKEN;

@@ -122,6 +122,8 @@ void emu_uc_machine_halt(emu_uc_machine *machine, int halted);
 /* value: 8 words, low first.  -1: the engine has no such register. */
 int emu_uc_machine_read(emu_uc_machine *machine, const emu_uc_reg *reg, uint64_t *value);
 int emu_uc_machine_write(emu_uc_machine *machine, const emu_uc_reg *reg, const uint64_t *value);
+/* Where a virtual address is at present; -1: nowhere.  The CPU is not running. */
+int emu_uc_machine_translate(emu_uc_machine *machine, uint64_t address, uint64_t *physical);
 
 /* ---- user mode (uc_user.c) ---------------------------------------------------- */
 

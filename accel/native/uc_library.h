@@ -8,7 +8,7 @@
     X(uc_version) X(uc_open) X(uc_close) X(uc_query) X(uc_errno) X(uc_strerror) X(uc_ctl)                      \
     X(uc_reg_read) X(uc_reg_write) X(uc_reg_read_batch) X(uc_reg_write_batch)                                  \
     X(uc_mem_map) X(uc_mem_map_ptr) X(uc_mem_unmap) X(uc_mem_protect) X(uc_mem_read) X(uc_mem_write)           \
-    X(uc_vmem_read)                                                                                           \
+    X(uc_vmem_read) X(uc_vmem_translate)                                                                                           \
     X(uc_mmio_map) X(uc_hook_add) X(uc_hook_del) X(uc_emu_start) X(uc_emu_stop)                                \
     X(uc_context_alloc) X(uc_context_save) X(uc_context_restore) X(uc_context_free)
 
@@ -44,6 +44,7 @@ extern struct uc_functions uc_lib;
 #define uc_mem_read uc_lib.uc_mem_read
 #define uc_mem_write uc_lib.uc_mem_write
 #define uc_vmem_read uc_lib.uc_vmem_read
+#define uc_vmem_translate uc_lib.uc_vmem_translate
 #define uc_mmio_map uc_lib.uc_mmio_map
 #define uc_hook_add uc_lib.uc_hook_add
 #define uc_hook_del uc_lib.uc_hook_del

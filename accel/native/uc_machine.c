@@ -537,14 +537,18 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (m->isa->deliver != NULL)
             m->isa->deliver(m);
         if (m->halted && !has_work(m)) {
-            if (m->sleeps) {
+            bool told = m->deaf;
+            m->deaf = m->isa->deaf(m);
+            if (m->sleeps && (told || !m->deaf)) {
                 sleep_until_rung(m);
                 continue;
             }
             exit->kind = EMU_EXIT_HALT;
+            if (m->deaf)
+                snprintf(exit->text, sizeof exit->text, EMU_HALTED_FOR_EVER);
             break;
         }
-        m->halted = false;
+        m->halted = m->deaf = false;
         m->stop = false;
         uint64_t begin = emu_uc_pc(m);
         if (m->isa->isa == EMU_ISA_ARM) {
@@ -571,12 +575,16 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (error != UC_ERR_OK) {
             exit->kind = EMU_EXIT_FAULT;
             exit->code = (uint32_t)error;
-            snprintf(exit->text, sizeof exit->text, "%s", uc_strerror(error));
+            bool fetch = error == UC_ERR_FETCH_PROT || error == UC_ERR_FETCH_UNMAPPED;
+            snprintf(exit->text, sizeof exit->text, "%s",
+                     fetch ? "the next instruction is not in memory; a device is there, or nothing" : uc_strerror(error));
             break;
         }
         if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
                           : !m->left && atomic_load(&m->lines) == 0) {
             m->halted = m->isa->may_sleep;
+            if (m->halted)
+                continue;
             if (m->sleeps)
                 sleep_until_rung(m);
             else
@@ -621,6 +629,15 @@ int emu_uc_machine_write(emu_uc_machine *m, const emu_uc_reg *reg, const uint64_
     if (reg->id < 0)
         return access_other(m, reg, copy, true);
     return reg->id > 0 && uc_reg_write(m->uc, reg->id, copy) == UC_ERR_OK ? 0 : -1;
+}
+
+int emu_uc_machine_translate(emu_uc_machine *m, uint64_t address, uint64_t *physical)
+{
+    /* code that may not be read, data that may not be run */
+    return uc_vmem_translate(m->uc, address, UC_PROT_READ, physical) == UC_ERR_OK ||
+                   uc_vmem_translate(m->uc, address, UC_PROT_EXEC, physical) == UC_ERR_OK
+               ? 0
+               : -1;
 }
 
 int emu_uc_machine_halted(const emu_uc_machine *m) { return m->halted; }

@@ -50,6 +50,7 @@ struct isa {
     unsigned tlb_modes;    /* NB_MMU_MODES */
     uint64_t tlb_notdirty; /* TLB_NOTDIRTY */
     bool tlb_wide;         /* its entries hold 64-bit addresses */
+    bool (*deaf)(emu_uc_machine *m); /* may_sleep: whether interrupts are off */
     bool may_sleep; /* a halted CPU stays so until an interrupt that it takes (HLT; WFI is a hint) */
     /* Registers that are not one uc_reg_ call; -1: there is none. */
     int (*access)(emu_uc_machine *m, const emu_uc_reg *reg, uint64_t *value, bool write);
@@ -110,6 +111,7 @@ struct emu_uc_machine {
     bool counting;
     uc_hook counter, block;
     bool stop, raised, halted;
+    bool deaf;                 /* it was told that the CPU is halted with interrupts off */
     bool left;                 /* a stop was asked for since then */
     bool inside;               /* uc_emu_start is under way */
     emu_exit *exit;            /* of the run under way */

@@ -565,6 +565,8 @@ static bool interrupt_x86(void *cpu, int request)
     return true;
 }
 
+static bool deaf_x86(emu_uc_machine *m) { return !(load64(m->env + ENV_EFLAGS) & 0x200); }
+
 const struct isa emu_uc_x86_64 = {
     .isa = EMU_ISA_X86_64,
     .suffix = "x86_64",
@@ -583,5 +585,6 @@ const struct isa emu_uc_x86_64 = {
     .lines = lines_x86,
     .interrupt = interrupt_x86,
     .access = access_x86,
+    .deaf = deaf_x86,
     .may_sleep = true,
 };

@@ -213,6 +213,12 @@ class UnicornVcpu:
             if lib.emu_uc_machine_write(self._machine, place, self._value) != 0:
                 raise KeyError(name)
 
+    def translate(self, address: int) -> int | None:
+        """The physical address of a virtual one, by the guest's present tables; None where it has none."""
+        if lib.emu_uc_machine_translate(self._machine, address & (1 << 64) - 1, self._value) != 0:
+            return None
+        return int(self._value[0])
+
     @property
     def timers(self) -> dict[str, IrqLine]:
         """The lines that the CPU's generic timers drive, "physical" and "virtual"; empty where it has none.

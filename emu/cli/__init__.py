@@ -125,7 +125,9 @@ def main(argv: list[str] | None = None, *, ready: "Callable[[], object] | None" 
 
         if not isinstance(error, EmuError):
             raise
-        return report(error, str(error), error.status)
+        status = report(error, str(error), error.status)
+        sys.stderr.write(getattr(error, "report", ""))
+        return status
 
 
 def _end_at_once() -> None:
