@@ -54,6 +54,16 @@ class VirtioBalloon(VirtioDevice):
         """Bytes that went back to the host, counted again each time."""
         return int(lib.emu_virtio_balloon_freed(self.pointer))
 
+    @property
+    def changed(self) -> int:
+        """An eventfd that is written when the guest has given back pages or taken some."""
+        return int(lib.emu_virtio_balloon_changed(self.pointer))
+
+    @property
+    def interval(self) -> int:
+        """Seconds between two statistics; 0: none are asked for."""
+        return int(self._state().interval)
+
     def poll(self, seconds: int) -> None:
         """Asks the guest for statistics at once and every so many seconds from then on; 0: no more."""
         if not 0 <= seconds < 1 << 31:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accel.errors import DeviceError
 from emu.block import Image
-from emu.devices.native import lib
+from emu.devices.native import ffi, lib
 from emu.virtio.device import VirtioDevice
 
 # The identification's bytes (5.2.6.1).
 SERIAL_BYTES = 20
+KINDS = ("read", "write", "flush", "discard")
+COUNTS = ("operations", "bytes", "time", "failed", "invalid")
 
 
 class VirtioBlk(VirtioDevice):
@@ -30,15 +34,34 @@ class VirtioBlk(VirtioDevice):
         """Tells the guest that the image has another size."""
         lib.emu_virtio_blk_resized(self.pointer)
 
-    @property
-    def read_bytes(self) -> int:
-        """How much the guest has read."""
-        return int(lib.emu_virtio_blk_done(self.pointer, 0))
+    def replace(self, open: Callable[[Image], Image]) -> None:
+        """Puts in another image while the guest runs, of the same size.
+
+        `open` is given the present one to close, and returns the next; no request is done meanwhile.  If it
+        raises, every one fails from then on.
+        """
+        lib.emu_virtio_hold(self.pointer)
+        try:
+            lib.emu_virtio_blk_image(self.pointer, ffi.NULL)
+            self.image = open(self.image)
+            lib.emu_virtio_blk_image(self.pointer, self.image.native)
+        finally:
+            lib.emu_virtio_release(self.pointer)
 
     @property
-    def written_bytes(self) -> int:
-        """How much the guest has written."""
-        return int(lib.emu_virtio_blk_done(self.pointer, 1))
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What was done, by kind (read, write, flush, discard): operations, bytes, ns of time, failed, invalid.
+
+        "write" has "highest" besides: the first byte behind the last one that was written.
+        """
+        found = ffi.new("emu_virtio_blk_counts *")
+        lib.emu_virtio_blk_count(self.pointer, found)
+        counts = {
+            kind: {what: int(getattr(found, what)[number]) for what in COUNTS}
+            for number, kind in enumerate(KINDS)
+        }
+        counts["write"]["highest"] = int(found.highest)
+        return counts
 
     def close(self) -> None:
         super().close()

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ struct balloon {
     uint64_t page_size; /* the host's */
     emu_ram ram;        /* where the last page was */
     uint64_t freed;     /* bytes given to the host, for people */
+    int changed;        /* eventfd */
 };
 
 /* ---- pages ------------------------------------------------------------------------- */
@@ -192,10 +194,23 @@ static void reset(emu_virtio *device)
     balloon->ram = (emu_ram){0};
 }
 
-static void free_own(emu_virtio *device) { free(device->own); }
+static void config_written(emu_virtio *device, uint32_t offset, uint32_t size)
+{
+    const struct balloon *balloon = device->own;
+    const uint64_t one = 1;
+    if (offset < ACTUAL_AT + 4 && offset + size > ACTUAL_AT && write(balloon->changed, &one, sizeof one) < 0)
+        return; /* full: it will be looked at */
+}
+
+static void free_own(emu_virtio *device)
+{
+    close(((struct balloon *)device->own)->changed);
+    free(device->own);
+}
 
 static const emu_virtio_type type = {
     .id = DEVICE_ID,
+    .config_written = config_written,
     .handle = handle,
     .wait = wait_for,
     .ready = ready,
@@ -208,11 +223,17 @@ emu_virtio *emu_virtio_balloon_new(int deflate_on_oom, int reporting)
     struct balloon *balloon = calloc(1, sizeof *balloon);
     if (balloon == NULL)
         return NULL;
+    balloon->changed = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (balloon->changed < 0) {
+        free(balloon);
+        return NULL;
+    }
     uint64_t features = F_STATS_VQ | F_PAGE_POISON;
     features |= deflate_on_oom ? F_DEFLATE_ON_OOM : 0;
     features |= reporting ? F_REPORTING : 0;
     emu_virtio *device = emu_virtio_new(&type, features, QUEUES, QUEUE_SIZE, CONFIG_BYTES);
     if (device == NULL) {
+        close(balloon->changed);
         free(balloon);
         return NULL;
     }
@@ -242,6 +263,8 @@ uint64_t emu_virtio_balloon_freed(emu_virtio *device)
     emu_virtio_release(device);
     return freed;
 }
+
+int emu_virtio_balloon_changed(const emu_virtio *device) { return ((const struct balloon *)device->own)->changed; }
 
 void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds)
 {

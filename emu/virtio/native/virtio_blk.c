@@ -31,6 +31,7 @@ enum feature {
 };
 
 enum kind { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
+#define T_NO_IMAGE UINT32_MAX /* no driver's: the disk's image could not be opened again */
 enum answer { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 
 struct header {
@@ -63,11 +64,32 @@ _Static_assert(sizeof(struct config) == 64, "5.2.4, and four bytes of padding");
 #define CONFIG_BYTES 60u
 #define WRITEBACK_AT 32u
 
+enum count { C_READ, C_WRITE, C_FLUSH, C_DISCARD, C_KINDS };
+enum what { W_OPERATIONS, W_BYTES, W_TIME, W_FAILED, W_INVALID, W_COUNTS };
+
 struct blk {
     emu_block *block;
     char id[ID_BYTES];
-    uint64_t done[2]; /* bytes read and written, for people */
+    /* For people, who read them without waiting for a request that is being done. */
+    _Atomic uint64_t counts[W_COUNTS][C_KINDS], highest;
 };
+
+/* Only the device's thread counts, so it need not add in one step. */
+static void add(_Atomic uint64_t *count, uint64_t value)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+static void counted(struct blk *blk, enum count kind, uint8_t answer, int failed, uint64_t bytes, uint64_t since)
+{
+    if (answer == S_OK) {
+        add(&blk->counts[W_OPERATIONS][kind], 1);
+        add(&blk->counts[W_BYTES][kind], bytes);
+        add(&blk->counts[W_TIME][kind], emu_now() - since);
+    } else {
+        add(&blk->counts[failed != 0 ? W_FAILED : W_INVALID][kind], 1);
+    }
+}
 
 static bool inside(const struct blk *blk, uint64_t sector, uint64_t bytes)
 {
@@ -86,17 +108,31 @@ static bool writes_through(const emu_virtio *device)
 static enum answer transfer(emu_virtio *device, struct blk *blk, bool write, uint64_t sector,
                             const struct iovec *iov, int count)
 {
-    uint64_t bytes = emu_iov_size(iov, count);
-    if (!inside(blk, sector, bytes) || (write && emu_virtio_has(device, F_RO)))
+    uint64_t bytes = emu_iov_size(iov, count), since = emu_now();
+    if (!inside(blk, sector, bytes) || (write && emu_virtio_has(device, F_RO))) {
+        counted(blk, write ? C_WRITE : C_READ, S_IOERR, 0, 0, since);
         return S_IOERR;
+    }
     if (bytes == 0)
         return S_OK;
     int failed = write ? emu_block_writev(blk->block, iov, count, sector * SECTOR)
                        : emu_block_readv(blk->block, iov, count, sector * SECTOR);
     if (failed == 0 && write && writes_through(device))
         failed = emu_block_flush(blk->block);
-    blk->done[write] += failed == 0 ? bytes : 0;
-    return failed == 0 ? S_OK : S_IOERR;
+    enum answer answer = failed == 0 ? S_OK : S_IOERR;
+    counted(blk, write ? C_WRITE : C_READ, answer, failed, bytes, since);
+    if (write && answer == S_OK && sector * SECTOR + bytes > atomic_load_explicit(&blk->highest, memory_order_relaxed))
+        atomic_store_explicit(&blk->highest, sector * SECTOR + bytes, memory_order_relaxed);
+    return answer;
+}
+
+static enum answer flush(struct blk *blk)
+{
+    uint64_t since = emu_now();
+    int failed = emu_block_flush(blk->block);
+    enum answer answer = failed == 0 ? S_OK : S_IOERR;
+    counted(blk, C_FLUSH, answer, failed, 0, since);
+    return answer;
 }
 
 static enum answer ranges(emu_virtio *device, struct blk *blk, uint32_t type, const struct iovec *iov, int count)
@@ -118,12 +154,14 @@ static enum answer ranges(emu_virtio *device, struct blk *blk, uint32_t type, co
             return S_IOERR;
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t at = all[i].sector * SECTOR, length = (uint64_t)all[i].sectors * SECTOR;
+        uint64_t at = all[i].sector * SECTOR, length = (uint64_t)all[i].sectors * SECTOR, since = emu_now();
         int failed = length == 0           ? 0
                      : type == T_DISCARD ? emu_block_discard(blk->block, at, length)
                                          : emu_block_write_zeroes(blk->block, at, length, all[i].flags & 1);
         if (failed == 0 && type == T_WRITE_ZEROES && writes_through(device))
             failed = emu_block_flush(blk->block);
+        enum answer answer = failed == 0 ? S_OK : S_IOERR;
+        counted(blk, type == T_DISCARD ? C_DISCARD : C_WRITE, answer, failed, length, since);
         if (failed != 0)
             return S_IOERR;
     }
@@ -145,7 +183,7 @@ static bool request(emu_virtio *device, uint32_t queue)
     uint8_t *status = (uint8_t *)last.iov_base + last.iov_len - 1, answer;
     emu_iov_skip(&out, &out_count, sizeof header);
     emu_iov_cut(chain->in, &in_count, 1);
-    switch (header.type) {
+    switch (blk->block == NULL ? T_NO_IMAGE : header.type) {
     case T_IN:
         answer = transfer(device, blk, false, header.sector, chain->in, in_count);
         break;
@@ -153,7 +191,10 @@ static bool request(emu_virtio *device, uint32_t queue)
         answer = transfer(device, blk, true, header.sector, out, out_count);
         break;
     case T_FLUSH:
-        answer = emu_block_flush(blk->block) == 0 ? S_OK : S_IOERR;
+        answer = flush(blk);
+        break;
+    case T_NO_IMAGE:
+        answer = S_IOERR;
         break;
     case T_GET_ID:
         emu_iov_write(chain->in, in_count, 0, blk->id, sizeof blk->id);
@@ -190,7 +231,7 @@ static void config_written(emu_virtio *device, uint32_t offset, uint32_t size)
     if (offset > WRITEBACK_AT || WRITEBACK_AT - offset >= size)
         return;
     emu_virtio_config_quietly(device, WRITEBACK_AT, &writeback, sizeof writeback);
-    if (writeback == 0) /* from now on what is written is on the disk, so what was is to be too */
+    if (writeback == 0 && blk->block != NULL) /* from now on what is written is on the disk, so what was is to be too */
         (void)emu_block_flush(blk->block);
 }
 
@@ -269,10 +310,17 @@ void emu_virtio_blk_resized(emu_virtio *device)
     emu_virtio_release(device);
 }
 
-uint64_t emu_virtio_blk_done(emu_virtio *device, int written)
+void emu_virtio_blk_image(emu_virtio *device, void *block)
 {
-    emu_virtio_hold(device);
-    uint64_t bytes = ((struct blk *)device->own)->done[written != 0];
-    emu_virtio_release(device);
-    return bytes;
+    ((struct blk *)device->own)->block = block;
+}
+
+void emu_virtio_blk_count(const emu_virtio *device, emu_virtio_blk_counts *out)
+{
+    const struct blk *blk = device->own;
+    uint64_t *to[W_COUNTS] = {out->operations, out->bytes, out->time, out->failed, out->invalid};
+    for (int what = 0; what < W_COUNTS; what++)
+        for (int kind = 0; kind < C_KINDS; kind++)
+            to[what][kind] = atomic_load_explicit(&blk->counts[what][kind], memory_order_relaxed);
+    out->highest = atomic_load_explicit(&blk->highest, memory_order_relaxed);
 }

@@ -108,8 +108,15 @@ emu_virtio *emu_virtio_rng_new(uint64_t rate, uint64_t period);
 emu_virtio *emu_virtio_blk_new(void *block, const char *serial);
 /* The image has another size. */
 void emu_virtio_blk_resized(emu_virtio *device);
-/* Bytes read, or written, since the device was made. */
-uint64_t emu_virtio_blk_done(emu_virtio *device, int written);
+/* Another image in place of the present one; between emu_virtio_hold and _release.  NULL: every request fails. */
+void emu_virtio_blk_image(emu_virtio *device, void *block);
+/* What was done since the device was made, by kind: read, write, flush, discard. */
+typedef struct emu_virtio_blk_counts {
+    uint64_t operations[4], bytes[4], time[4]; /* ns, of those that succeeded */
+    uint64_t failed[4], invalid[4];            /* by the image; by the guest's own fault */
+    uint64_t highest;                          /* the first byte behind the last one that was written */
+} emu_virtio_blk_counts;
+void emu_virtio_blk_count(const emu_virtio *device, emu_virtio_blk_counts *out);
 
 /* ---- virtio_balloon.c ------------------------------------------------------------------- */
 
@@ -131,6 +138,8 @@ void emu_virtio_balloon_target(emu_virtio *device, uint32_t pages);
 uint32_t emu_virtio_balloon_pages(emu_virtio *device, int target);
 /* Bytes that went back to the host since the device was made, reported ones included. */
 uint64_t emu_virtio_balloon_freed(emu_virtio *device);
+/* An eventfd that counts how often the guest has said how many it has given. */
+int emu_virtio_balloon_changed(const emu_virtio *device);
 void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds);
 void emu_virtio_balloon_get(emu_virtio *device, emu_virtio_balloon_state *out);
 void emu_virtio_balloon_set(emu_virtio *device, const emu_virtio_balloon_state *state);
