@@ -8,6 +8,7 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #include "cross.h"
+#include "cross_host.h"
 #include "uc_machine.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@ struct emu_cross {
     emu_kvm_vcpu *vcpu;
     emu_space *memory, *ports;
     _Atomic(emu_uc_machine *) companion;
+    emu_host *host;
+    bool hosted; /* host has been asked for */
     emu_cross_counts counts;
 };
 
@@ -40,6 +43,7 @@ void emu_cross_free(emu_cross *c)
     if (c == NULL)
         return;
     emu_uc_machine_free(atomic_load(&c->companion));
+    emu_host_free(c->host);
     free(c);
 }
 
@@ -134,13 +138,13 @@ static emu_uc_machine *companion(emu_cross *c, emu_exit *out)
 
 enum { EACH = EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_VECTORS | EMU_X86_MSRS_GROUP };
 
-int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, emu_exit *out)
+/* One instruction; what has been read of the state already is in `have`. */
+static int by_companion(emu_cross *c, unsigned have, emu_exit *out)
 {
-    count(c, bytes, nbytes);
     emu_uc_machine *m = companion(c, out);
     if (m == NULL)
         return out->kind;
-    int status = emu_x86_from_kvm(c->vcpu, &c->state, EACH | EMU_X86_EVENTS);
+    int status = emu_x86_from_kvm(c->vcpu, &c->state, EACH & ~have);
     if (status < 0)
         return failed(out, "its state cannot be read", strerror(-status));
     emu_x86_to_uc(m, &c->state, EACH);
@@ -150,14 +154,61 @@ int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, emu_e
     c->counts.companion++;
     c->counts.retired += budget - m->budget;
     emu_x86_from_uc(m, &c->state, EACH);
-    c->state.shadow = false;
-    status = emu_x86_to_kvm(c->vcpu, &c->state, EACH | EMU_X86_EVENTS);
+    status = emu_x86_to_kvm(c->vcpu, &c->state, EACH);
     if (status < 0)
         return failed(out, "its state cannot be set", strerror(-status));
     if (kind == EMU_EXIT_BUDGET || kind == EMU_EXIT_KICKED) { /* who kicked has asked the vCPU, too */
         memset(out, 0, sizeof *out);
         return 0;
     }
+    return kind;
+}
+
+static int more(void *opaque, unsigned groups)
+{
+    emu_cross *c = opaque;
+    return emu_x86_from_kvm(c->vcpu, &c->state, groups);
+}
+
+int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, emu_exit *out)
+{
+    count(c, bytes, nbytes);
+    int status = emu_x86_from_kvm(c->vcpu, &c->state, EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_EVENTS);
+    if (status < 0)
+        return failed(out, "its state cannot be read", strerror(-status));
+    if (!c->hosted) {
+        c->hosted = true;
+        c->host = emu_host_new();
+    }
+    emu_host_job job = {
+        .memory = c->memory,
+        .state = &c->state,
+        .have = EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_EVENTS,
+        .more = more,
+        .opaque = c,
+    };
+    enum emu_host_result result = c->host != NULL ? emu_host_do(c->host, &job, bytes, nbytes) : EMU_HOST_NOT;
+    c->state.shadow = false;
+    c->state.exception = (struct emu_x86_exception){0};
+    int kind = 0;
+    switch (result) {
+    case EMU_HOST_NOT: kind = by_companion(c, job.have, out); break;
+    case EMU_HOST_FAILED: return failed(out, "its state cannot be read", "see the host's kernel log");
+    case EMU_HOST_RAISED: kind = out->kind = EMU_EXIT_RAISED; break;
+    case EMU_HOST_FAULT:
+        c->state.exception = (struct emu_x86_exception){
+            .pending = true, .vector = job.fault.vector, .has_error = job.fault.has_error, .error = job.fault.error};
+        if (job.fault.vector == 14) {
+            c->state.cr2 = job.fault.address;
+            job.changed |= EMU_X86_SYSTEM;
+        }
+        c->counts.host++;
+        break;
+    case EMU_HOST_DONE: c->counts.host++; break;
+    }
+    status = emu_x86_to_kvm(c->vcpu, &c->state, job.changed | EMU_X86_EVENTS);
+    if (status < 0)
+        return failed(out, "its state cannot be set", strerror(-status));
     return kind;
 }
 

@@ -57,6 +57,11 @@ typedef struct emu_x86 {
     uint64_t msr[EMU_X86_MSR_COUNT];
     bool shadow; /* of STI and MOV SS: interrupts wait for one instruction more */
     bool nmi_masked;
+    struct emu_x86_exception { /* to be delivered before anything else; what KVM queued for a refusal is none */
+        bool pending, has_error;
+        uint8_t vector;
+        uint32_t error;
+    } exception;
 } emu_x86;
 
 /* Groups of it, each of which may cost a call. */

@@ -141,11 +141,11 @@ int emu_x86_from_kvm(emu_kvm_vcpu *vcpu, emu_x86 *s, unsigned groups)
             s->msr[i] = msrs.entries[i].data;
     }
     if (groups & EMU_X86_EVENTS) {
-        struct kvm_vcpu_events events;
-        if ((status = emu_kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &events)) < 0)
+        emu_kvm_events events;
+        if ((status = emu_kvm_vcpu_events(vcpu, &events)) < 0)
             return status;
-        s->shadow = events.interrupt.shadow != 0;
-        s->nmi_masked = events.nmi.masked != 0;
+        s->shadow = events.interrupt_shadow != 0;
+        s->nmi_masked = events.nmi_masked != 0;
     }
     if (groups & EMU_X86_DEBUG) {
         struct kvm_debugregs debug;
@@ -200,16 +200,18 @@ int emu_x86_to_kvm(emu_kvm_vcpu *vcpu, const emu_x86 *s, unsigned groups)
             return status;
     }
     if (groups & EMU_X86_EVENTS) {
-        struct kvm_vcpu_events events;
-        if ((status = emu_kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &events)) < 0)
+        emu_kvm_events events;
+        if ((status = emu_kvm_vcpu_events(vcpu, &events)) < 0)
             return status;
-        /* KVM has queued #UD for what it refused. */
-        memset(&events.exception, 0, sizeof events.exception);
-        events.exception_has_payload = 0;
+        events.exception_injected = s->exception.pending;
+        events.exception_nr = s->exception.vector;
+        events.exception_has_error_code = s->exception.has_error;
+        events.exception_error_code = s->exception.error;
+        events.exception_pending = events.exception_has_payload = 0;
         events.flags = KVM_VCPUEVENT_VALID_SHADOW;
-        events.interrupt.shadow = s->shadow ? KVM_X86_SHADOW_INT_STI : 0;
-        events.nmi.masked = s->nmi_masked;
-        if ((status = emu_kvm_ioctl(fd, KVM_SET_VCPU_EVENTS, &events)) < 0)
+        events.interrupt_shadow = s->shadow ? KVM_X86_SHADOW_INT_STI : 0;
+        events.nmi_masked = s->nmi_masked;
+        if ((status = emu_kvm_vcpu_set_events(vcpu, &events)) < 0)
             return status;
     }
     if (groups & EMU_X86_GENERAL) {

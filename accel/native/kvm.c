@@ -109,6 +109,8 @@ SAME_NUMBER(KVM_SET_XCRS);
 
 #define RFLAGS_IF 0x200u
 #define SYNCED_TURNS 8u
+#define SYNC_MORE (KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+#define REFUSED_TURNS 64u
 
 enum ask { ASK_KICK = 1, ASK_ATTENTION = 2 };
 
@@ -125,6 +127,10 @@ struct emu_kvm_vcpu {
     int regs_dirty; /* ... and the kernel does not have them yet */
     struct kvm_regs *regs;
     struct kvm_regs own;
+    int more_sync;    /* whether segments and events can come with an exit, too */
+    int more_valid;   /* run->s.regs has them, as they are */
+    int events_dirty; /* ... and the kernel does not have those events yet */
+    uint32_t refused; /* so many more exits are asked for them: KVM has refused something lately */
 
     /*
      * Exits of this run.  After a few it is a run of accesses that C serves, and
@@ -210,6 +216,7 @@ int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, 
     vcpu->irqchip = irqchip;
     /* A processor that waits for its start-up interrupt ignores the dirty bits: use ioctls for those. */
     vcpu->sync = irqchip && index != 0 ? 0 : sync & KVM_SYNC_X86_REGS;
+    vcpu->more_sync = vcpu->sync != 0 && (sync & SYNC_MORE) == SYNC_MORE;
     vcpu->regs = vcpu->sync ? &vcpu->run->s.regs.regs : &vcpu->own;
     *out = vcpu;
     return 0;
@@ -291,14 +298,45 @@ int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu)
     return status;
 }
 
+static int flush_events(emu_kvm_vcpu *vcpu)
+{
+    if (!vcpu->events_dirty)
+        return 0;
+    vcpu->events_dirty = 0;
+    return emu_kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &vcpu->run->s.regs.events);
+}
+
+int emu_kvm_vcpu_events(emu_kvm_vcpu *vcpu, emu_kvm_events *out)
+{
+    if (!vcpu->more_valid)
+        return emu_kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, out);
+    memcpy(out, &vcpu->run->s.regs.events, sizeof *out);
+    return 0;
+}
+
+int emu_kvm_vcpu_set_events(emu_kvm_vcpu *vcpu, const emu_kvm_events *events)
+{
+    if (!vcpu->more_valid)
+        return emu_kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, (void *)events);
+    memcpy(&vcpu->run->s.regs.events, events, sizeof *events);
+    vcpu->events_dirty = 1;
+    return 0;
+}
+
 int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out)
 {
+    if (vcpu->more_valid) {
+        memcpy(out, &vcpu->run->s.regs.sregs, sizeof *out);
+        return 0;
+    }
     return emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, out);
 }
 
 int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs)
 {
-    return emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (void *)sregs);
+    int status = flush_events(vcpu);
+    vcpu->more_valid = 0;
+    return status < 0 ? status : emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (void *)sregs);
 }
 
 /* ---- accesses --------------------------------------------------------------- */
@@ -478,6 +516,8 @@ static void fetch(emu_kvm_vcpu *vcpu, emu_exit *out)
 
 static int stop(emu_kvm_vcpu *vcpu, emu_exit *out, int kind)
 {
+    flush_events(vcpu);
+    vcpu->more_valid = 0; /* others ask the kernel, and tell it */
     out->kind = kind;
     if (load_regs(vcpu) == 0 && kind != EMU_EXIT_DEBUG)
         out->pc = vcpu->regs->rip;
@@ -587,9 +627,17 @@ static int enter(emu_kvm_vcpu *vcpu)
         vcpu->regs_dirty = 0;
     }
     vcpu->pending = 0;
+    if (vcpu->events_dirty)
+        run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
+    vcpu->events_dirty = 0;
     run->kvm_valid_regs = vcpu->turns < SYNCED_TURNS ? vcpu->sync : 0;
+    if (vcpu->refused != 0 && vcpu->more_sync) {
+        run->kvm_valid_regs = vcpu->sync | SYNC_MORE;
+        vcpu->refused--;
+    }
     int result = ioctl(vcpu->fd, KVM_RUN, 0);
-    vcpu->regs_valid = run->kvm_valid_regs != 0;
+    vcpu->regs_valid = (run->kvm_valid_regs & KVM_SYNC_X86_REGS) != 0;
+    vcpu->more_valid = (run->kvm_valid_regs & SYNC_MORE) != 0;
     vcpu->turns++;
     vcpu->counts.exits++;
     return result < 0 ? errno : 0;
@@ -655,6 +703,7 @@ static int cross(emu_kvm_vcpu *vcpu, emu_exit *out)
             refused.pc = vcpu->regs->rip;
         fetch(vcpu, &refused);
     }
+    vcpu->refused = REFUSED_TURNS;
     return emu_cross_refused(cross, refused.bytes, refused.nbytes, out);
 }
 
@@ -752,6 +801,8 @@ int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out) { return -ENOSYS; }
 int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs) { return -ENOSYS; }
 int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out) { return -ENOSYS; }
 int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs) { return -ENOSYS; }
+int emu_kvm_vcpu_events(emu_kvm_vcpu *vcpu, emu_kvm_events *out) { return -ENOSYS; }
+int emu_kvm_vcpu_set_events(emu_kvm_vcpu *vcpu, const emu_kvm_events *events) { return -ENOSYS; }
 int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
 int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu) { return 0; }
 void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) {}

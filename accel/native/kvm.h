@@ -202,6 +202,9 @@ int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out);
 int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs);
 int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out);
 int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs);
+/* Events under way; the kernel has queued #UD after an instruction that it refused. */
+int emu_kvm_vcpu_events(emu_kvm_vcpu *vcpu, emu_kvm_events *out);
+int emu_kvm_vcpu_set_events(emu_kvm_vcpu *vcpu, const emu_kvm_events *events);
 /* Hands registers that were set to the kernel now, where an order matters. */
 int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu);
 

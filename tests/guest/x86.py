@@ -178,6 +178,9 @@ class Guest:
         finally:
             machine.close()
 
+    def started(self, machine: Bare) -> None:
+        """For those that want to change the machine before its cases."""
+
     def ended(self, machine: Bare) -> None:
         """For those that want to look at the machine after its cases."""
 
@@ -205,6 +208,7 @@ class Guest:
         if self.kernel:
             at = supervisor.index(words(ENTER_USER))
             supervisor = supervisor[:at] + b"\xff\xe0" + supervisor[at + 2 :]  # jmp rax
+        self.started(machine)
         exit = machine.run(supervisor)
         self.ended(machine)
         assert exit.kind == ExitKind.HALT, exit

@@ -1,0 +1,39 @@
+/* Instructions of a guest, done by the host's own CPU on the guest's registers and memory. */
+#ifndef EMU_CROSS_HOST_H
+#define EMU_CROSS_HOST_H
+
+#include "cross.h"
+
+enum emu_host_result {
+    EMU_HOST_DONE,   /* state and memory are as after the instruction */
+    EMU_HOST_NOT,    /* not one of those; nothing has changed */
+    EMU_HOST_FAULT,  /* it raises `fault`; but for flags of MXCSR nothing has changed */
+    EMU_HOST_RAISED, /* a device's hook raised */
+    EMU_HOST_FAILED, /* `more` did */
+};
+
+typedef struct emu_host emu_host;
+typedef struct emu_host_job {
+    emu_space *memory;
+    emu_x86 *state;
+    unsigned have, changed; /* groups of *state: present; to be written back */
+    /* Makes more groups present; 0 or -errno.  Called where they are not. */
+    int (*more)(void *opaque, unsigned groups);
+    /* NULL, or has the guest's tables walked for an access, and its fault raised by a long jump. */
+    void (*touch)(void *opaque, uint64_t address, bool write);
+    void *opaque;
+    struct {
+        uint8_t vector;
+        bool has_error;
+        uint32_t error;
+        uint64_t address; /* for CR2 */
+    } fault;
+} emu_host_job;
+
+/* One for each thread that runs a vCPU; NULL: this host does not let us. */
+emu_host *emu_host_new(void);
+void emu_host_free(emu_host *host);
+/* EMU_X86_GENERAL and EMU_X86_SYSTEM must be present. */
+enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_t *bytes, uint32_t nbytes);
+
+#endif
