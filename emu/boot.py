@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from accel.errors import DeviceError
+from emu.signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
-    from typing import NoReturn
-
     from emu.backends.chardev import Chardev
     from emu.board import Board
-    from emu.console import Console
     from emu.machine import Machine
-    from emu.monitor.client import Control
-    from emu.monitor.terminal import MonitorFront
     from emu.virtio.device import VirtioDevice
 
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -124,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `emu boot` and returns its exit status: the guest's exit code, 124 after a timeout, 128+n for a
     signal.  Raises an EmuError for what cannot be had as asked, GuestFault for a guest that cannot go on."""
-    with _Signals() as signals, ExitStack() as opened:
+    with Signals() as signals, ExitStack() as opened:
         if args.image is not None:
             from emu.images.start import prepare
 
@@ -134,11 +127,12 @@ def main(args: argparse.Namespace) -> int:
         return run_boot(args, signals)
 
 
-def run_boot(options: Any, signals: _Signals) -> int:
+def run_boot(options: Any, signals: Signals) -> int:
     """Builds the machine that the options of add_arguments() ask for and runs it to its end."""
     from emu.board import open_board
     from emu.console import Console
     from emu.machine import Machine
+    from emu.steering import Monitor, Orders, steer
 
     if not options.firmware and not options.kernel and not options.dumpdtb:
         raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
@@ -179,14 +173,25 @@ def run_boot(options: Any, signals: _Signals) -> int:
         machine.noted = lambda text: print(f"emu: {text}", file=sys.stderr)
         for number, path in machine.serial_paths():
             print(f"emu: serial line {number} is {path}", file=sys.stderr)
-        control = opened.enter_context(_steered(machine, options))
-        if "stdio" in options.monitor:
-            console = Console()
-            opened.callback(console.close)
-            _monitor_at(console, control)
-        if console is not None:
-            _connect(console, control)
-        return _run(control, options, signals)
+        monitors = [Monitor("qmp", words) for words in options.qmp]
+        for words in options.monitor:
+            if words == "stdio":
+                console = Console()
+                opened.callback(console.close)
+            monitors.append(Monitor("hmp", console if words == "stdio" and console is not None else words))
+        orders = Orders(
+            monitors,
+            name=options.name,
+            paused=options.paused,
+            no_shutdown=options.no_shutdown,
+            no_reboot=options.no_reboot,
+            timeout=options.timeout,
+            told=lambda text: print(f"emu: {text}", file=sys.stderr),
+        )
+        result = steer(machine, orders, signals, console)
+        if signals.pending():
+            signals.stop()
+        return 124 if result.reason == "timeout" else result.code & 0xFF
 
 
 def _dump_tree(machine: Machine, path: Path) -> None:
@@ -280,85 +285,6 @@ def _arch_of(kernel: str | None) -> str | None:
         return None
 
 
-@contextmanager
-def _steered(machine: Machine, options: Any) -> Iterator[Control]:
-    """The machine's run state, and the monitors that steer it."""
-    from emu.monitor.client import Control
-    from emu.run_state import RunState
-
-    run = RunState(
-        machine,
-        no_shutdown=options.no_shutdown,
-        no_reboot=options.no_reboot,
-        steered=bool(options.qmp or options.monitor),
-        told=lambda text: print(f"emu: {text}", file=sys.stderr),
-    )
-    control = Control(run, name=options.name)
-    given = [("qmp", words) for words in options.qmp]
-    given += [("hmp", words) for words in options.monitor if words != "stdio"]
-    if not given:
-        yield control
-        return
-    from emu.monitor.server import Monitors
-
-    monitors = Monitors(control)
-    try:
-        for kind, words in given:
-            warning = monitors.open(kind, words).warning
-            if warning:
-                run.told(warning)
-        yield control
-    finally:
-        monitors.close()
-
-
-def _connect(console: Console, control: Control) -> None:
-    """What the commands after Ctrl-A do."""
-    machine, run = control.machine, control.run
-    console.ended = lambda: run.quit("host-ui")
-    console.powerdown = run.powerdown
-    console.lost = lambda: machine.fail(BrokenPipeError())
-    fronts: list[MonitorFront] = []
-
-    def monitor() -> Callable[[bytes], None]:
-        if not fronts:
-            from emu.monitor.client import Client
-            from emu.monitor.terminal import MonitorFront
-
-            fronts.append(MonitorFront(Client(control), console))
-        fronts[0].begin()
-        return fronts[0].receive
-
-    console.monitor = monitor
-
-
-def _monitor_at(console: Console, control: Control) -> None:
-    """The monitor on the terminal itself (--monitor stdio)."""
-    from emu.monitor.client import Client
-    from emu.monitor.terminal import MonitorFront
-
-    front = MonitorFront(Client(control), console)
-    console.front = front
-    console.open(control.machine.loop)
-    front.begin()
-
-
-def _run(control: Control, options: Any, signals: _Signals) -> int:
-    run = control.run
-    signals.running = True
-    if control.monitors is not None:
-        control.monitors.wait(signals.pending)
-    if options.paused:
-        run.machine.power_on()
-    else:
-        run.cont()
-    result = run.serve(timeout=options.timeout, until=signals.pending)
-    signals.running = False
-    if signals.pending():
-        signals.stop()
-    return 124 if result.reason == "timeout" else result.code & 0xFF
-
-
 def size(words: str) -> int:
     """A size in bytes: a number of MiB, or with a suffix k, M, G or T.  Raises DeviceError."""
     digits = words.rstrip("kKmMgGtTiIbB")
@@ -374,48 +300,3 @@ def seconds(words: str) -> float:
     if not time >= 0:  # neither is what is not a number
         raise ValueError(words)
     return time
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP end the process in order: files closed, the terminal restored.
-
-    Until the machine runs a signal is an exception at once.  While it runs it is a note that the machine's
-    loop looks at: an exception between any two lines may come in what C has called, where it would be lost.
-    The second signal is an exception again.
-    """
-
-    CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.running = False
-
-    def __enter__(self) -> _Signals:
-        self.before = {
-            number: signal.signal(number, self.caught)
-            for number in self.CAUGHT
-            if signal.getsignal(number) != signal.SIG_IGN
-        }
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        # Python makes other exceptions of ours here and there, or drops them.
-        if self.number and (kind is None or issubclass(kind, Exception)):
-            self.stop()
-
-    def caught(self, number: int, frame: FrameType | None) -> None:
-        again, self.number = self.number != 0, self.number or number
-        if again or not self.running:
-            self.stop()
-
-    def pending(self) -> bool:
-        """Whether one has come."""
-        return self.number != 0
-
-    def stop(self) -> NoReturn:
-        """Unwinds the stack."""
-        if self.number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + self.number)

@@ -45,7 +45,9 @@ class MonitorError(EmuError):
 class Speech(Protocol):
     """What is spoken in a session: QMP, or HMP."""
 
-    ended: bool
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be understood."""
 
     def begin(self) -> bytes:
         """What the client is to be sent first."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from emu.backends.chardev import Chardev
     from emu.monitor.client import Client
     from emu.monitor.events import Event
+    from emu.monitor.server import Speech
 
 PROMPT = b"(emu) "
 WELCOME = b"emu's monitor; `help` tells the commands\r\n"
@@ -159,17 +160,17 @@ class HmpSpeech:
 
 
 class MonitorFront:
-    """The human monitor as what stands behind a chardev: --monitor stdio, or Ctrl-A C at the console."""
+    """A conversation behind a chardev: --monitor stdio, or Ctrl-A C at the console."""
 
     ROOM = 4096
 
-    def __init__(self, client: Client, chardev: Chardev) -> None:
+    def __init__(self, speech: Speech, chardev: Chardev) -> None:
         self.lock = threading.RLock()
         self.chardev = chardev
-        self.speech = HmpSpeech(client, echo=True)
+        self.speech = speech
 
     def begin(self) -> None:
-        """Shows the prompt."""
+        """Shows the prompt, or greets."""
         self.chardev.write(self.speech.begin())
 
     def room(self) -> int:
@@ -179,6 +180,12 @@ class MonitorFront:
         for shown in self.speech.hear(data):
             if shown:
                 self.chardev.write(shown)
+
+    def told(self, event: Event) -> None:
+        """An event, for who wants to hear of it."""
+        shown = self.speech.told(event)
+        if shown:
+            self.chardev.write(shown)
 
     def drained(self) -> None:
         """The terminal takes output again."""

@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emu.monitor.command import REGISTRY, Command, CommandError, Size, commands
@@ -35,6 +35,7 @@ def values(data, *, chunk=None, **limits):
     return found
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy host is no failure
 @given(st.lists(VALUES, max_size=4), st.lists(st.integers(0, 200), max_size=6), st.booleans())
 def test_values_are_the_same_however_the_stream_is_cut(sent, cuts, escaped):
     data = b" ".join(json.dumps(value, ensure_ascii=escaped).encode() for value in sent) + b"\n"

@@ -1,0 +1,149 @@
+"""A machine that was built is run: by its monitors, the person at the terminal, and signals.
+
+emu/boot.py and emu/system end here, whatever words asked for the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from emu.monitor.client import Client, Control
+from emu.run_state import RunState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.backends.chardev import Chardev
+    from emu.console import Console
+    from emu.machine import Machine, Result
+    from emu.monitor.server import Monitors
+    from emu.monitor.terminal import MonitorFront
+    from emu.signals import Signals
+
+
+class Monitor:
+    """A monitor to be opened.
+
+    kind: qmp or hmp; end: words of emu/monitor/server.py, or a line's host end; label: what monitors call it.
+    """
+
+    def __init__(self, kind: str, end: str | Chardev, label: str = "") -> None:
+        self.kind = kind
+        self.end = end
+        self.label = label
+
+
+class Orders:
+    """How a machine is to be run.
+
+    paused: it waits for a monitor; told: takes lines for the person who started it; ready: called once every
+    monitor can be reached; the others are RunState's and Control's.
+    """
+
+    def __init__(
+        self,
+        monitors: Iterable[Monitor] = (),
+        *,
+        name: str = "",
+        uuid: str = "",
+        paused: bool = False,
+        no_shutdown: bool = False,
+        no_reboot: bool = False,
+        timeout: float | None = None,
+        told: Callable[[str], None] = lambda text: None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.monitors = list(monitors)
+        self.name = name
+        self.uuid = uuid
+        self.paused = paused
+        self.no_shutdown = no_shutdown
+        self.no_reboot = no_reboot
+        self.timeout = timeout
+        self.told = told
+        self.ready = ready
+
+
+def steer(machine: Machine, orders: Orders, signals: Signals, console: Console | None = None) -> Result:
+    """Runs the machine to its end; console: the terminal, if a line ends there.
+
+    A signal ends it too: whoever calls asks `signals` then.
+    """
+    run = RunState(
+        machine,
+        no_shutdown=orders.no_shutdown,
+        no_reboot=orders.no_reboot,
+        steered=bool(orders.monitors),
+        told=orders.told,
+    )
+    control = Control(run, name=orders.name, uuid=orders.uuid)
+    monitors = _open(control, orders) if orders.monitors else None
+    try:
+        if console is not None:
+            _connect(console, control)
+        signals.running = True
+        orders.ready()
+        if monitors is not None:
+            monitors.wait(signals.pending)
+        if orders.paused:
+            machine.power_on()
+        else:
+            run.cont()
+        return run.serve(timeout=orders.timeout, until=signals.pending)
+    finally:
+        signals.running = False
+        if monitors is not None:
+            monitors.close()
+
+
+def _open(control: Control, orders: Orders) -> Monitors:
+    from emu.monitor.server import Monitors
+
+    monitors = Monitors(control)
+    try:
+        for asked in orders.monitors:
+            if not isinstance(asked.end, str):
+                _monitor_at(asked, control)
+                continue
+            end = monitors.open(asked.kind, asked.end)
+            end.label = asked.label or end.label
+            if end.warning:
+                orders.told(end.warning)
+    except BaseException:
+        monitors.close()
+        raise
+    return monitors
+
+
+def _connect(console: Console, control: Control) -> None:
+    """What the commands after Ctrl-A do."""
+    machine, run = control.machine, control.run
+    console.ended = lambda: run.quit("host-ui")
+    console.powerdown = run.powerdown
+    console.lost = lambda: machine.fail(BrokenPipeError())
+    fronts: list[MonitorFront] = []
+
+    def monitor() -> Callable[[bytes], None]:
+        if not fronts:
+            from emu.monitor.terminal import HmpSpeech, MonitorFront
+
+            fronts.append(MonitorFront(HmpSpeech(Client(control), echo=True), console))
+        fronts[0].begin()
+        return fronts[0].receive
+
+    console.monitor = monitor
+
+
+def _monitor_at(asked: Monitor, control: Control) -> None:
+    """A monitor at a line's host end, as the terminal itself (--monitor stdio)."""
+    from emu.monitor.speech import QmpSpeech
+    from emu.monitor.terminal import HmpSpeech, MonitorFront
+
+    chardev: Any = asked.end
+    client = Client(control)
+    speech = QmpSpeech(client) if asked.kind == "qmp" else HmpSpeech(client, echo=True)
+    front = MonitorFront(speech, chardev)
+    chardev.connect(front)
+    control.run.listeners.append(front.told)
+    chardev.open(control.machine.loop)
+    front.begin()
