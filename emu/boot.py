@@ -93,6 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a port that Linux has at /dev/virtio-ports/NAME ends as a serial line does; again for the next",
     )
     add(
+        "--debugcon",
+        metavar="END",
+        help="where what PC firmware writes to its debug ports, E9h and 402h, ends; as a serial line does",
+    )
+    add(
         "--qmp",
         action="append",
         default=[],
@@ -139,9 +144,9 @@ def run_boot(options: Any, signals: Signals) -> int:
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)
-    taken = "stdio" in (*options.console, *options.monitor)
+    taken = "stdio" in (*options.console, *options.monitor, options.debugcon)
     words = options.serial or ["null" if taken else "stdio"]
-    if [*words, *options.console, *options.monitor].count("stdio") > 1:
+    if [*words, *options.console, *options.monitor, options.debugcon].count("stdio") > 1:
         raise DeviceError("two lines cannot both be stdio; use pty or unix:PATH,server for the second")
     console = Console() if "stdio" in (*words, *options.console) else None
     lines, consoles = (
@@ -162,6 +167,7 @@ def run_boot(options: Any, signals: Signals) -> int:
             append=options.append,
             dtb=options.dtb,
             serial=lines,
+            debugcon=options.debugcon,
             virtio=_virtio(options, board, consoles, opened),
         ) as machine,
     ):

@@ -137,7 +137,8 @@ class Machine:
     variables, made when it is not there;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
-    transport's version 1; pci: functions for the board's PCI bus; inventory: what all that is called.
+    transport's version 1; debugcon: where PC firmware's debug ports end, as one of serial; pci: functions for
+    the board's PCI bus; inventory: what all that is called.
 
     notes: what a person should know before it starts, a line each; noted: called, in a vCPU's thread, with
     what there is to know while it runs.
@@ -161,6 +162,7 @@ class Machine:
         dtb: Image | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
         serial: Iterable[Chardev | str] | Chardev | str = (),
+        debugcon: Chardev | str | None = None,
         virtio: Iterable[VirtioDevice] = (),
         force_legacy: bool = False,
         pci: Iterable[PciFunction] = (),
@@ -193,6 +195,7 @@ class Machine:
         self._accel: Accelerator | None = None
         self._opened: list[Chardev] = []
         self._served: list[Chardev] = []
+        self.debugcon = open_chardev(debugcon) if isinstance(debugcon, str) else debugcon
         self._check(cpus)
         self.loop = Loop()
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
@@ -212,6 +215,8 @@ class Machine:
             raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}{board.cpus_reason}")
         if self.firmware_vars is not None and not board.keeps_variables:
             raise DeviceError("this board's firmware keeps no variables; leave --firmware-vars out")
+        if self.debugcon is not None and not board.ports:
+            raise DeviceError("this board has no debug port, which is a PC's; leave --debugcon out")
         if not 1 << 20 <= self.ram <= board.ram_limit or self.ram % 4096:
             most = board.ram_limit >> 20
             raise DeviceError(f"{self.ram} bytes of RAM: this board takes 1 to {most} MiB, in pages of 4 KiB")
@@ -259,7 +264,7 @@ class Machine:
             device, base, *irq = attached
             name = f"{type(device).__name__.lower()}{number}"
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
-        for chardev in (*self._opened, *self._served):
+        for chardev in (*self._opened, *self._served, *filter(None, (self.debugcon,))):
             chardev.open(self.loop)
         self.memory.freeze()
         if port_space is not None:
@@ -522,7 +527,7 @@ class Machine:
             device.close()
         for carried in self.virtio:
             carried.close()  # those that no slot took
-        for chardev in self._opened:
+        for chardev in (*self._opened, *filter(None, (self.debugcon,))):
             chardev.close()
         if self._accel is not None:
             self.clock.changed = None

@@ -18,9 +18,11 @@ from typing import Any
 from accel.errors import BadImage
 from accel.irq import IrqLine
 from emu.board import Board, Part, Slots
+from emu.devices import debugcon
 from emu.devices.acpi_pm import SOFT_OFF, AcpiPm
 from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
 from emu.devices.ata import EmptyAtaChannel
+from emu.devices.debugcon import Debugcon
 from emu.devices.fw_cfg import FwCfgIo
 from emu.devices.i8042 import I8042, Port92
 from emu.devices.i8254 import I8254, PortB
@@ -32,6 +34,7 @@ from emu.devices.test_exit import DebugExit
 from emu.devices.uart16550 import Uart16550
 from emu.loader import x86_rom
 from emu.loader.acpi import (
+    Tables,
     device,
     eisa_id,
     facs,
@@ -39,6 +42,7 @@ from emu.loader.acpi import (
     interrupt,
     io_address,
     isa_interrupt,
+    loader_files,
     madt,
     memory32,
     name,
@@ -59,6 +63,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.loader.raw import Image
     from emu.machine import Cpu, Machine
 
 # RAM below 4 GiB ends here at the latest; what is more begins at 4 GiB.
@@ -69,7 +74,8 @@ KERNEL_BASE = 0x10_0000
 # What the kernel is told is below 640 KiB, ACPI's tables where PCs have ROMs.
 ZERO_PAGE, GDT, COMMAND_LINE, LOW_END = 0x1_0000, 0x1_1000, 0x2_0000, 0x9_F000
 START_INFO = ZERO_PAGE
-ACPI_BASE, ACPI_SIZE = 0xE_0000, 0x2_0000
+ACPI_BASE, ACPI_SIZE, LOW_ROM_END = 0xE_0000, 0x2_0000, 0x10_0000
+COM1 = 0x3F8
 PM_BASE = 0x600
 SCI, PIT_INPUT = 9, 2
 I386 = (3, 1)  # e_machine and class
@@ -89,7 +95,7 @@ class Microvm(Board):
     )
 
     parts = (
-        Part("serial0", Uart16550, 0x3F8, irq=4, serial=0, ports=True),
+        Part("serial0", Uart16550, COM1, irq=4, serial=0, ports=True),
         Part("serial1", Uart16550, 0x2F8, irq=3, serial=1, ports=True),
         Part("ata0", EmptyAtaChannel, 0x1F0, ports=True),
         Part("ata1", EmptyAtaChannel, 0x170, ports=True),
@@ -162,10 +168,17 @@ class Microvm(Board):
         ports.attach("port-92", Port92(), 0x92)
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
         ports.attach("pci", PciHost(_i440fx()), 0xCF8)
-        fw_cfg = FwCfgIo()
-        fw_cfg.describe(machine.ram, len(machine.cpus))
-        fw_cfg.add_file("etc/e820", self._e820())
-        ports.attach("fw-cfg", fw_cfg, 0x510)
+        self.fw_cfg = FwCfgIo()
+        self.fw_cfg.describe(machine.ram, len(machine.cpus))
+        self.fw_cfg.add_file("etc/e820", self._e820())
+        # SeaBIOS' screen and keyboard are the first serial line.
+        self.fw_cfg.add_file("etc/sercon-port", struct.pack("<Q", COM1))
+        for file, data in loader_files(*acpi_tables(machine)).items():
+            self.fw_cfg.add_file(file, data)
+        ports.attach("fw-cfg", self.fw_cfg, 0x510)
+        if machine.debugcon is not None:
+            for port in debugcon.PORTS:
+                ports.attach(f"debugcon-{port:x}", Debugcon(), port, chardev=machine.debugcon)
         self.pm = AcpiPm()
         ports.attach("acpi-pm", self.pm, PM_BASE, irq=SCI)
         super().build(machine)
@@ -176,12 +189,22 @@ class Microvm(Board):
 
     def load(self, machine: Machine) -> None:
         if machine.firmware:
-            fill_rom(self.rom, machine.firmware, at_end=True)
+            self._load_firmware(machine, machine.firmware)
         elif machine.kernel:
-            machine.memory.load(ACPI_BASE, acpi_tables(machine))
+            machine.memory.load(ACPI_BASE, placed_tables(machine))
             image = read_image(machine.kernel, "kernel", LARGEST)
             with naming(machine.kernel):
                 self.rom.buffer[:] = self._start(machine, image)
+
+    def _load_firmware(self, machine: Machine, firmware: Image) -> None:
+        fill_rom(self.rom, firmware, at_end=True)
+        # PCs have its end below 1 MiB too; here as if it had been copied to RAM already.
+        end = self.rom.buffer[-ACPI_SIZE:]
+        machine.memory.load(LOW_ROM_END - len(end), end)
+        if machine.kernel:
+            kernel = read_image(machine.kernel, "kernel", LARGEST)
+            initrd = read_image(machine.initrd, "initrd", LARGEST) if machine.initrd else b""
+            self.fw_cfg.offer(kernel, initrd, machine.append)
 
     def _start(self, machine: Machine, image: bytes) -> bytes:
         """Loads the kernel; the ROM that enters it."""
@@ -278,34 +301,36 @@ class Microvm(Board):
         """The reset vector leads into the ROM."""
 
 
-def acpi_tables(machine: Machine) -> bytes:
-    """All tables, the root pointer first, as they are at ACPI_BASE."""
-    dsdt = table(b"DSDT", 2, _namespace(machine))
-    controllers = madt(
-        LOCAL_BASE, len(machine.cpus), IO_BASE, [(0, PIT_INPUT, 0), (SCI, SCI, ACTIVE_HIGH_LEVEL)]
-    )
-    place = ACPI_BASE + 64
-    at: dict[str, int] = {}
-    chunks = []
-    for key, data in (("facs", facs()), ("dsdt", dsdt), ("madt", controllers)):
-        at[key] = place
-        chunks.append(data.ljust(-(-len(data) // 64) * 64, b"\0"))
-        place += len(chunks[-1])
-    described = table(b"FACP", 6, _fadt(at["facs"], at["dsdt"]))
-    root = table(b"XSDT", 1, struct.pack("<QQ", place, at["madt"]))
-    whole = rsdp(place + 320).ljust(64, b"\0") + b"".join(chunks) + described.ljust(320, b"\0") + root
+def acpi_tables(machine: Machine) -> tuple[Tables, int]:
+    """The tables, and where among them the XSDT is."""
+    tables = Tables()
+    facs_at = tables.add(facs(), summed=False)
+    dsdt_at = tables.add(table(b"DSDT", 2, _namespace(machine)))
+    overrides = [(0, PIT_INPUT, 0), (SCI, SCI, ACTIVE_HIGH_LEVEL)]
+    madt_at = tables.add(madt(LOCAL_BASE, len(machine.cpus), IO_BASE, overrides))
+    to_facs, to_dsdt = ((36, 4), (132, 8)), ((40, 4), (140, 8))
+    pointers = [(*place, facs_at) for place in to_facs] + [(*place, dsdt_at) for place in to_dsdt]
+    fadt_at = tables.add(table(b"FACP", 6, _fadt()), pointers)
+    root = table(b"XSDT", 1, bytes(16))
+    return tables, tables.add(root, [(36, 8, fadt_at), (44, 8, madt_at)])
+
+
+def placed_tables(machine: Machine) -> bytes:
+    """All tables as they are at ACPI_BASE, the root pointer first."""
+    tables, root = acpi_tables(machine)
+    first = ACPI_BASE + Tables.ALIGN
+    whole = rsdp(first + root).ljust(Tables.ALIGN, b"\0") + tables.placed(first)
     assert len(whole) <= ACPI_SIZE
     return whole
 
 
-def _fadt(facs_at: int, dsdt_at: int) -> bytes:
-    """The fixed description (ACPI 6.4, 5.2.9) without its header."""
+def _fadt() -> bytes:
+    """The fixed description (ACPI 6.4, 5.2.9) without its header and its pointers."""
     body = bytearray(276 - 36)
 
     def put(offset: int, form: str, *values: int) -> None:
         struct.pack_into("<" + form, body, offset - 36, *values)
 
-    put(36, "II", facs_at, dsdt_at)
     put(46, "H", SCI)
     put(56, "I", PM_BASE)
     put(64, "I", PM_BASE + 4)
@@ -318,7 +343,6 @@ def _fadt(facs_at: int, dsdt_at: int) -> bytes:
     put(112, "I", 1 << 0 | 1 << 5 | 1 << 8 | 1 << 10)
     body[116 - 36 : 128 - 36] = io_address(PM_BASE + 12, 1)
     put(128, "B", 1)
-    put(132, "QQ", facs_at, dsdt_at)
     for offset, port, width in ((148, PM_BASE, 4), (172, PM_BASE + 4, 2), (208, PM_BASE + 8, 4)):
         body[offset - 36 : offset - 24] = io_address(port, width)
     return bytes(body)

@@ -77,7 +77,7 @@ class FwCfg(Device):
 
     def select(self, key: int) -> None:
         """Begins to read an item."""
-        self.selected = key & 0x3FFF  # without the architecture and write bits
+        self.selected = key & 0xBFFF  # without the write bit
         self.position = 0
 
     def take(self, count: int) -> bytes:

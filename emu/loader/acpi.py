@@ -14,7 +14,7 @@ from collections.abc import Iterable
 OEM, OEM_TABLE, CREATOR = b"EMU   ", b"EMU     ", b"EMU "
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | bytearray) -> int:
     """What makes the sum of all bytes 0."""
     return -sum(data) & 0xFF
 
@@ -56,6 +56,79 @@ def madt(local_apic: int, cpus: int, io_apic: int, overrides: Iterable[tuple[int
         body += struct.pack("<BBBBIH", 2, 10, 0, source, target, flags)
     body += struct.pack("<BBBHB", 4, 6, 0xFF, 0, 1)  # LINT1 is NMI, on all of them
     return table(b"APIC", 4, body)
+
+
+class Tables:
+    """Tables that point to each other, wherever their first byte will be.
+
+    add() takes them in an order where what is pointed to comes first, and gives the offset of each.
+    """
+
+    ALIGN = 64
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.pointers: list[tuple[int, int]] = []  # where, and how many bytes
+        self.summed: list[tuple[int, int]] = []  # first byte and size of tables with a checksum
+
+    def add(self, made: bytes, pointers: Iterable[tuple[int, int, int]] = (), *, summed: bool = True) -> int:
+        """pointers: offset within the table, bytes, and the offset of what it points to."""
+        at = len(self.data)
+        self.data += made.ljust(-(-len(made) // self.ALIGN) * self.ALIGN, b"\0")
+        for offset, width, target in pointers:
+            self.data[at + offset : at + offset + width] = target.to_bytes(width, "little")
+            self.pointers.append((at + offset, width))
+        if summed:
+            self.summed.append((at, len(made)))
+        return at
+
+    def placed(self, base: int) -> bytes:
+        """The bytes for the address `base`."""
+        data = bytearray(self.data)
+        for at, width in self.pointers:
+            value = int.from_bytes(data[at : at + width], "little") + base
+            data[at : at + width] = value.to_bytes(width, "little")
+        for at, size in self.summed:
+            data[at + 9] = 0
+            data[at + 9] = checksum(data[at : at + size])
+        return bytes(data)
+
+
+def loader_files(tables: Tables, xsdt: int) -> dict[str, bytes]:
+    """The files by which QEMU's machines leave tables to firmware, which places them where it likes.
+
+    Source: QEMU's hw/acpi/bios-linker-loader.c: commands of 128 bytes, that allocate memory for a file, add a
+    file's address to a pointer in another, and make a checksum.
+    """
+    root_file, file = b"etc/acpi/rsdp", b"etc/acpi/tables"
+    high, low_rom = 1, 2
+
+    def command(number: int, form: str, *words: object) -> bytes:
+        return struct.pack("<I" + form, number, *words).ljust(128, b"\0")
+
+    def allocate(name: bytes, align: int, zone: int) -> bytes:
+        return command(1, "56sIB", name, align, zone)
+
+    def point(name: bytes, offset: int, width: int) -> bytes:
+        return command(2, "56s56sIB", name, file, offset, width)
+
+    def sum_up(name: bytes, at: int, start: int, size: int) -> bytes:
+        return command(3, "56sIII", name, at, start, size)
+
+    script = [allocate(file, Tables.ALIGN, high), allocate(root_file, 16, low_rom)]
+    script += [point(file, at, width) for at, width in tables.pointers]
+    script += [sum_up(file, at + 9, at, size) for at, size in tables.summed]
+    script += [point(root_file, 24, 8), sum_up(root_file, 8, 0, 20), sum_up(root_file, 32, 0, 36)]
+    # What firmware sums up is 0 before: U-Boot wants it so.
+    data, root = bytearray(tables.data), bytearray(rsdp(xsdt))
+    for at, _ in tables.summed:
+        data[at + 9] = 0
+    root[8] = root[32] = 0
+    return {
+        "etc/acpi/rsdp": bytes(root),
+        "etc/acpi/tables": bytes(data),
+        "etc/table-loader": b"".join(script),
+    }
 
 
 # ---- AML ------------------------------------------------------------------------

@@ -36,6 +36,8 @@ WRONG = {
     "no serial line is called 'modem'": ("--kernel", "KERNEL", "--serial", "modem"),
     "cannot both be stdio": ("--kernel", "KERNEL", "--serial", "stdio", "--serial", "stdio"),
     "two lines cannot both be stdio": ("--kernel", "KERNEL", "--serial", "stdio", "--console", "stdio"),
+    "this board has no debug port": ("--kernel", "KERNEL", "--debugcon", "null"),
+    "no serial line is called 'lpt'": ("-M", "microvm", "--kernel", "KERNEL", "--debugcon", "lpt"),
     "--channel agent: give NAME=END": ("--kernel", "KERNEL", "--channel", "agent"),
     "for a serial line cannot be written: Is a directory": (
         "--kernel",

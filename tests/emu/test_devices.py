@@ -7,6 +7,7 @@ import pytest
 
 from accel.irq import IrqLine
 from emu.devices.clint import Clint
+from emu.devices.debugcon import Debugcon
 from emu.devices.fw_cfg import FILE_DIR, RAM_SIZE, FwCfgIo, FwCfgMmio
 from emu.devices.gicv2 import Gicv2
 from emu.devices.goldfish_rtc import GoldfishRtc
@@ -544,6 +545,24 @@ def test_the_debug_exit_ends_the_machine_with_an_odd_code(bench):
     bench.write(0, 0, 1)
     bench.write(0, 0x10)
     assert bench.ended == [1, 0x21]
+
+
+def test_the_debug_port_tells_that_it_is_there_and_passes_on_what_is_written(bench):
+    bench.attach(Debugcon(), irq=False)
+    assert bench.read(0, 1) == 0xE9
+    for byte in b"SeaBIOS\n":
+        bench.write(0, byte, 1)
+    assert bench.serial.sent == b"SeaBIOS\n"
+    bench.serial.full = True
+    bench.write(0, 0x21, 1)
+    assert bench.serial.sent == b"SeaBIOS\n"
+
+
+def test_fw_cfgs_items_of_the_architecture_are_others_than_the_common_ones(bench):
+    bench.attach(FwCfgIo(), irq=False)
+    for key, found in ((0, b"QEMU"), (0x4000, b"QEMU"), (0x8000, bytes(4))):
+        bench.write(0, key, 2)
+        assert bytes(bench.read(1, 1) for _ in range(4)) == found
 
 
 def test_pci_configuration_by_mechanism_1(bench):

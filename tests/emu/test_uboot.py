@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import usable
+from tests.emu.linux_guest import image, initrd
 
 FIRMWARE = Path("/usr/lib/u-boot")
 # Board, architecture, accelerator, firmware.
@@ -57,6 +58,27 @@ def test_u_boot_resets_the_machine_and_starts_again(terminal, board, arch, accel
     boot.prompt()
     assert "U-Boot 20" in boot.command("version")
     boot.type(b"\x01x")
+    assert boot.ended() == 0
+
+
+def test_u_boot_starts_linux_on_a_pc(terminal, tmp_path):
+    (tmp_path / "kernel").write_bytes(image("amd64"))
+    script = (
+        "cat /proc/cmdline; dmesg | grep -ciE 'ACPI (BIOS|Error)'; cat /sys/bus/virtio/devices/virtio*/uevent"
+    )
+    (tmp_path / "initrd").write_bytes(initrd(script, ("virtio_mmio",), "amd64"))
+    files = ("--kernel", str(tmp_path / "kernel"), "--initrd", str(tmp_path / "initrd"))
+    boot = terminal(
+        *("-M", "microvm", "--accel", "tcg", "--firmware", firmware("qemu-x86/u-boot.rom"), "-m", "256"),
+        *(*files, "--append", "console=ttyS0 quiet emu=here"),
+    )
+    boot.prompt()
+    # Behind what the kernel unpacks itself to.
+    assert "initrd 08000000" in boot.command("qfw load 2000000 8000000")
+    boot.type(b"zboot 2000000 0 8000000 ${filesize}\r")
+    seen = boot.wait_for(b"Power down", 300).decode()
+    assert "emu=here\r\n0\r\n" in seen.replace("\r\r", "\r"), seen
+    assert seen.count("DRIVER=") + seen.count("MODALIAS=virtio:") >= 2
     assert boot.ended() == 0
 
 
