@@ -66,9 +66,9 @@ class Caps:
     """What an accelerator can do for a guest.
 
     name: "kvm" or "tcg"; max_vcpus; irqchips: kinds of in-kernel interrupt controllers ("pc" = PIC, IOAPIC,
-    LAPIC and PIT; "gicv2"; ...); single_step, breakpoints: debugging by hardware; instruction_budget:
-    run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run loop; notes: what a
-    person should know, one line each.
+    LAPIC and PIT; "lapic" = the LAPICs alone); single_step, breakpoints: debugging by hardware;
+    instruction_budget: run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run
+    loop; notes: what a person should know, one line each.
     """
 
     __slots__ = (
@@ -128,8 +128,9 @@ class Vcpu(Protocol):
     def interrupt(self, line: int, level: int) -> None:
         """Drives an input of the CPU itself.
 
-        x86: line 0 is INTR with `level` = vector + 1 (0 withdraws), line 1 NMI.  ARM: 0 IRQ, 1 FIQ, 2 virtual
-        timer input is internal.  RISC-V: the bit number in mip (3 software, 7 timer, 11 external).
+        x86: line 0 is INTR with `level` = vector + 1 (0 withdraws), line 1 NMI; of a local APIC outside the
+        engine also 2 INIT, 3 a start-up interrupt with its vector, 4 the task priority.  ARM: 0 IRQ, 1 FIQ,
+        2 virtual timer input is internal.  RISC-V: the bit number in mip (3 software, 7 timer, 11 external).
         """
 
     def translate(self, address: int) -> int | None:

@@ -21,6 +21,39 @@ if TYPE_CHECKING:
 KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program": ("x86_64",)}
 
 
+# What may stand behind the accelerators' names, for machines under kvm: QEMU's words, and ours.
+OPTIONS = {"kernel-irqchip": ("on", "split", "off")}
+
+
+def split_options(spec: str) -> "tuple[str, dict[str, str]]":
+    """The words for choose(), and the options after them: "kvm,kernel-irqchip=off".  Raises AccelError."""
+    names, *given = spec.split(",")
+    options = {}
+    for words in given:
+        name, _, value = words.partition("=")
+        if name not in OPTIONS:
+            raise AccelError(f"an accelerator has no option {name!r}; use {', '.join(OPTIONS)}")
+        if value not in OPTIONS[name]:
+            raise AccelError(f"{name}={value}: use {name}={'|'.join(OPTIONS[name])}")
+        if names == "tcg":
+            raise AccelError(f"{name} is an option of kvm; leave it out, or use --accel kvm")
+        options[name] = value
+    return names, options
+
+
+def engine_options(name: str, given: "dict[str, str]") -> "dict[str, str]":
+    """What open_accelerator() is told for a whole machine, by an option or as this host is.
+
+    The kernel's interrupt controllers, but where KVM emulates kernel mode: there tcg, which cannot use them,
+    does a part of the work.
+    """
+    if name != "kvm":
+        return {}
+    from accel.kvm.device import emulates_cpl0
+
+    return {"irqchip": given.get("kernel-irqchip") or ("off" if emulates_cpl0() else "on")}
+
+
 def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
     """The accelerator for a guest, "kvm" or "tcg", and one line for the user ("" if it goes without saying).
 

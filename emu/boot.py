@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("-M", "--machine", default=None, metavar="BOARD", help="virt or microvm (default: what fits --arch)")
     add("--arch", metavar="ARCH", help="aarch64, arm, riscv64 or x86_64 (default: the board's first)")
-    add("--accel", default="auto", metavar="SPEC", help="auto, kvm, tcg or kvm:tcg (default: auto)")
+    add(
+        "--accel",
+        default="auto",
+        metavar="SPEC[,kernel-irqchip=on|split|off]",
+        help="auto, kvm, tcg or kvm:tcg (default: auto); which interrupt controllers are the host kernel's",
+    )
     add("--cpus", type=int, default=1, metavar="N", help="how many CPUs (default: 1)")
     add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
     add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")

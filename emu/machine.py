@@ -131,7 +131,8 @@ class Cpu:
 class Machine:
     """A whole machine; a context manager.
 
-    board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg;
+    board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg,
+    and options after commas, as kvm,kernel-irqchip=off;
     cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
     bytes; append: the kernel's command line; firmware_vars: path of the file that keeps the firmware's
     variables, made when it is not there;
@@ -177,6 +178,7 @@ class Machine:
         self.initrd = initrd
         self.append = append
         self.dtb = dtb
+        self.cpu_count = cpus
         self.virtio = list(virtio)
         self.force_legacy = force_legacy
         self.pci = list(pci)
@@ -229,7 +231,7 @@ class Machine:
         serial: Iterable[Chardev | str] | Chardev | str,
         port_space: AddressSpace | None,
     ) -> None:
-        from accel.choice import choose
+        from accel.choice import choose, engine_options, split_options
         from isa.arch import find
 
         lines = [serial] if isinstance(serial, (str, Chardev)) else list(serial)
@@ -240,10 +242,12 @@ class Machine:
             raise DeviceError(
                 f"{len(lines)} serial lines were given, and this board has {len(ends)}; leave some out"
             )
-        name, note = choose(accel, self.board.arch, "machine")
+        spec, given = split_options(accel)
+        name, note = choose(spec, self.board.arch, "machine")
         if note:
             self.notes.append(note)
-        engine = open_accelerator(name, find(self.board.arch), self.memory, port_space, **self.board.engine)
+        words = {**self.board.engine, **engine_options(name, given)}
+        engine = open_accelerator(name, find(self.board.arch), self.memory, port_space, **words)
         self._accel = engine
         self.clock = engine.clock()
         self.clock.changed = self.loop.wake

@@ -1,5 +1,8 @@
 """The PC's interrupt controllers in the kernel: two 8259 PICs, an IOAPIC, a LAPIC per vCPU, and the 8254 PIT.
 
+Or the LAPICs alone ("split"), which the board's own IOAPIC and PICs then use: KernelLapics.
+
+All:
 Their ports (20h, 21h, A0h, A1h, 4D0h, 4D1h, 40h-43h, 61h) and pages (FEC00000h, FEE00000h) never leave the
 kernel.
 Lines 0 to 15 reach the PICs and the IOAPIC, 16 to 23 the IOAPIC alone; the kernel drives line 0 from the PIT.
@@ -12,7 +15,7 @@ from typing import Any
 
 from accel.errors import AccelError
 from accel.irq import IrqLine
-from accel.kvm.device import checked
+from accel.kvm.device import CAP_SPLIT_IRQCHIP, checked
 from accel.native import ffi, lib
 
 LINES = 24
@@ -37,6 +40,35 @@ PIT_FIELDS = (
     *("write_latch", "rw_mode", "mode", "bcd", "gate"),
 )
 CLOCK_SIZE = 48  # kvm_clock_data
+
+
+class KernelLapics:
+    """The local APICs in the kernel, for controllers outside of it; by KvmAccelerator.irqchip("lapic")."""
+
+    kind = "lapic"
+
+    def __init__(self, vm: int) -> None:
+        capability = bytearray(104)  # kvm_enable_cap
+        struct.pack_into("<I4xQ", capability, 0, CAP_SPLIT_IRQCHIP, LINES)
+        checked(
+            lib.emu_kvm_ioctl(vm, lib.EMU_KVM_ENABLE_CAP, ffi.from_buffer(capability)),
+            "create the local APICs alone",
+            "use kernel-irqchip=on or off",
+        )
+        self._chip = ffi.new("emu_kvm_chip *")
+        self._chip.vm = vm
+
+    def outputs(self) -> tuple[Any, Any, Any]:
+        """emu_kvm_send, emu_kvm_route and their opaque, for an I/O APIC in C."""
+        return ffi.addressof(lib, "emu_kvm_send"), ffi.addressof(lib, "emu_kvm_route"), self._chip
+
+    def send_msi(self, address: int, data: int) -> None:
+        """A message-signalled interrupt.  Raises AccelError if KVM refuses it."""
+        checked(lib.emu_kvm_msi(self._chip, address, data), "send the interrupt message", "check its address")
+
+    def close(self) -> None:
+        """Messages go nowhere from now on."""
+        self._chip.vm = -1
 
 
 class KernelIrqchip:
@@ -70,10 +102,13 @@ class KernelIrqchip:
         if not 0 <= number < LINES:
             raise AccelError(f"the PC's interrupt controllers have no line {number}; use 0 to {LINES - 1}")
         if number not in self._lines:
-            line = IrqLine()
-            line.connect_native(ffi.addressof(lib, "emu_kvm_gsi"), self._chip, number)
-            self._lines[number] = line
+            self._lines[number] = IrqLine()
+            self.wire(number, self._lines[number])
         return self._lines[number]
+
+    def wire(self, number: int, line: IrqLine) -> None:
+        """Ends a line at input 0 to 23."""
+        line.connect_native(ffi.addressof(lib, "emu_kvm_gsi"), self._chip, number)
 
     def send_msi(self, address: int, data: int) -> None:
         """A message-signalled interrupt (Intel SDM vol. 3, 11.11).  Raises AccelError if KVM refuses it.

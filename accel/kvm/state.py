@@ -3,7 +3,7 @@
 Flat: registers by name (segments and tables in parts), MSRs without a name as msr_<hex>, and besides
 
     halted   the CPU waits for an interrupt
-    mp_state one of MP_STATES, where the kernel holds the interrupt controllers
+    mp_state one of MP_STATES, where the kernel holds the local APIC; else only of a CPU that was not started
     events   exceptions, interrupts and NMIs under way, the shadow of STI and MOV SS
     lapic    registers of the local APIC by name, where the kernel holds it
 
@@ -95,6 +95,8 @@ def save(vcpu: KvmVcpu) -> dict[str, Any]:
             state[names.get(index, f"msr_{index:x}")] = value
     state["halted"] = bool(lib.emu_kvm_vcpu_halted(vcpu.pointer))
     state["events"] = _events(vcpu)
+    if lib.emu_kvm_vcpu_parked(vcpu.pointer):
+        state["mp_state"] = "init-received"
     if vcpu.irqchip:
         mp_state = ffi.new("uint32_t *")
         vcpu.call(lib.EMU_KVM_GET_MP_STATE, mp_state, "read the processor's state")
@@ -152,6 +154,8 @@ def _load_run_state(vcpu: KvmVcpu, state: dict[str, Any]) -> None:
     halted = bool(state.get("halted", False))
     if not vcpu.irqchip:
         lib.emu_kvm_vcpu_set_halted(vcpu.pointer, halted)
+        parked = state.get("mp_state") in ("uninitialized", "init-received")
+        lib.emu_kvm_vcpu_set_parked(vcpu.pointer, parked)
         return
     word = state.get("mp_state", "halted" if halted else "runnable")
     mp_state = ffi.new("uint32_t *", MP_STATES.index(word))

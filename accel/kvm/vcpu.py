@@ -18,6 +18,7 @@ DEBUG_ENABLE, DEBUG_STEP, DEBUG_HARDWARE = 1, 2, 0x20000
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from accel.irq import IrqLine
     from accel.kvm.vm import KvmAccelerator
 
 
@@ -28,8 +29,7 @@ class KvmVcpu:
     (in bytes) and `cs_attr` (access rights as Intel SDM vol. 3 table 25-2: type 0-3, S 4, DPL 5-6, P 7,
     AVL 12, L 13, D/B 14, G 15, unusable 16) the hidden part.  `msr_<hex>` is any MSR KVM knows.
 
-    taken: called with the vector when the CPU takes an external interrupt given by interrupt(0, ...), which
-    is when an interrupt controller outside the kernel sees the acknowledge cycle.
+    irqchip: which interrupt controllers are in the kernel, an emu_kvm_irqchip of kvm.h (0: none).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class KvmVcpu:
         index: int,
         run_size: int,
         sync: int,
-        irqchip: bool,
+        irqchip: int,
         features: Mapping[str, bool],
     ) -> None:
         self.index = index
@@ -46,6 +46,8 @@ class KvmVcpu:
         self.irqchip = irqchip
         self.passed_over: tuple[str, ...] = ()
         self._taken: Callable[[int], None] | None = None
+        self._line: IrqLine | None = None
+        self._sleeps = False
         self._msr_names: dict[str, int] | None = None
         self._exit = ffi.new("emu_exit *")
         ports = accelerator.ports
@@ -70,7 +72,7 @@ class KvmVcpu:
         try:
             host = cpuid.supported(accelerator.device)
             self._xsave_layout = xsave.layout(host)
-            cpuid.apply(self.fd, cpuid.policy(host, index, lapic=irqchip, features=features))
+            cpuid.apply(self.fd, cpuid.policy(host, index, lapic=bool(irqchip), features=features))
         except BaseException:
             self.close()
             raise
@@ -95,15 +97,12 @@ class KvmVcpu:
             return Exit(ExitKind.BUDGET, pc=self.get("rip")[0])
         while True:
             kind = lib.emu_kvm_vcpu_run(self.pointer, left, out)
+            if self._line is not None:
+                self._line.reraise()
             if kind == lib.EMU_EXIT_RAISED:
                 self._reraise()
                 raise AccelError("a native device stopped the vCPU (EMU_RAISED) and left no exception")
-            if kind != lib.EMU_EXIT_KICKED:
-                break
-            if out.code == lib.EMU_KVM_TAKEN:
-                if self._taken is not None:
-                    self._taken(out.address)
-            elif out.code != lib.EMU_KVM_ATTENTION:
+            if kind != lib.EMU_EXIT_KICKED or out.code != lib.EMU_KVM_ATTENTION:
                 break
         return Exit(
             ExitKind(kind),
@@ -135,25 +134,68 @@ class KvmVcpu:
     def interrupt(self, line: int, level: int) -> None:
         """Drives INTR (line 0; level is vector + 1, 0 withdraws) or NMI (line 1).  From any thread.
 
-        INTR only where the interrupt controller is not in the kernel: raises AccelError otherwise.
+        The others are the local APIC's (accel.api).  Raises AccelError where the controller that drives a
+        line is in the kernel.
         """
-        if line == 0 and self.irqchip:
+        if (line == 0 and self.irqchip == lib.EMU_KVM_CHIP_ALL) or (line > 1 and self.irqchip):
             raise AccelError("the kernel's interrupt controller drives INTR; set one of its lines instead")
-        if line not in (0, 1) or not 0 <= level <= 256:
+        if line not in range(5) or not 0 <= level <= 256:
             raise AccelError(f"no input {line} with level {level}; line 0 is INTR (vector + 1), line 1 NMI")
         with self._lock:
             if self._pointer is not None:
                 lib.emu_kvm_vcpu_interrupt(self._pointer, line, level)
 
+    def input(self) -> tuple[Any, Any]:
+        """interrupt() as a C function and its opaque, for a controller in C; good until the engine closes."""
+        return ffi.addressof(lib, "emu_kvm_vcpu_input"), self.pointer
+
+    def accepted(self, function: Any, opaque: Any) -> None:
+        """As `taken`, with an emu_irq_fn of core.h, for a controller in C; `opaque` outlives the vCPU."""
+        lib.emu_kvm_vcpu_tell(self.pointer, lib.EMU_KVM_TAKES, function, opaque)
+
+    def local_apic(self, priority: Any, enabled: Any, opaque: Any) -> None:
+        """Tells a local APIC in C of the CPU's registers that are part of it: CR8 and whether it is on."""
+        lib.emu_kvm_vcpu_tell(self.pointer, lib.EMU_KVM_CR8, priority, opaque)
+        lib.emu_kvm_vcpu_tell(self.pointer, lib.EMU_KVM_ENABLES, enabled, opaque)
+
+    def ended(self, function: Any, opaque: Any) -> None:
+        """Tells an I/O APIC in C of the ends of level-triggered interrupts at the kernel's local APIC."""
+        lib.emu_kvm_vcpu_tell(self.pointer, lib.EMU_KVM_ENDS, function, opaque)
+
+    def park(self) -> None:
+        """Has it wait for a start-up interrupt from a local APIC outside the kernel."""
+        lib.emu_kvm_vcpu_set_parked(self.pointer, 1)
+
     @property
     def taken(self) -> Callable[[int], None] | None:
-        """Called with the vector of every external interrupt the CPU takes, or None."""
+        """Called with the vector of every external interrupt given by interrupt(0, ...) that the CPU takes.
+
+        It runs in the vCPU's thread; this is when a controller sees the acknowledge cycle.
+        """
         return self._taken
 
     @taken.setter
     def taken(self, callback: Callable[[int], None] | None) -> None:
+        from accel.irq import IrqLine
+
         self._taken = callback
-        lib.emu_kvm_vcpu_tell_taken(self.pointer, callback is not None)
+        if callback is None:
+            self._line = None
+            self.accepted(ffi.NULL, ffi.NULL)
+            return
+        self._line = IrqLine()
+        self._line._sink = callback
+        self.accepted(lib.emu_py_irq, self._line._handle)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether run() sleeps while the CPU waits for an interrupt, in place of returning HALT."""
+        return self._sleeps
+
+    @sleeps.setter
+    def sleeps(self, value: bool) -> None:
+        self._sleeps = value
+        lib.emu_kvm_vcpu_sleep(self.pointer, value)
 
     # -- registers -----------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from accel.api import Caps
 from accel.clock import Clock
-from accel.errors import AccelError, Unsupported
+from accel.errors import AccelError, Unavailable, Unsupported
 from accel.kvm import device
 from accel.kvm.device import checked, extension
 from accel.kvm.registers import msr_list
@@ -20,9 +20,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from accel.kvm.irqchip import KernelIrqchip
+    from accel.kvm.irqchip import KernelIrqchip, KernelLapics
     from accel.memory import AddressSpace, Range
     from isa.arch import Arch
+
+# By QEMU's words for kernel-irqchip: the kind of irqchip(), and the capability behind it.
+IRQCHIPS = {"on": ("pc", device.CAP_IRQCHIP), "split": ("lapic", device.CAP_SPLIT_IRQCHIP), "off": ("", 0)}
+CHIPS = {"pc": lib.EMU_KVM_CHIP_ALL, "lapic": lib.EMU_KVM_CHIP_LOCAL}
 
 # Four pages that Intel CPUs without "unrestricted guest" need below 4 GiB, outside the guest's map: one for
 # an identity page table, three for a task state segment.  The first place tried is below the firmware's.
@@ -38,6 +42,7 @@ class KvmAccelerator:
     features: CPU features to add (True) or hide (False) by name, as accel.kvm.cpuid lists them.
     crossing: whether instructions that KVM refuses are done by the host's CPU or by tcg; else they end run()
     with FAULT.
+    irqchip: which interrupt controllers the kernel may have: "on" all, "split" the local APICs, "off" none.
 
     Raises Unsupported for another ISA (guest's or host's), Unavailable where the host has no usable KVM.
     """
@@ -51,6 +56,7 @@ class KvmAccelerator:
         device_path: str = "/dev/kvm",
         features: Mapping[str, bool] | None = None,
         crossing: bool = True,
+        irqchip: str = "on",
     ) -> None:
         if arch.name != "x86_64" or os.uname().machine != "x86_64":
             raise Unsupported(
@@ -65,16 +71,16 @@ class KvmAccelerator:
         self._clock = Clock()
         self._msrs: tuple[int, ...] = ()
         self._vcpus: dict[int, KvmVcpu] = {}
-        self._irqchip: KernelIrqchip | None = None
+        self._irqchip: KernelIrqchip | KernelLapics | None = None
         self.fd = -1
         self.device = device.open_device(device_path)
         try:
-            self._create()
+            self._create(irqchip)
         except BaseException:
             self.close()
             raise
 
-    def _create(self) -> None:
+    def _create(self, irqchip: str) -> None:
         self.fd = checked(
             lib.emu_kvm_control(self.device, lib.EMU_KVM_CREATE_VM, 0),
             "create a VM",
@@ -90,6 +96,9 @@ class KvmAccelerator:
         ioeventfd = bool(extension(self.fd, device.CAP_IOEVENTFD))
         debug = bool(extension(self.fd, device.CAP_SET_GUEST_DEBUG))
         notes = []
+        kind, capability = IRQCHIPS[irqchip]
+        if capability and not extension(self.fd, capability):
+            raise Unavailable(f"this host's KVM has no kernel-irqchip={irqchip}; use kernel-irqchip=off")
         if device.emulates_cpl0():
             notes.append(
                 "kernel-mode code of the guest is emulated by this host's KVM, instruction by instruction"
@@ -99,7 +108,7 @@ class KvmAccelerator:
             max_vcpus=extension(self.fd, device.CAP_MAX_VCPUS)
             or extension(self.fd, device.CAP_NR_VCPUS)
             or 4,
-            irqchips=("pc",) if extension(self.fd, device.CAP_IRQCHIP) else (),
+            irqchips=(kind,) if kind else (),
             single_step=debug,
             breakpoints=debug,
             ioeventfd=ioeventfd,
@@ -135,9 +144,8 @@ class KvmAccelerator:
             )
         if not self._vcpus:
             self._hide_pages()
-        vcpu = KvmVcpu(
-            self, index, self._run_size, self.sync, self._irqchip is not None, {**self._features, **features}
-        )
+        chip = 0 if self._irqchip is None else CHIPS[self._irqchip.kind]
+        vcpu = KvmVcpu(self, index, self._run_size, self.sync, chip, {**self._features, **features})
         if self.crossing:
             from accel.kvm.crossing import prepare
 
@@ -170,8 +178,8 @@ class KvmAccelerator:
 
     # -- interrupts and time -------------------------------------------------------
 
-    def irqchip(self, kind: str) -> KernelIrqchip | None:
-        """The kernel's PIC, IOAPIC, LAPIC and PIT for kind "pc"; None for any other, or where it has none.
+    def irqchip(self, kind: str) -> Any:
+        """The kernel's PIC, IOAPIC, LAPIC and PIT for kind "pc", its LAPICs for "lapic"; else None.
 
         Ask before the first vCPU is created; raises AccelError afterwards.
         """
@@ -182,9 +190,9 @@ class KvmAccelerator:
                 raise AccelError(
                     "the in-kernel interrupt controller comes before the first vCPU; call irqchip() earlier"
                 )
-            from accel.kvm.irqchip import KernelIrqchip
+            from accel.kvm.irqchip import KernelIrqchip, KernelLapics
 
-            self._irqchip = KernelIrqchip(self.fd)
+            self._irqchip = KernelIrqchip(self.fd) if kind == "pc" else KernelLapics(self.fd)
         return self._irqchip
 
     def clock(self) -> Clock:

@@ -226,6 +226,10 @@ void emu_memory_free(void *host, uint64_t size, int fd);
 /* The monotonic clock in ns. */
 uint64_t emu_now(void);
 
+/* Which vCPU this thread runs, for devices that each CPU has its own of at the same address; 0 if nobody said. */
+uint32_t emu_cpu(void);
+void emu_cpu_enter(uint32_t index);
+
 /* ---- for devices in C that are linked apart from the core --------------------- */
 
 typedef struct emu_core_calls {
@@ -235,6 +239,7 @@ typedef struct emu_core_calls {
     void *(*region_host)(const emu_region *region);
     void (*irq_set)(emu_irq *irq, int level);
     uint64_t (*now)(void);
+    uint32_t (*cpu)(void);
 } emu_core_calls;
 
 const emu_core_calls *emu_core_table(void);

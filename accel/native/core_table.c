@@ -10,6 +10,7 @@ const emu_core_calls *emu_core_table(void)
         .region_host = emu_region_host,
         .irq_set = emu_irq_set,
         .now = emu_now,
+        .cpu = emu_cpu,
     };
     return &table;
 }

@@ -39,3 +39,8 @@ uint64_t emu_now(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
+
+static _Thread_local uint32_t cpu;
+
+uint32_t emu_cpu(void) { return cpu; }
+void emu_cpu_enter(uint32_t index) { cpu = index; }

@@ -12,6 +12,7 @@
 #include "cross.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -85,6 +86,8 @@ SAME_NUMBER(KVM_GET_CLOCK);
 SAME_NUMBER(KVM_GET_PIT2);
 SAME_NUMBER(KVM_SET_PIT2);
 SAME_NUMBER(KVM_SIGNAL_MSI);
+SAME_NUMBER(KVM_SET_GSI_ROUTING);
+SAME_NUMBER(KVM_ENABLE_CAP);
 SAME_NUMBER(KVM_TRANSLATE);
 SAME_NUMBER(KVM_GET_MSRS);
 SAME_NUMBER(KVM_SET_MSRS);
@@ -108,6 +111,9 @@ SAME_NUMBER(KVM_SET_XCRS);
 #define EXIT_MEMORY_FAULT 39
 
 #define RFLAGS_IF 0x200u
+#define APIC_BASE UINT64_C(0xfee00000)
+#define APIC_ON 0x800u
+#define APIC_FIRST 0x100u
 #define SYNCED_TURNS 8u
 #define SYNC_MORE (KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 #define REFUSED_TURNS 64u
@@ -117,6 +123,7 @@ enum ask { ASK_KICK = 1, ASK_ATTENTION = 2 };
 struct emu_kvm_vcpu {
     struct kvm_run *run;
     int fd;
+    uint32_t index;
     int irqchip;
     uint32_t sync;
     uint64_t run_size;
@@ -138,17 +145,28 @@ struct emu_kvm_vcpu {
      */
     uint32_t turns;
     int pending; /* an access was served that KVM_RUN has not completed */
-    int halted;
-    int tell_taken;
+    int halted, deaf; /* deaf: with interrupts off, and that was told */
+    int parked; /* waits for a start-up interrupt */
+    int sleeps;
+    struct {
+        emu_irq_fn fn;
+        void *opaque;
+    } told[EMU_KVM_TOLD];
+    int apic_on;
     emu_kvm_counts counts;
     _Atomic(emu_cross *) cross; /* NULL: what KVM refuses ends the run */
 
     atomic_uint asks;
     atomic_int tid; /* of the thread inside run, else 0 */
+    atomic_int asleep;
     atomic_int intr; /* vector + 1, or 0 */
     atomic_int nmi;
     int nmi_line;
+    atomic_uint start; /* START_INIT, and below it a start-up interrupt's vector + 1 */
+    atomic_uint cr8;   /* what the task priority is to be */
 };
+
+#define START_INIT 0x10000u
 
 /* Not kept between calls: it changes with fork(). */
 static pid_t thread_id(void) { return (pid_t)syscall(SYS_gettid); }
@@ -167,6 +185,37 @@ int emu_kvm_msi(const emu_kvm_chip *chip, uint64_t address, uint32_t data)
 {
     struct kvm_msi msi = {.address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
     return emu_kvm_ioctl(chip->vm, KVM_SIGNAL_MSI, &msi);
+}
+
+void emu_kvm_send(void *opaque, uint64_t address, uint32_t data)
+{
+    emu_kvm_msi(opaque, address, data); /* refused where nobody is addressed: hardware drops it */
+}
+
+void emu_kvm_route(void *opaque, uint32_t input, uint64_t address, uint32_t data)
+{
+    emu_kvm_chip *chip = opaque;
+    if (input >= EMU_KVM_ROUTES || (chip->address[input] == address && chip->data[input] == data))
+        return;
+    chip->address[input] = address;
+    chip->data[input] = data;
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entries[EMU_KVM_ROUTES];
+    } table;
+    memset(&table, 0, sizeof table);
+    for (uint32_t i = 0; i < EMU_KVM_ROUTES; i++) {
+        if (chip->data[i] == 0)
+            continue;
+        table.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
+            .gsi = i,
+            .type = KVM_IRQ_ROUTING_MSI,
+            .u.msi = {.address_lo = (uint32_t)chip->address[i],
+                      .address_hi = (uint32_t)(chip->address[i] >> 32),
+                      .data = chip->data[i]},
+        };
+    }
+    emu_kvm_ioctl(chip->vm, KVM_SET_GSI_ROUTING, &table);
 }
 
 /* ---- creation --------------------------------------------------------------- */
@@ -213,11 +262,24 @@ int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, 
     vcpu->run_size = run_size;
     vcpu->memory = memory;
     vcpu->ports = ports;
+    vcpu->index = index;
     vcpu->irqchip = irqchip;
     /* A processor that waits for its start-up interrupt ignores the dirty bits: use ioctls for those. */
     vcpu->sync = irqchip && index != 0 ? 0 : sync & KVM_SYNC_X86_REGS;
     vcpu->more_sync = vcpu->sync != 0 && (sync & SYNC_MORE) == SYNC_MORE;
     vcpu->regs = vcpu->sync ? &vcpu->run->s.regs.regs : &vcpu->own;
+    if (irqchip == EMU_KVM_CHIP_NONE) { /* the kernel leaves this 0, and CPUID without an APIC */
+        struct kvm_sregs sregs;
+        status = emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
+        sregs.apic_base = APIC_BASE | APIC_ON | (index == 0 ? APIC_FIRST : 0);
+        if (status == 0)
+            status = emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, &sregs);
+        vcpu->apic_on = 1;
+    }
+    if (status < 0) {
+        emu_kvm_vcpu_close(vcpu);
+        return status;
+    }
     *out = vcpu;
     return 0;
 }
@@ -236,7 +298,21 @@ int emu_kvm_vcpu_fd(const emu_kvm_vcpu *vcpu) { return vcpu->fd; }
 int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu) { return vcpu->halted; }
 void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) { vcpu->halted = halted != 0; }
 void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out) { *out = vcpu->counts; }
-void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) { vcpu->tell_taken = tell; }
+int emu_kvm_vcpu_parked(const emu_kvm_vcpu *vcpu) { return vcpu->parked; }
+void emu_kvm_vcpu_set_parked(emu_kvm_vcpu *vcpu, int parked) { vcpu->parked = parked != 0; }
+void emu_kvm_vcpu_sleep(emu_kvm_vcpu *vcpu, int sleeps) { vcpu->sleeps = sleeps != 0; }
+
+void emu_kvm_vcpu_tell(emu_kvm_vcpu *vcpu, int what, emu_irq_fn fn, void *opaque)
+{
+    vcpu->told[what].fn = fn;
+    vcpu->told[what].opaque = opaque;
+}
+
+static void tell(const emu_kvm_vcpu *vcpu, int what, int value)
+{
+    if (vcpu->told[what].fn != NULL)
+        vcpu->told[what].fn(vcpu->told[what].opaque, vcpu->index, value);
+}
 
 int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu)
 {
@@ -336,7 +412,17 @@ int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs)
 {
     int status = flush_events(vcpu);
     vcpu->more_valid = 0;
-    return status < 0 ? status : emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (void *)sregs);
+    if (status == 0)
+        status = emu_kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (void *)sregs);
+    if (status == 0 && vcpu->irqchip == EMU_KVM_CHIP_NONE) {
+        /* KVM_RUN takes CR8 from its own page. */
+        vcpu->run->cr8 = sregs->cr8;
+        atomic_store(&vcpu->cr8, (unsigned)sregs->cr8);
+        vcpu->apic_on = (sregs->apic_base & APIC_ON) != 0;
+        tell(vcpu, EMU_KVM_CR8, (int)sregs->cr8);
+        tell(vcpu, EMU_KVM_ENABLES, vcpu->apic_on);
+    }
+    return status;
 }
 
 /* ---- accesses --------------------------------------------------------------- */
@@ -549,6 +635,10 @@ static void ask(emu_kvm_vcpu *vcpu, unsigned what)
 {
     unsigned before = atomic_fetch_or(&vcpu->asks, what);
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    if (atomic_load(&vcpu->asleep)) { /* it looks before it enters the guest: no signal */
+        syscall(SYS_futex, &vcpu->asks, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        return;
+    }
     pid_t tid = atomic_load(&vcpu->tid);
     if (tid != 0 && tid != thread_id() && (before & what) == 0)
         syscall(SYS_tgkill, getpid(), tid, emu_kvm_signal());
@@ -570,46 +660,146 @@ void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu)
 
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level)
 {
-    if (line == 0) {
+    switch (line) {
+    case EMU_KVM_INTR:
         if (atomic_exchange(&vcpu->intr, level) != level && level != 0)
             ask(vcpu, ASK_ATTENTION);
-    } else if (line == 1) {
+        break;
+    case EMU_KVM_NMI: {
         int before = __atomic_exchange_n(&vcpu->nmi_line, level != 0, __ATOMIC_ACQ_REL);
         if (level != 0 && !before) {
             atomic_store(&vcpu->nmi, 1);
             ask(vcpu, ASK_ATTENTION);
         }
+        break;
+    }
+    case EMU_KVM_INIT:
+        atomic_store(&vcpu->start, START_INIT);
+        ask(vcpu, ASK_ATTENTION);
+        break;
+    case EMU_KVM_START: { /* a second one before the first is taken counts for nothing */
+        unsigned start = atomic_load(&vcpu->start);
+        while (!(start & 0x1ff) &&
+               !atomic_compare_exchange_weak(&vcpu->start, &start, start | (unsigned)((level & 0xff) + 1)))
+            continue;
+        ask(vcpu, ASK_ATTENTION);
+        break;
+    }
+    case EMU_KVM_PRIORITY: atomic_store(&vcpu->cr8, (unsigned)level >> 4 & 15); break;
     }
 }
 
-/* Hands a waiting NMI or interrupt to the CPU.  Returns the vector taken, or -1. */
-static int deliver(emu_kvm_vcpu *vcpu)
+void emu_kvm_vcpu_input(void *vcpu, uint32_t line, int level) { emu_kvm_vcpu_interrupt(vcpu, (int)line, level); }
+
+/* Hands a waiting NMI or interrupt to the CPU. */
+static void deliver(emu_kvm_vcpu *vcpu)
 {
     if (atomic_load(&vcpu->nmi) && atomic_exchange(&vcpu->nmi, 0)) {
         emu_kvm_control(vcpu->fd, KVM_NMI, 0);
         vcpu->halted = 0;
     }
-    if (vcpu->irqchip)
-        return -1;
+    if (vcpu->irqchip == EMU_KVM_CHIP_ALL)
+        return;
     int level = atomic_load(&vcpu->intr);
     if (level == 0) {
         vcpu->run->request_interrupt_window = 0;
-        return -1;
+        return;
     }
     if (!vcpu->run->ready_for_interrupt_injection) {
         vcpu->run->request_interrupt_window = 1;
-        return -1;
+        return;
     }
     /* Withdrawn or replaced in between: the next turn sees that. */
     if (!atomic_compare_exchange_strong(&vcpu->intr, &level, 0))
-        return -1;
-    struct kvm_interrupt interrupt = {.irq = (uint32_t)(level - 1)};
+        return;
+    struct kvm_interrupt interrupt = {.irq = (uint32_t)(level - 1) & 0xff};
     vcpu->run->request_interrupt_window = 0;
     vcpu->run->ready_for_interrupt_injection = 0;
     if (emu_kvm_ioctl(vcpu->fd, KVM_INTERRUPT, &interrupt) < 0)
-        return -1;
+        return;
     vcpu->halted = 0;
-    return level - 1;
+    tell(vcpu, EMU_KVM_TAKES, level - 1);
+}
+
+/* ---- starting as a processor of several -------------------------------------- */
+
+static void set_segment(struct kvm_segment *segment, uint16_t selector, uint64_t base, uint8_t type, uint8_t s)
+{
+    *segment = (struct kvm_segment){
+        .base = base, .limit = 0xffff, .selector = selector, .type = type, .present = 1, .s = s};
+}
+
+/* Intel SDM vol. 3, table 10-1 (state after INIT); the local APIC is the controller's affair. */
+static int init(emu_kvm_vcpu *vcpu)
+{
+    struct kvm_sregs sregs;
+    int status = emu_kvm_vcpu_settle(vcpu);
+    if (status == 0)
+        status = emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
+    if (status != 0)
+        return status;
+    struct kvm_segment *data[] = {&sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss};
+    for (size_t i = 0; i < sizeof data / sizeof *data; i++)
+        set_segment(data[i], 0, 0, 3, 1);
+    set_segment(&sregs.cs, 0xf000, 0xffff0000, 11, 1);
+    set_segment(&sregs.tr, 0, 0, 11, 0);
+    set_segment(&sregs.ldt, 0, 0, 2, 0);
+    sregs.gdt = sregs.idt = (struct kvm_dtable){.limit = 0xffff};
+    sregs.cr0 = (sregs.cr0 & 0x60000000) | 0x10;
+    sregs.cr2 = sregs.cr3 = sregs.cr4 = sregs.cr8 = sregs.efer = 0;
+    memset(sregs.interrupt_bitmap, 0, sizeof sregs.interrupt_bitmap);
+    struct kvm_debugregs debug = {.dr6 = 0xffff0ff0, .dr7 = 0x400};
+    struct kvm_vcpu_events events = {.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW};
+    emu_kvm_regs regs = {.rip = 0xfff0, .rflags = 2, .rdx = 0x600}; /* family 6; CPUID says more */
+    if ((status = emu_kvm_vcpu_set_sregs(vcpu, (const void *)&sregs)) < 0 ||
+        (status = emu_kvm_ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &debug)) < 0 ||
+        (status = emu_kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events)) < 0)
+        return status;
+    vcpu->halted = 0;
+    vcpu->parked = vcpu->index != 0;
+    return emu_kvm_vcpu_set_regs(vcpu, &regs);
+}
+
+/* Intel SDM vol. 3, "MP Initialization Protocol Algorithm for MP Systems". */
+static int start_up(emu_kvm_vcpu *vcpu, uint32_t vector)
+{
+    struct kvm_sregs sregs;
+    int status = emu_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
+    if (status == 0)
+        status = load_regs(vcpu);
+    if (status < 0)
+        return status;
+    set_segment(&sregs.cs, (uint16_t)(vector << 8), vector << 12, 11, 1);
+    emu_kvm_regs regs;
+    memcpy(&regs, vcpu->regs, sizeof regs);
+    regs.rip = 0;
+    vcpu->parked = 0;
+    status = emu_kvm_vcpu_set_sregs(vcpu, (const void *)&sregs);
+    return status < 0 ? status : emu_kvm_vcpu_set_regs(vcpu, &regs);
+}
+
+static int take_start(emu_kvm_vcpu *vcpu)
+{
+    unsigned start = atomic_exchange(&vcpu->start, 0);
+    int status = (start & START_INIT) ? init(vcpu) : 0;
+    if (status == 0 && vcpu->parked && (start & 0x1ff))
+        status = start_up(vcpu, (start & 0x1ff) - 1);
+    return status;
+}
+
+/* What the guest did to its local APIC without an exit. */
+static void look_at_apic(emu_kvm_vcpu *vcpu, unsigned cr8)
+{
+    const struct kvm_run *run = vcpu->run;
+    if (run->cr8 != cr8) {
+        atomic_store(&vcpu->cr8, (unsigned)run->cr8);
+        tell(vcpu, EMU_KVM_CR8, (int)run->cr8);
+    }
+    int on = (run->apic_base & APIC_ON) != 0;
+    if (on != vcpu->apic_on) {
+        vcpu->apic_on = on;
+        tell(vcpu, EMU_KVM_ENABLES, on);
+    }
 }
 
 /* One KVM_RUN.  0 or the errno. */
@@ -630,17 +820,24 @@ static int enter(emu_kvm_vcpu *vcpu)
     if (vcpu->events_dirty)
         run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
     vcpu->events_dirty = 0;
+    int local = vcpu->irqchip == EMU_KVM_CHIP_NONE; /* CR8 and the APIC base are not the kernel's alone */
+    unsigned cr8 = atomic_load(&vcpu->cr8);
+    if (local)
+        run->cr8 = cr8;
     run->kvm_valid_regs = vcpu->turns < SYNCED_TURNS ? vcpu->sync : 0;
     if (vcpu->refused != 0 && vcpu->more_sync) {
         run->kvm_valid_regs = vcpu->sync | SYNC_MORE;
         vcpu->refused--;
     }
     int result = ioctl(vcpu->fd, KVM_RUN, 0);
+    int error = result < 0 ? errno : 0;
     vcpu->regs_valid = (run->kvm_valid_regs & KVM_SYNC_X86_REGS) != 0;
     vcpu->more_valid = (run->kvm_valid_regs & SYNC_MORE) != 0;
     vcpu->turns++;
     vcpu->counts.exits++;
-    return result < 0 ? errno : 0;
+    if (local)
+        look_at_apic(vcpu, cr8);
+    return error;
 }
 
 static int serve(emu_kvm_vcpu *vcpu)
@@ -677,9 +874,11 @@ int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu)
     return EMU_OK;
 }
 
-/* Whether a halted CPU wakes. */
+/* Whether a CPU that waits goes on. */
 static int wakes(emu_kvm_vcpu *vcpu)
 {
+    if (vcpu->parked)
+        return 0;
     if (atomic_load(&vcpu->nmi))
         return 1;
     if (atomic_load(&vcpu->intr) == 0 || load_regs(vcpu) < 0 || !(vcpu->regs->rflags & RFLAGS_IF))
@@ -707,6 +906,18 @@ static int cross(emu_kvm_vcpu *vcpu, emu_exit *out)
     return emu_cross_refused(cross, refused.bytes, refused.nbytes, out);
 }
 
+/* Until something is asked of the CPU; -1 where a signal came. */
+static int sleep_until_asked(emu_kvm_vcpu *vcpu)
+{
+    int status = 0;
+    atomic_store(&vcpu->asleep, 1);
+    while (status == 0 && atomic_load(&vcpu->asks) == 0)
+        if (syscall(SYS_futex, &vcpu->asks, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0) < 0 && errno == EINTR)
+            status = -1;
+    atomic_store(&vcpu->asleep, 0);
+    return status;
+}
+
 static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 {
     struct kvm_run *run = vcpu->run;
@@ -715,17 +926,28 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
             out->code = EMU_KVM_KICK;
             return EMU_EXIT_KICKED;
         }
-        if (vcpu->halted && !wakes(vcpu)) {
-            if (load_regs(vcpu) == 0 && !(vcpu->regs->rflags & RFLAGS_IF))
-                say(out, EMU_EXIT_HALT, EMU_HALTED_FOR_EVER);
-            return EMU_EXIT_HALT;
+        if (atomic_load(&vcpu->start) != 0) {
+            int status = take_start(vcpu);
+            if (status == EMU_RAISED)
+                return EMU_EXIT_RAISED;
+            if (status < 0)
+                return run_failed(vcpu, out, -status);
         }
-        int taken = deliver(vcpu);
-        if (taken >= 0 && vcpu->tell_taken) {
-            out->code = EMU_KVM_TAKEN;
-            out->address = (uint64_t)taken;
+        if ((vcpu->halted || vcpu->parked) && !wakes(vcpu)) {
+            int told = vcpu->deaf;
+            vcpu->deaf = vcpu->halted && load_regs(vcpu) == 0 && !(vcpu->regs->rflags & RFLAGS_IF);
+            if (!vcpu->sleeps || (vcpu->deaf && !told)) {
+                if (vcpu->deaf)
+                    say(out, EMU_EXIT_HALT, EMU_HALTED_FOR_EVER);
+                return EMU_EXIT_HALT;
+            }
+            if (sleep_until_asked(vcpu) == 0)
+                continue;
+            out->code = EMU_KVM_SIGNAL;
             return EMU_EXIT_KICKED;
         }
+        vcpu->deaf = 0;
+        deliver(vcpu);
         int error = enter(vcpu);
         if (error == EAGAIN)
             continue;
@@ -740,6 +962,8 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         if (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO) {
             if (serve(vcpu) == EMU_RAISED)
                 return EMU_EXIT_RAISED;
+        } else if (run->exit_reason == KVM_EXIT_IOAPIC_EOI) {
+            tell(vcpu, EMU_KVM_ENDS, run->eoi.vector);
         } else {
             int kind = cross(vcpu, out);
             if (kind == EMU_EXIT_HALT)
@@ -768,9 +992,11 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
     }
     memset(out, 0, sizeof *out);
     vcpu->turns = 0;
+    emu_cpu_enter(vcpu->index);
     atomic_store(&vcpu->tid, thread_id());
     int kind = run_loop(vcpu, budget, out);
     atomic_store(&vcpu->tid, 0);
+    emu_cpu_enter(0);
     return stop(vcpu, out, kind);
 }
 
@@ -778,6 +1004,8 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 
 void emu_kvm_gsi(void *opaque, uint32_t number, int level) {}
 int emu_kvm_msi(const emu_kvm_chip *chip, uint64_t address, uint32_t data) { return -ENOSYS; }
+void emu_kvm_send(void *opaque, uint64_t address, uint32_t data) {}
+void emu_kvm_route(void *opaque, uint32_t input, uint64_t address, uint32_t data) {}
 int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, int irqchip,
                       emu_space *memory, emu_space *ports, emu_kvm_vcpu **out)
 {
@@ -795,7 +1023,11 @@ int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu) {}
 void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out) { memset(out, 0, sizeof *out); }
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level) {}
-void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell) {}
+void emu_kvm_vcpu_input(void *vcpu, uint32_t line, int level) {}
+void emu_kvm_vcpu_tell(emu_kvm_vcpu *vcpu, int what, emu_irq_fn fn, void *opaque) {}
+void emu_kvm_vcpu_sleep(emu_kvm_vcpu *vcpu, int sleeps) {}
+int emu_kvm_vcpu_parked(const emu_kvm_vcpu *vcpu) { return 0; }
+void emu_kvm_vcpu_set_parked(emu_kvm_vcpu *vcpu, int parked) {}
 int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
 int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out) { return -ENOSYS; }
 int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs) { return -ENOSYS; }

@@ -28,6 +28,7 @@
 #define EMU_KVM_SET_IDENTITY_MAP_ADDR 0x4008ae48
 #define EMU_KVM_GET_DIRTY_LOG 0x4010ae42
 #define EMU_KVM_CREATE_IRQCHIP 0xae60
+#define EMU_KVM_SET_GSI_ROUTING 0x4008ae6a
 #define EMU_KVM_GET_IRQCHIP 0xc208ae62
 #define EMU_KVM_SET_IRQCHIP 0x8208ae63
 #define EMU_KVM_CREATE_PIT2 0x4040ae77
@@ -37,6 +38,7 @@
 #define EMU_KVM_GET_PIT2 0x8070ae9f
 #define EMU_KVM_SET_PIT2 0x4070aea0
 #define EMU_KVM_SIGNAL_MSI 0x4020aea5
+#define EMU_KVM_ENABLE_CAP 0x4068aea3
 /* of a vCPU */
 #define EMU_KVM_TRANSLATE 0xc018ae85
 #define EMU_KVM_GET_MSRS 0xc008ae88
@@ -140,23 +142,40 @@ typedef struct emu_kvm_translation { /* kvm_translation */
 
 /* ---- interrupts of an in-kernel controller ---------------------------------- */
 
+enum { EMU_KVM_ROUTES = 24 }; /* inputs of an I/O APIC outside the kernel */
+
 typedef struct emu_kvm_chip {
     int32_t vm; /* the VM's descriptor, -1 once it is closed */
     uint32_t reserved;
+    uint64_t address[EMU_KVM_ROUTES]; /* what each of those inputs sends; data 0: nothing */
+    uint32_t data[EMU_KVM_ROUTES];
 } emu_kvm_chip;
 
 /* An emu_irq_fn: drives the input `number` (GSI) of the emu_kvm_chip `opaque`. */
 void emu_kvm_gsi(void *opaque, uint32_t number, int level);
 int emu_kvm_msi(const emu_kvm_chip *chip, uint64_t address, uint32_t data);
+/*
+ * The local APICs alone in the kernel: a message for them, and what an input of
+ * the I/O APIC sends from now on, so that they tell the end of a level (opaque: emu_kvm_chip).
+ */
+void emu_kvm_send(void *opaque, uint64_t address, uint32_t data);
+void emu_kvm_route(void *opaque, uint32_t input, uint64_t address, uint32_t data);
 
 /* ---- a vCPU ----------------------------------------------------------------- */
 
 typedef struct emu_kvm_vcpu emu_kvm_vcpu;
 
+/* Which interrupt controllers are in the kernel. */
+enum emu_kvm_irqchip {
+    EMU_KVM_CHIP_NONE = 0,
+    EMU_KVM_CHIP_ALL = 1,
+    EMU_KVM_CHIP_LOCAL = 2, /* the local APICs */
+};
+
 /*
  * Creates vCPU `index` of the VM.  run_size: of GET_VCPU_MMAP_SIZE; sync: what
- * KVM_CAP_SYNC_REGS offers, 0 for none; irqchip: whether the kernel holds the
- * interrupt controller.  The maps outlive the vCPU; ports may be NULL.
+ * KVM_CAP_SYNC_REGS offers, 0 for none; irqchip: an emu_kvm_irqchip.  The maps
+ * outlive the vCPU; ports may be NULL.
  */
 int emu_kvm_vcpu_open(int vm, uint32_t index, uint64_t run_size, uint32_t sync, int irqchip,
                       emu_space *memory, emu_space *ports, emu_kvm_vcpu **out);
@@ -168,7 +187,6 @@ enum emu_kvm_kick {
     EMU_KVM_KICK = 1,      /* emu_kvm_vcpu_kick */
     EMU_KVM_SIGNAL = 2,    /* a signal of the host's, to be handled by the caller */
     EMU_KVM_ATTENTION = 3, /* an interrupt arrived: handle signals and run again */
-    EMU_KVM_TAKEN = 4,     /* the CPU took interrupt `address`: tell the controller, run again */
 };
 
 /*
@@ -184,12 +202,35 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out);
 void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu);
 
 /*
- * Without an in-kernel controller: line 0 is INTR with level = vector + 1 (0
- * withdraws it), line 1 NMI on its rising edge.  From any thread.
+ * What controllers outside the kernel drive.  With a vector, bit 8 and above
+ * are the controller's own.  From any thread.
  */
+enum emu_kvm_line {
+    EMU_KVM_INTR,     /* level = vector + 1; 0 withdraws it */
+    EMU_KVM_NMI,      /* on its rising edge */
+    EMU_KVM_INIT,     /* on level 1 */
+    EMU_KVM_START,    /* the start-up interrupt; level = its vector */
+    EMU_KVM_PRIORITY, /* the local APIC's task priority, 0 to 255: CR8 */
+};
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level);
-/* Whether run returns EMU_KVM_TAKEN when the CPU takes an interrupt. */
-void emu_kvm_vcpu_tell_taken(emu_kvm_vcpu *vcpu, int tell);
+/* The same as an emu_irq_fn; opaque: the vCPU. */
+void emu_kvm_vcpu_input(void *vcpu, uint32_t line, int level);
+
+/*
+ * What the vCPU tells a controller outside the kernel, with its index as the
+ * number; in its own thread.  NULL: nobody.
+ */
+enum emu_kvm_told {
+    EMU_KVM_TAKES,   /* it takes that vector, as INTR gave it */
+    EMU_KVM_CR8,     /* it changed the task priority: CR8 */
+    EMU_KVM_ENABLES, /* its APIC base register says: the local APIC is on (1), off (0) */
+    EMU_KVM_ENDS,    /* the kernel's local APIC saw the end of a level-triggered vector */
+    EMU_KVM_TOLD,
+};
+void emu_kvm_vcpu_tell(emu_kvm_vcpu *vcpu, int what, emu_irq_fn fn, void *opaque);
+
+/* Whether run sleeps while the CPU waits, in place of returning EMU_EXIT_HALT. */
+void emu_kvm_vcpu_sleep(emu_kvm_vcpu *vcpu, int sleeps);
 
 /*
  * Completes an access that is under way, so that the state is that between two
@@ -211,6 +252,9 @@ int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu);
 /* Halted: executed HLT and waits (only without an in-kernel controller). */
 int emu_kvm_vcpu_halted(const emu_kvm_vcpu *vcpu);
 void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted);
+/* Parked: waits for a start-up interrupt (the same). */
+int emu_kvm_vcpu_parked(const emu_kvm_vcpu *vcpu);
+void emu_kvm_vcpu_set_parked(emu_kvm_vcpu *vcpu, int parked);
 
 /* Exits so far: all, and those that were served without leaving C. */
 typedef struct emu_kvm_counts {

@@ -1,7 +1,7 @@
 """microvm: a small x86-64 PC without disks or screen.
 
-Serial ports, clock, timer and interrupt controllers stand where every PC has them; the engine's own interrupt
-controllers are taken where it has them.  Enough of the i440FX's configuration space is there for firmware
+Serial ports, clock, timer and interrupt controllers stand where every PC has them; which of the controllers
+are the engine's pc_interrupts.py says.  Enough of the i440FX's configuration space is there for firmware
 that was built for QEMU's pc to find its way.
 
 A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0 or at
@@ -16,17 +16,15 @@ import struct
 from typing import Any
 
 from accel.errors import BadImage
-from accel.irq import IrqLine
 from emu.board import Board, Part, Slots
+from emu.boards.pc_interrupts import PIT_INPUT, PcInterrupts
 from emu.devices import debugcon
 from emu.devices.acpi_pm import SOFT_OFF, AcpiPm
-from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
+from emu.devices.apic import IO_BASE, LOCAL_BASE
 from emu.devices.ata import EmptyAtaChannel
 from emu.devices.debugcon import Debugcon
 from emu.devices.fw_cfg import FwCfgIo
 from emu.devices.i8042 import I8042, Port92
-from emu.devices.i8254 import I8254, PortB
-from emu.devices.i8259 import Pics
 from emu.devices.mc146818 import Mc146818
 from emu.devices.pci import PciFunction
 from emu.devices.pci_host import PciHost
@@ -63,6 +61,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from accel.irq import IrqLine
     from emu.loader.raw import Image
     from emu.machine import Cpu, Machine
 
@@ -77,7 +76,7 @@ START_INFO = ZERO_PAGE
 ACPI_BASE, ACPI_SIZE, LOW_ROM_END = 0xE_0000, 0x2_0000, 0x10_0000
 COM1 = 0x3F8
 PM_BASE = 0x600
-SCI, PIT_INPUT = 9, 2
+SCI = 9
 I386 = (3, 1)  # e_machine and class
 ACTIVE_HIGH_LEVEL = 0xD
 
@@ -116,54 +115,18 @@ class Microvm(Board):
         self.low = low
 
     def interrupts(self, machine: Machine) -> None:
-        self.chip = machine.accel.irqchip("pc")
-        self.pics: Pics | None = None
-        self._both: dict[int, IrqLine] = {}
-        if self.chip is None:
-            self.pics = Pics()
-            self.apic = LocalApic()
-            self.io_apic = IoApic(self.apic)
-            self.pics.connect_apic(self.apic)
+        self.controllers = PcInterrupts(machine.accel, machine.cpu_count)
 
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
-        if self.chip is not None:
-            self.chip.attach(cpu.vcpu)
-        else:
-            self.apic.connect_cpu(cpu)
+        self.controllers.connect_cpu(cpu)
 
     def line(self, number: int) -> IrqLine:
-        if self.chip is not None:
-            return self.chip.line(number)
-        if number > 15:
-            return self.io_apic.line(number)
-        return self._isa(number)
-
-    def _isa(self, number: int) -> IrqLine:
-        """One of the first sixteen: both kinds of controllers have it, the timer's at another input."""
-        if number not in self._both:
-            assert self.pics is not None
-            old, new = self.pics.line(number), self.io_apic.line(number or PIT_INPUT)
-
-            def drive(level: int) -> None:
-                old.set(level)
-                new.set(level)
-
-            self._both[number] = IrqLine()
-            self._both[number].connect(drive)
-        return self._both[number]
+        return self.controllers.line(number)
 
     def build(self, machine: Machine) -> None:
         ports = machine.ports
         assert ports is not None
-        if self.pics is not None:
-            ports.attach("pic0", self.pics.master, 0x20)
-            ports.attach("pic1", self.pics.slave, 0xA0)
-            ports.attach("elcr", self.pics.elcr, 0x4D0)
-            timer = I8254()
-            ports.attach("pit", timer, 0x40, irq=0)
-            ports.attach("port-b", PortB(timer), 0x61, priority=1)
-            machine.bus.attach("apic", self.apic, LOCAL_BASE)
-            machine.bus.attach("io-apic", self.io_apic, IO_BASE)
+        self.controllers.attach(machine)
         ports.attach("keyboard", I8042(), 0x60, irq={"irq": 1, "auxiliary": 12})
         ports.attach("port-92", Port92(), 0x92)
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
@@ -299,6 +262,7 @@ class Microvm(Board):
 
     def start_cpu(self, machine: Machine, index: int, vcpu: Any) -> None:
         """The reset vector leads into the ROM."""
+        self.controllers.start_cpu(index, vcpu)
 
 
 def acpi_tables(machine: Machine) -> tuple[Tables, int]:

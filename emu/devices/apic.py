@@ -33,6 +33,7 @@ class LocalApic(Device):
             raise DeviceError(f"no APICs for {cpus} CPUs; ask for fewer")
         self.pointer = ffi.gc(made, lib.emu_apic_free)
         self._outputs = 0
+        self._kernel: Any = None
         self._acknowledged: IrqLine | None = None
 
     def native(self) -> tuple[Any, Any, Any]:
@@ -46,9 +47,28 @@ class LocalApic(Device):
         """Gives the next CPU its interrupts; those that it takes are heard of in C."""
         vcpu: Any = cpu.vcpu  # of an engine that leaves the APIC to the board
         fn, machine = vcpu.input()
+        vcpu.accepted(function("emu_apic_accepted", "emu_irq_fn"), opaque(self.pointer))
+        if self._kernel is not None:
+            vcpu.ended(function("emu_apic_ended", "emu_irq_fn"), opaque(self.pointer))
+        elif hasattr(vcpu, "local_apic"):
+            vcpu.local_apic(
+                function("emu_apic_prioritized", "emu_irq_fn"),
+                function("emu_apic_enabled", "emu_irq_fn"),
+                opaque(self.pointer),
+            )
         lib.emu_apic_output(self.pointer, self._outputs, cast("emu_irq_fn", fn), cast("void *", machine))
         self._outputs += 1
-        vcpu.accepted(function("emu_apic_accepted", "emu_irq_fn"), opaque(self.pointer))
+
+    def leave_to(self, kernel: Any) -> None:
+        """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  Before the CPUs."""
+        self._kernel = kernel
+        send, route, chip = kernel.outputs()
+        lib.emu_apic_elsewhere(
+            self.pointer,
+            cast("emu_apic_send_fn", send),
+            cast("emu_apic_route_fn", route),
+            cast("void *", chip),
+        )
 
     def external(self, vector: int) -> None:
         """What the older controllers' INTR stands for: a vector + 1, or 0 for none."""
@@ -71,6 +91,8 @@ class LocalApic(Device):
         for number in range(self._outputs):
             lib.emu_apic_output(self.pointer, number, ffi.NULL, ffi.NULL)
         self._outputs = 0
+        if self._kernel is not None:
+            lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
 
     @property
     def contents(self) -> bytes:
@@ -108,6 +130,10 @@ class IoApic(Device):
         if not 0 <= number < INPUTS:
             raise DeviceError(f"the I/O APIC has lines 0 to {INPUTS - 1}, not {number}")
         if number not in self._inputs:
-            line = self._inputs[number] = IrqLine()
-            line.connect_native(function("emu_apic_input", "emu_irq_fn"), opaque(self.local.pointer), number)
+            self._inputs[number] = IrqLine()
+            self.wire(number, self._inputs[number])
         return self._inputs[number]
+
+    def wire(self, number: int, line: IrqLine) -> None:
+        """Ends a line at input 0 to 23."""
+        line.connect_native(function("emu_apic_input", "emu_irq_fn"), opaque(self.local.pointer), number)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from accel.irq import IrqLine
+from accel.native import ffi as core_ffi
 from accel.native import lib as core
 from emu.devices.apic import INPUTS, IoApic, LocalApic
 from emu.devices.i8259 import Pics
@@ -20,41 +20,48 @@ ILLEGAL = 0x40
 
 
 class Vcpu:
-    """What stands at the CPU: the vector it is offered, and who hears that it took it."""
+    """What stands at the CPU: the vector it is offered, what else it is told, who hears that it took it."""
 
     def __init__(self) -> None:
-        self.line = IrqLine()
-        self.line._sink = self._offered
         self.offer = 0
-        self.nmis = 0
+        self.told = []
+        self._input = core_ffi.callback("void(void *, uint32_t, int)", self._hear)
 
-    def _offered(self, level: int) -> None:
-        self.offer = level
+    def _hear(self, opaque, number, level) -> None:
+        if number == lib.EMU_APIC_INTR:
+            self.offer = level
+        else:
+            self.told.append((number, level))
 
     def input(self):
-        return core.emu_py_irq, self.line._handle
+        return self._input, core_ffi.NULL
 
     def accepted(self, function, opaque):
         """The test calls it itself."""
 
 
 class Cpu:
-    """A CPU with a local APIC that is enabled, and the I/O APIC."""
+    """A CPU with a local APIC that is enabled, and the I/O APIC; `beside` another one of the same machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus=1, beside=None) -> None:
         self.vcpu = Vcpu()
-        self.apic = LocalApic()
+        self.number = 0 if beside is None else beside.number + 1
+        self.apic = LocalApic(cpus) if beside is None else beside.apic
         self.io = IoApic(self.apic)
         self.apic.connect_cpu(self)
         self[SVR] = 0x1FF
 
     def __getitem__(self, at):
         value = ffi.new("uint64_t *")
+        core.emu_cpu_enter(self.number)
         lib.emu_apic_read_local(self.apic.pointer, at, 4, value)
+        core.emu_cpu_enter(0)
         return value[0]
 
     def __setitem__(self, at, value):
+        core.emu_cpu_enter(self.number)
         lib.emu_apic_write_local(self.apic.pointer, at, 4, value)
+        core.emu_cpu_enter(0)
 
     def bits(self, at):
         """The vectors of ISR, TMR or IRR."""
@@ -64,7 +71,7 @@ class Cpu:
         """The CPU takes what it is offered; the vector."""
         vector = self.vcpu.offer - 1
         assert vector >= 0
-        lib.emu_apic_accepted(self.apic.pointer, 0, vector)
+        lib.emu_apic_accepted(self.apic.pointer, self.number, vector)
         return vector
 
     def route(self, number, low, destination=0):
@@ -228,6 +235,66 @@ def test_the_8259s_stand_behind_lint0_and_hear_that_their_vector_was_taken(cpu):
     assert pics.master.isr == 1 << 3
     cpu.send(0x80)  # its own come first
     assert cpu.take() == 0x80
+
+
+def test_each_cpu_has_its_own_registers_and_interrupts_find_theirs():
+    first = Cpu(cpus=3)
+    second = Cpu(beside=first)
+    third = Cpu(beside=second)
+    assert [cpu[ID] >> 24 for cpu in (first, second, third)] == [0, 1, 2]
+    first[ICR_HIGH] = 2 << 24
+    first.send(0x70, shorthand=0)
+    assert [cpu.vcpu.offer for cpu in (first, second, third)] == [0, 0, 0x71]
+    assert third.take() == 0x70
+    third.send(0x71, shorthand=3)  # all but itself
+    assert [cpu.vcpu.offer for cpu in (first, second, third)] == [0x72, 0x72, 0]
+    second.take()
+    third[EOI] = second[EOI] = 0
+    second.route(4, 1 << 8 | 0x90, 0xFF)  # the lowest priority; the first has one of 7 waiting alone
+    first.take()
+    third[TPR] = 0x80
+    second.io.line(4).pulse()
+    assert second.take() == 0x90
+    first.apic.close()
+
+
+def test_init_resets_the_local_apic_and_starts_come_with_their_vector():
+    first = Cpu(cpus=2)
+    second = Cpu(beside=first)
+    second.vcpu.told.clear()
+    second.send(0x55)
+    first[ICR_HIGH] = 1 << 24
+    first[ICR] = 0xC500  # INIT, asserted
+    assert (second.vcpu.offer, second[SVR], second[ID]) == (0, 0xFF, 1 << 24)
+    first[ICR] = 0x8500  # de-asserted: nothing
+    first[ICR] = 0x0609  # start-up
+    heard = [told for told in second.vcpu.told if told[0] != lib.EMU_APIC_PRIORITY]
+    assert heard == [(lib.EMU_APIC_INIT, 1), (lib.EMU_APIC_START, 9)]
+    first.apic.close()
+
+
+def test_cr8_and_the_task_priority_are_one(cpu):
+    cpu[TPR] = 0x35
+    assert cpu.vcpu.told[-1] == (lib.EMU_APIC_PRIORITY, 0x35)
+    lib.emu_apic_prioritized(cpu.apic.pointer, 0, 3)
+    assert cpu[TPR] == 0x35  # CR8 says no more of it than this
+    lib.emu_apic_prioritized(cpu.apic.pointer, 0, 9)
+    assert cpu[TPR] == 0x90
+    cpu.send(0x95)
+    assert cpu.vcpu.offer == 0
+    lib.emu_apic_prioritized(cpu.apic.pointer, 0, 2)
+    assert cpu.take() == 0x95
+
+
+def test_switched_off_by_its_base_register_it_is_gone_and_comes_back_as_after_reset(cpu):
+    cpu.send(0x66)
+    lib.emu_apic_enabled(cpu.apic.pointer, 0, 0)
+    assert (cpu.vcpu.offer, cpu[SVR], cpu[VERSION]) == (0, 0, 0)
+    cpu.apic.external(0x21)
+    assert cpu.take() == 0x120
+    lib.emu_apic_message(cpu.apic.pointer, 0xFEE0_0000, 0x4055)
+    lib.emu_apic_enabled(cpu.apic.pointer, 0, 1)
+    assert (cpu[SVR], cpu.bits(IRR)) == (0xFF, [])
 
 
 def test_the_state_is_kept_and_goes_on_elsewhere(cpu):

@@ -9,6 +9,7 @@
 #define ENABLED 0x100      /* SVR */
 #define PERIODIC (1u << 17)
 #define DELIVERING (1u << 12)
+#define ASSERT (1u << 14)
 #define EXTERNAL 0x100     /* in a vector: the older controllers' */
 /* A guest that asks for interrupts at a higher rate gets this one: it could do nothing else. */
 #define SHORTEST 20000 /* ns */
@@ -41,11 +42,19 @@ static uint32_t processor_priority(const emu_apic_local *local)
     return (local->priority >> 4) >= service >> 4 ? local->priority : service;
 }
 
+static bool is_on(const emu_apic_local *local) { return (local->spurious & ENABLED) && !local->off; }
+
 /* Whether the older controllers' interrupts come through: "virtual wire" by LINT0, or no APIC in use. */
 static bool takes_external(const emu_apic_local *local)
 {
     uint32_t entry = local->entry[EMU_APIC_LINT0];
-    return !(local->spurious & ENABLED) || (!(entry & APIC_MASKED) && (entry >> 8 & 7) == APIC_EXTERNAL);
+    return local->off || !(local->spurious & ENABLED) || (!(entry & APIC_MASKED) && (entry >> 8 & 7) == APIC_EXTERNAL);
+}
+
+static void tell(const struct apic_cpu *c, uint32_t number, int value)
+{
+    if (c->output != NULL)
+        c->output(c->opaque, number, value);
 }
 
 void apic_update(emu_apic *apic, uint32_t cpu)
@@ -54,21 +63,20 @@ void apic_update(emu_apic *apic, uint32_t cpu)
     const emu_apic_local *local = &apic->state.local[cpu];
     int best = highest(local->request);
     uint64_t offer = 0;
-    if (best >= 0 && (local->spurious & ENABLED) && (uint32_t)best >> 4 > processor_priority(local) >> 4)
+    if (best >= 0 && is_on(local) && (uint32_t)best >> 4 > processor_priority(local) >> 4)
         offer = (uint64_t)best + 1;
     else if (cpu == 0 && apic->state.external != 0 && takes_external(local))
         offer = ((apic->state.external - 1) | EXTERNAL) + UINT64_C(1);
     if (offer != c->offered) {
         c->offered = offer;
-        if (c->output != NULL)
-            c->output(c->opaque, 0, (int)offer);
+        tell(c, EMU_APIC_INTR, (int)offer);
     }
 }
 
 static void request(emu_apic *apic, uint32_t cpu, uint32_t vector, bool level)
 {
     emu_apic_local *local = &apic->state.local[cpu];
-    if (!(local->spurious & ENABLED))
+    if (!is_on(local))
         return;
     if (vector < 16) {
         local->errors |= RECEIVE_ILLEGAL;
@@ -79,13 +87,40 @@ static void request(emu_apic *apic, uint32_t cpu, uint32_t vector, bool level)
     apic_update(apic, cpu);
 }
 
+static void disable(emu_apic_local *local)
+{
+    for (int i = 0; i < EMU_APIC_ENTRIES; i++)
+        local->entry[i] |= APIC_MASKED;
+}
+
+static void clear(emu_apic *apic, uint32_t cpu, uint32_t id)
+{
+    emu_apic_local *local = &apic->state.local[cpu];
+    uint32_t off = local->off;
+    memset(local, 0, sizeof *local);
+    local->id = id;
+    local->off = off;
+    local->format = UINT32_MAX;
+    local->spurious = 0xff;
+    disable(local);
+    apic->cpu[cpu].deadline = 0;
+}
+
 static void deliver(emu_apic *apic, uint32_t cpu, uint32_t mode, uint32_t vector, bool level)
 {
     struct apic_cpu *c = &apic->cpu[cpu];
-    if (mode == APIC_FIXED || mode == APIC_LOWEST)
-        request(apic, cpu, vector, level);
-    else if (mode == APIC_NMI && c->output != NULL)
-        c->output(c->opaque, 1, 1);
+    switch (mode) {
+    case APIC_FIXED:
+    case APIC_LOWEST: request(apic, cpu, vector, level); break;
+    case APIC_NMI: tell(c, EMU_APIC_NMI, 1); break;
+    case APIC_INIT: /* SDM, "Local APIC State After an INIT Reset": all but the ID */
+        clear(apic, cpu, apic->state.local[cpu].id);
+        tell(c, EMU_APIC_PRIORITY, 0);
+        apic_update(apic, cpu);
+        tell(c, EMU_APIC_INIT, 1);
+        break;
+    case APIC_STARTUP: tell(c, EMU_APIC_START, (int)vector); break;
+    }
 }
 
 static bool is_meant(const emu_apic_local *local, uint32_t destination, bool logical)
@@ -103,7 +138,7 @@ void apic_send(emu_apic *apic, uint32_t destination, bool logical, uint32_t mode
     uint32_t chosen = UINT32_MAX;
     for (uint32_t cpu = 0; cpu < apic->cpus; cpu++) {
         const emu_apic_local *local = &apic->state.local[cpu];
-        if (!is_meant(local, destination, logical))
+        if (local->off || !is_meant(local, destination, logical))
             continue;
         if (mode != APIC_LOWEST)
             deliver(apic, cpu, mode, vector, level);
@@ -120,8 +155,11 @@ void emu_apic_message(emu_apic *apic, uint64_t address, uint32_t data)
     if (address >> 20 != 0xfee)
         return;
     pthread_mutex_lock(&apic->lock);
-    apic_send(apic, address >> 12 & 0xff, (address & 4) != 0, data >> 8 & 7, data & 0xff,
-              (data >> 14 & 3) == 3);
+    if (apic->send != NULL)
+        apic->send(apic->elsewhere, address, data);
+    else
+        apic_send(apic, address >> 12 & 0xff, (address & 4) != 0, data >> 8 & 7, data & 0xff,
+                  (data >> 14 & 3) == 3);
     pthread_mutex_unlock(&apic->lock);
 }
 
@@ -129,19 +167,67 @@ void emu_apic_accepted(void *opaque, uint32_t number, int vector)
 {
     emu_apic *apic = opaque;
     emu_irq_fn acknowledge = NULL;
+    if (number >= apic->cpus)
+        return;
     pthread_mutex_lock(&apic->lock);
-    emu_apic_local *local = &apic->state.local[0];
-    apic->cpu[0].offered = UINT64_MAX; /* the offer is taken, whatever stands there by now */
+    emu_apic_local *local = &apic->state.local[number];
+    apic->cpu[number].offered = UINT64_MAX; /* the offer is taken, whatever stands there by now */
     if (vector & EXTERNAL) {
         acknowledge = apic->acknowledge;
     } else {
         put(local->request, (uint32_t)vector & 0xff, false);
         put(local->service, (uint32_t)vector & 0xff, true);
     }
-    apic_update(apic, 0);
+    apic_update(apic, number);
     pthread_mutex_unlock(&apic->lock);
     if (acknowledge != NULL)
         acknowledge(apic->acknowledge_opaque, 0, vector & 0xff);
+}
+
+void emu_apic_prioritized(void *opaque, uint32_t number, int priority)
+{
+    emu_apic *apic = opaque;
+    if (number >= apic->cpus)
+        return;
+    pthread_mutex_lock(&apic->lock);
+    emu_apic_local *local = &apic->state.local[number];
+    if (local->priority >> 4 != ((uint32_t)priority & 15)) /* else it may say more than CR8 can */
+        local->priority = ((uint32_t)priority & 15) << 4;
+    apic_update(apic, number);
+    pthread_mutex_unlock(&apic->lock);
+}
+
+void emu_apic_enabled(void *opaque, uint32_t number, int on)
+{
+    emu_apic *apic = opaque;
+    if (number >= apic->cpus)
+        return;
+    pthread_mutex_lock(&apic->lock);
+    emu_apic_local *local = &apic->state.local[number];
+    if (local->off != !on) {
+        clear(apic, number, local->id);
+        local->off = !on;
+        apic_update(apic, number);
+    }
+    pthread_mutex_unlock(&apic->lock);
+}
+
+void emu_apic_ended(void *opaque, uint32_t number, int vector)
+{
+    emu_apic *apic = opaque;
+    pthread_mutex_lock(&apic->lock);
+    apic_io_end(apic, (uint32_t)vector & 0xff);
+    pthread_mutex_unlock(&apic->lock);
+}
+
+void emu_apic_elsewhere(emu_apic *apic, emu_apic_send_fn send, emu_apic_route_fn route, void *opaque)
+{
+    pthread_mutex_lock(&apic->lock);
+    apic->send = send;
+    apic->route = route;
+    apic->elsewhere = opaque;
+    apic_io_route(apic);
+    pthread_mutex_unlock(&apic->lock);
 }
 
 void emu_apic_external(emu_apic *apic, uint32_t vector)
@@ -290,6 +376,8 @@ static void command(emu_apic *apic, uint32_t cpu)
     uint32_t low = local->command[0], mode = low >> 8 & 7, vector = low & 0xff, shorthand = low >> 18 & 3;
     if ((mode == APIC_FIXED || mode == APIC_LOWEST) && vector < 16)
         local->errors |= SEND_ILLEGAL;
+    if (mode == APIC_INIT && !(low & ASSERT)) /* the end of an INIT: newer CPUs than the first ignore it */
+        return;
     if (shorthand == 0) {
         apic_send(apic, local->command[1] >> 24, (low >> 11 & 1) != 0, mode, vector, false);
         return;
@@ -297,12 +385,6 @@ static void command(emu_apic *apic, uint32_t cpu)
     for (uint32_t other = 0; other < apic->cpus; other++)
         if (shorthand == 2 || (shorthand == 1) == (other == cpu))
             deliver(apic, other, mode, vector, false);
-}
-
-static void disable(emu_apic_local *local)
-{
-    for (int i = 0; i < EMU_APIC_ENTRIES; i++)
-        local->entry[i] |= APIC_MASKED;
 }
 
 static void set(emu_apic *apic, uint32_t cpu, uint32_t at, uint32_t value)
@@ -321,7 +403,10 @@ static void set(emu_apic *apic, uint32_t cpu, uint32_t at, uint32_t value)
     }
     switch (at) {
     case ID: local->id = value & 0xff000000; break;
-    case TPR: local->priority = value & 0xff; break;
+    case TPR:
+        local->priority = value & 0xff;
+        tell(&apic->cpu[cpu], EMU_APIC_PRIORITY, (int)(value & 0xff));
+        break;
     case EOI: end_of_interrupt(apic, cpu); return;
     case LDR: local->destination = value & 0xff000000; break;
     case DFR: local->format = value | 0x0fffffff; break;
@@ -350,6 +435,13 @@ static void set(emu_apic *apic, uint32_t cpu, uint32_t at, uint32_t value)
     apic_update(apic, cpu);
 }
 
+/* Whose local APIC a thread sees. */
+static uint32_t seen(const emu_apic *apic)
+{
+    uint32_t cpu = emu_cpu();
+    return cpu < apic->cpus ? cpu : 0;
+}
+
 /* Registers are 32 bits wide and 16 bytes apart; what an access of another kind does is undefined. */
 int emu_apic_read_local(void *opaque, uint64_t offset, uint32_t width, uint64_t *value)
 {
@@ -358,7 +450,9 @@ int emu_apic_read_local(void *opaque, uint64_t offset, uint32_t width, uint64_t 
     if (offset % 16 + width > 4 || offset >= 0x400)
         return EMU_OK;
     pthread_mutex_lock(&apic->lock);
-    *value = get(apic, 0, (uint32_t)offset & 0x3f0) >> 8 * (offset % 16) & (UINT64_MAX >> (64 - 8 * width));
+    uint32_t cpu = seen(apic);
+    if (!apic->state.local[cpu].off)
+        *value = get(apic, cpu, (uint32_t)offset & 0x3f0) >> 8 * (offset % 16) & (UINT64_MAX >> (64 - 8 * width));
     pthread_mutex_unlock(&apic->lock);
     return EMU_OK;
 }
@@ -369,7 +463,9 @@ int emu_apic_write_local(void *opaque, uint64_t offset, uint32_t width, uint64_t
     if (offset % 16 != 0 || width != 4 || offset >= 0x400)
         return EMU_OK;
     pthread_mutex_lock(&apic->lock);
-    set(apic, 0, (uint32_t)offset, (uint32_t)value);
+    uint32_t cpu = seen(apic);
+    if (!apic->state.local[cpu].off)
+        set(apic, cpu, (uint32_t)offset, (uint32_t)value);
     pthread_mutex_unlock(&apic->lock);
     return EMU_OK;
 }
@@ -414,13 +510,9 @@ void emu_apic_reset(emu_apic *apic)
 {
     pthread_mutex_lock(&apic->lock);
     for (uint32_t cpu = 0; cpu < apic->cpus; cpu++) {
-        emu_apic_local *local = &apic->state.local[cpu];
-        memset(local, 0, sizeof *local);
-        local->id = cpu << 24;
-        local->format = UINT32_MAX;
-        local->spurious = 0xff;
-        disable(local);
-        apic->cpu[cpu].deadline = 0;
+        apic->state.local[cpu].off = 0;
+        clear(apic, cpu, cpu << 24);
+        tell(&apic->cpu[cpu], EMU_APIC_PRIORITY, 0);
     }
     /* Firmware that leaves the APIC alone but enables it gets the older controllers' interrupts. */
     apic->state.local[0].entry[EMU_APIC_LINT0] = APIC_EXTERNAL << 8;
@@ -438,6 +530,7 @@ void emu_apic_output(emu_apic *apic, uint32_t cpu, emu_irq_fn output, void *opaq
     apic->cpu[cpu].output = output;
     apic->cpu[cpu].opaque = opaque;
     apic->cpu[cpu].offered = UINT64_MAX;
+    tell(&apic->cpu[cpu], EMU_APIC_PRIORITY, (int)apic->state.local[cpu].priority);
     apic_update(apic, cpu);
     pthread_mutex_unlock(&apic->lock);
 }
@@ -466,7 +559,9 @@ void emu_apic_load(emu_apic *apic, const emu_apic_state *state)
     for (uint32_t cpu = 0; cpu < apic->cpus; cpu++) {
         start(apic, cpu, state->local[cpu].left);
         apic->cpu[cpu].offered = UINT64_MAX;
+        tell(&apic->cpu[cpu], EMU_APIC_PRIORITY, (int)state->local[cpu].priority);
         apic_update(apic, cpu);
     }
+    apic_io_route(apic);
     pthread_mutex_unlock(&apic->lock);
 }

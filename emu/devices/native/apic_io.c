@@ -14,6 +14,31 @@ enum {
 
 enum { SELECT = 0x00, WINDOW = 0x10, END = 0x40 };
 
+/* Intel SDM volume 3, "Message Signalled Interrupts"; masked: 0. */
+static uint32_t message(uint64_t entry, uint64_t *address)
+{
+    uint32_t low = (uint32_t)entry, mode = low >> 8 & 7;
+    *address = 0xfee00000 | entry >> 56 << 12 | ((low & LOGICAL) ? 4 : 0);
+    if ((low & APIC_MASKED) || mode == APIC_EXTERNAL)
+        return 0;
+    return (low & 0xff) | mode << 8 | 1u << 14 | ((low & LEVEL) ? 1u << 15 : 0);
+}
+
+static void route(emu_apic *apic, uint32_t input)
+{
+    if (apic->route == NULL)
+        return;
+    uint64_t address;
+    uint32_t data = message(apic->state.io.entry[input], &address);
+    apic->route(apic->elsewhere, input, address, data);
+}
+
+void apic_io_route(emu_apic *apic)
+{
+    for (uint32_t input = 0; input < EMU_APIC_INPUTS; input++)
+        route(apic, input);
+}
+
 static void serve(emu_apic *apic, uint32_t input)
 {
     emu_apic_io *io = &apic->state.io;
@@ -29,6 +54,13 @@ static void serve(emu_apic *apic, uint32_t input)
         if (!(io->edges & bit))
             return;
         io->edges &= ~bit;
+    }
+    if (apic->send != NULL) {
+        uint64_t address;
+        uint32_t data = message(*entry, &address);
+        if (data != 0)
+            apic->send(apic->elsewhere, address, data);
+        return;
     }
     apic_send(apic, (uint32_t)(*entry >> 56), (low & LOGICAL) != 0, low >> 8 & 7, low & 0xff, (low & LEVEL) != 0);
 }
@@ -74,6 +106,7 @@ void apic_io_reset(emu_apic *apic)
     io->levels = levels;
     for (uint32_t input = 0; input < EMU_APIC_INPUTS; input++)
         io->entry[input] = APIC_MASKED;
+    apic_io_route(apic);
 }
 
 static uint32_t get(const emu_apic_io *io)
@@ -99,11 +132,13 @@ static void set(emu_apic *apic, uint32_t value)
     uint64_t *entry = &io->entry[input];
     if (io->select & 1) {
         *entry = (*entry & UINT32_MAX) | (uint64_t)(value & 0xff000000) << 32;
+        route(apic, input);
         return;
     }
     *entry = (*entry & ~(uint64_t)(UINT32_MAX & ~kept)) | (value & 0x1ffff & ~kept);
     if (!(value & LEVEL))
         *entry &= ~(uint64_t)REMOTE; /* how older kernels end an interrupt that hangs */
+    route(apic, input);
     serve(apic, input);
 }
 

@@ -34,6 +34,9 @@ struct emu_apic {
     struct apic_cpu cpu[EMU_APIC_CPUS];
     emu_irq_fn acknowledge;
     void *acknowledge_opaque;
+    emu_apic_send_fn send;
+    emu_apic_route_fn route;
+    void *elsewhere;
     emu_apic_state state;
 };
 
@@ -43,5 +46,7 @@ void apic_update(emu_apic *apic, uint32_t cpu);
 void apic_io_reset(emu_apic *apic);
 void apic_io_end(emu_apic *apic, uint32_t vector);
 void apic_io_serve(emu_apic *apic);
+/* Tells where messages go what each input would send. */
+void apic_io_route(emu_apic *apic);
 
 #endif

@@ -24,3 +24,5 @@ void *emu_region_host(const emu_region *region) { return core->region_host(regio
 void emu_irq_set(emu_irq *irq, int level) { core->irq_set(irq, level); }
 
 uint64_t emu_now(void) { return core->now(); }
+
+uint32_t emu_cpu(void) { return core->cpu(); }

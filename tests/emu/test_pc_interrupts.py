@@ -1,0 +1,71 @@
+"""microvm's interrupt controllers under kvm (in the kernel, split, outside) and under tcg: one guest."""
+
+from __future__ import annotations
+
+import pytest
+
+from emu.device import Device, Irq, Reg
+from emu.machine import Machine
+from tests.conftest import obstacle
+from tests.guest.assemble import assemble
+
+DEVICE, INPUT = 0xD000_0000, 15
+KINDS = ("kvm,kernel-irqchip=on", "kvm,kernel-irqchip=split", "kvm,kernel-irqchip=off", "tcg")
+
+
+class Wire(Device):
+    """A register that is a line's level."""
+
+    output = Irq()
+
+    LEVEL = Reg(0)
+
+    def write_LEVEL(self, value: int) -> None:
+        self.output.set(value)
+
+
+@pytest.fixture(params=KINDS)
+def accel(request):
+    reason = obstacle(request.param.split(",")[0])
+    if reason:
+        pytest.skip(reason)
+    return request.param
+
+
+def outcome(accel: str, case: str, cpus: int = 1) -> int:
+    """What the guest of tests/guest/pc/interrupts.S says: 1 for right."""
+    code = assemble("pc/interrupts.S", 0x10_0000, CASE=case)
+    with Machine(
+        "microvm", accel=accel, cpus=cpus, kernel=code, devices=[(Wire(), DEVICE, INPUT)]
+    ) as machine:
+        result = machine.run(timeout=60)
+        where = [cpu.vcpu.get("rip", "rbx") for cpu in machine.cpus]
+        assert result.reason == "guest-shutdown", (result, where)
+        return result.code >> 1
+
+
+# "lines" waits without HLT: where KVM emulates kernel mode, a HLT just behind an end of interrupt keeps split
+# local APICs from telling that end until the next interrupt.
+@pytest.mark.parametrize("case", ["pit", "timer", "lines", "priority"])
+def test_interrupts_come_as_the_controllers_manuals_say(accel, case):
+    assert outcome(accel, case) == 1
+
+
+def test_cr8_is_the_task_priority(accel):
+    if accel == "tcg":
+        pytest.skip("Unicorn keeps CR8 to itself")
+    assert outcome(accel, "cr8") == 1
+
+
+def test_the_apic_s_base_register_switches_it_off(accel):
+    if not accel.endswith("off"):
+        pytest.skip(
+            "KVM's own local APIC, switched off, answers as its version likes; tcg has no base register"
+        )
+    assert outcome(accel, "base") == 1
+
+
+def test_a_second_processor_starts_and_interrupts_go_to_and_fro(accel):
+    if accel == "tcg":
+        pytest.skip("tcg has one vCPU")
+    assert outcome(accel, "processors", cpus=2) == 1
