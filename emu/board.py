@@ -74,12 +74,13 @@ class Slots:
 class Board:
     """Base of all boards.
 
-    ram_base: address of RAM; ram_limit: bytes of RAM the map has room for; default_ram: bytes if nobody says;
-    ports: whether it has x86's port space; keeps_variables: whether firmware can write some that last; parts:
-    what stands where; virtio: slots for virtio devices; shutdown: what the machine does, in QMP's word,
-    when a CPU shuts down.
+    name: by which it was opened, "" for one that was not; ram_base: address of RAM; ram_limit: bytes of RAM
+    the map has room for; default_ram: bytes if nobody says; ports: whether it has x86's port space;
+    keeps_variables: whether firmware can write some that last; parts: what stands where; virtio: slots for
+    virtio devices; shutdown: what the machine does, in QMP's word, when a CPU shuts down.
     """
 
+    name: str = ""
     arch: ClassVar[str]
     ram_base: ClassVar[int] = 0
     ram_limit: ClassVar[int] = 1 << 36
@@ -177,6 +178,7 @@ def open_board(name: str, arch: str | None) -> Board:
         raise DeviceError(f"board {name} is not made for {arch}; it is for {', '.join(a for _, a in known)}")
     module, cls = BOARDS[key]
     board: Board = getattr(import_module(module), cls)()
+    board.name = name
     for option in options:
         word, _, value = option.partition("=")
         board.configure(word, value)

@@ -15,7 +15,17 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import Any, Literal, NewType, NoReturn, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Literal,
+    NewType,
+    NotRequired,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from accel.errors import EmuError
 
@@ -27,7 +37,7 @@ Function = Callable[..., Any]
 Size = NewType("Size", int)
 
 # The modules whose import fills REGISTRY: emu/monitor/commands_*.py.
-GROUPS = ("run_state", "machine")
+GROUPS = ("run_state", "machine", "memory", "cpus", "qom", "block", "chardev", "net", "migrate")
 REGISTRY: dict[str, Command] = {}
 # What JSON calls the types, for errors.
 JSON_NAMES = {str: "string", bool: "boolean", int: "integer", Size: "integer", float: "number"}
@@ -90,8 +100,7 @@ class Command:
     def returns(self) -> Any:
         """The type of what it returns; None for nothing."""
         annotation = signature(self.function).return_annotation
-        kind = eval(annotation, dict(vars(sys.modules[self.function.__module__])))
-        return None if kind is NoReturn else kind
+        return eval(annotation, dict(vars(sys.modules[self.function.__module__])))
 
     @property
     def text(self) -> str:
@@ -186,14 +195,23 @@ def checked(name: str, kind: Any, value: Any) -> Any:
 
 
 def _members(name: str, kind: Any, value: dict[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
+    known = members(kind)
     for member in value:
-        if member not in hints:
+        if member not in known:
             raise CommandError(f"Parameter '{name}.{member}' is unexpected")
-    for member in kind.__required_keys__:
-        if member not in value:
+    for member, (_, optional) in known.items():
+        if not optional and member not in value:
             raise CommandError(f"Parameter '{name}.{member}' is missing")
-    return {member: checked(f"{name}.{member}", hints[member], given) for member, given in value.items()}
+    return {member: checked(f"{name}.{member}", known[member][0], given) for member, given in value.items()}
+
+
+def members(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """The members of a TypedDict: each one's type, and whether it may be left out."""
+    found = {}
+    for member, hint in get_type_hints(kind, include_extras=True).items():
+        optional = get_origin(hint) is NotRequired
+        found[member] = (get_args(hint)[0] if optional else hint, optional or not kind.__total__)
+    return found
 
 
 def json_type(kind: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from emu.monitor.command import command
+from emu.monitor.command import CommandError, command
+from emu.monitor.types import CPUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.monitor.client import Client
 
+# x86's input for what cannot be masked (Vcpu.interrupt).
+NMI = 1
 Architecture = Literal["aarch64", "arm", "riscv64", "x86_64"]
 
 
@@ -51,3 +54,248 @@ def _kvm_could(arch: str) -> bool:
     except Unavailable:
         return False
     return True
+
+
+MachineInfo = TypedDict(
+    "MachineInfo",
+    {
+        "name": str,
+        "cpu-max": int,
+        "hotpluggable-cpus": bool,
+        "numa-mem-supported": bool,
+        "deprecated": bool,
+        "is-default": NotRequired[bool],
+        "default-cpu-type": NotRequired[str],
+    },
+)
+
+
+@command("query-machines")
+def query_machines(client: Client) -> list[MachineInfo]:
+    """The boards there are for this architecture, and `none`, which programs ask with."""
+    from importlib import import_module
+
+    from emu.board import BOARDS
+
+    arch = client.machine.board.arch
+    told: list[MachineInfo] = []
+    for (name, of), (module, cls) in BOARDS.items():
+        if of == arch:
+            most = getattr(import_module(module), cls).max_cpus
+            told.append(
+                {
+                    "name": name,
+                    "cpu-max": most,
+                    "hotpluggable-cpus": False,
+                    "numa-mem-supported": False,
+                    "deprecated": False,
+                    "default-cpu-type": f"max-{CPUS[arch]}",
+                }
+            )
+    none: MachineInfo = {
+        "name": "none",
+        "cpu-max": 1,
+        "hotpluggable-cpus": False,
+        "numa-mem-supported": False,
+        "deprecated": False,
+    }
+    return [*told, none]
+
+
+ParameterType = Literal["string", "boolean", "number", "size"]
+
+
+class ParameterInfo(TypedDict):
+    name: str
+    type: ParameterType
+
+
+class OptionInfo(TypedDict):
+    option: str
+    parameters: list[ParameterInfo]
+
+
+@command("query-command-line-options")
+def query_command_line_options(client: Client, option: str | None = None) -> list[OptionInfo]:
+    """The command line's options that clients ask for, with their parameters."""
+    if option is not None:
+        raise CommandError(f"invalid option name: {option}")
+    return []
+
+
+@command("query-iothreads")
+def query_iothreads(client: Client) -> list[dict[str, Any]]:
+    """Threads that a client has made for devices: none; each device has its own."""
+    return []
+
+
+class GicCapability(TypedDict):
+    version: int
+    emulated: bool
+    kernel: bool
+
+
+@command("query-gic-capabilities")
+def query_gic_capabilities(client: Client) -> list[GicCapability]:
+    """The versions of Arm's interrupt controller that there are."""
+    if client.machine.board.arch not in ("aarch64", "arm"):
+        return []
+    return [{"version": version, "emulated": True, "kernel": False} for version in (3, 2)]
+
+
+@command("query-tpm-models")
+def query_tpm_models(client: Client) -> list[str]:
+    """The TPMs there are: none."""
+    return []
+
+
+@command("query-tpm-types")
+def query_tpm_types(client: Client) -> list[str]:
+    """The kinds of TPM there are: none."""
+    return []
+
+
+@command("query-tpm")
+def query_tpm(client: Client) -> list[dict[str, Any]]:
+    """The machine's TPMs: none."""
+    return []
+
+
+class Enabled(TypedDict):
+    enabled: bool
+
+
+@command("query-vnc")
+def query_vnc(client: Client) -> Enabled:
+    """Whether somebody can look at the machine's display: it has none."""
+    return {"enabled": False}
+
+
+@command("query-spice")
+def query_spice(client: Client) -> Enabled:
+    """Whether somebody can look at the machine's display: it has none."""
+    return {"enabled": False}
+
+
+DirtyRateInfo = TypedDict(
+    "DirtyRateInfo",
+    {
+        "status": Literal["unstarted", "measuring", "measured"],
+        "start-time": int,
+        "calc-time": int,
+        "sample-pages": int,
+        "mode": Literal["page-sampling", "dirty-ring", "dirty-bitmap"],
+    },
+)
+
+
+@command("query-dirty-rate")
+def query_dirty_rate(client: Client) -> DirtyRateInfo:
+    """How fast the guest writes its memory: that was not measured."""
+    return {
+        "status": "unstarted",
+        "start-time": 0,
+        "calc-time": 0,
+        "sample-pages": 0,
+        "mode": "page-sampling",
+    }
+
+
+@command("query-stats")
+def query_stats(
+    client: Client,
+    target: Literal["vm", "vcpu", "cryptodev"],
+    providers: list[dict[str, Any]] | None = None,
+    vcpus: list[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Counts of the engine by provider: none are kept."""
+    return []
+
+
+@command("query-stats-schemas")
+def query_stats_schemas(client: Client, provider: str | None = None) -> list[dict[str, Any]]:
+    """What query-stats could tell: nothing."""
+    return []
+
+
+KeyType = Literal["qcode", "number"]
+
+
+class KeyValue(TypedDict):
+    type: KeyType
+    data: str | int
+
+
+@command("send-key")
+def send_key(client: Client, keys: list[KeyValue], hold_time: int | None = None) -> None:
+    """Presses keys: there is no keyboard, and this tells so."""
+    raise CommandError("this machine has no keyboard; type on its serial line, or on a console (--console)")
+
+
+@command("screendump")
+def screendump(
+    client: Client,
+    filename: str,
+    device: str | None = None,
+    head: int | None = None,
+    format: Literal["ppm", "png"] = "ppm",
+) -> None:
+    """Writes what a display shows into a file: there is no display, and this tells so."""
+    raise CommandError("There is no console to take a screendump from; this machine has no display")
+
+
+Action = Literal["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"]
+
+
+@command("watchdog-set-action")
+def watchdog_set_action(client: Client, action: Action) -> None:
+    """What is done when a watchdog barks: the boards have none, so nothing ever is."""
+
+
+@command("set-action")
+def set_action(
+    client: Client,
+    reboot: Literal["reset", "shutdown"] | None = None,
+    shutdown: Literal["poweroff", "pause"] | None = None,
+    panic: Literal["pause", "shutdown", "exit-failure", "none"] | None = None,
+    watchdog: Action | None = None,
+) -> None:
+    """What is done when the guest resets or ends; no board tells of a panic, and none has a watchdog."""
+    if reboot is not None:
+        client.run.no_reboot = reboot == "shutdown"
+    if shutdown is not None:
+        client.run.no_shutdown = shutdown == "pause"
+
+
+@command("inject-nmi")
+def inject_nmi(client: Client) -> None:
+    """Interrupts every CPU, whatever it has masked."""
+    if client.machine.board.arch != "x86_64":
+        raise CommandError("this architecture has no interrupt that cannot be masked")
+    for cpu in client.machine.cpus:
+        cpu.interrupt(NMI, 1)
+
+
+@command("rtc-reset-reinjection")
+def rtc_reset_reinjection(client: Client) -> None:
+    """Forgets timer ticks that the guest has missed: none are kept for it."""
+
+
+@command("set_password")
+def set_password(
+    client: Client,
+    protocol: Literal["vnc", "spice"],
+    password: str,
+    connected: Literal["keep", "fail", "disconnect"] = "keep",
+    display: str | None = None,
+) -> None:
+    """Sets the password of a display: there is none, and this tells so."""
+    raise CommandError(f"Could not set password: this machine has no display that {protocol} could show")
+
+
+@command("expire_password")
+def expire_password(
+    client: Client, protocol: Literal["vnc", "spice"], time: str, display: str | None = None
+) -> None:
+    """Ends the password of a display: there is none, and this tells so."""
+    raise CommandError(f"Could not set password expire time: no display that {protocol} could show")

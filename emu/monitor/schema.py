@@ -5,9 +5,9 @@ Types are numbered, so nobody relies on their names; a Python type is told once.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
-from emu.monitor.command import Size, alternatives, commands
+from emu.monitor.command import Size, alternatives, commands, members
 from emu.monitor.events import EVENTS
 
 BUILTIN = {
@@ -30,19 +30,19 @@ class Schema:
     def build(self) -> list[dict[str, Any]]:
         """All entries."""
         for name, each in sorted(commands().items()):
-            members = [(a.name, a.type, a.optional) for a in each.arguments.values()]
+            arguments = [(a.name, a.type, a.optional) for a in each.arguments.values()]
             entry: dict[str, Any] = {
                 "name": name,
                 "meta-type": "command",
-                "arg-type": self._object(members),
+                "arg-type": self._object(arguments),
                 "ret-type": self._empty_object() if each.returns is None else self.type(each.returns),
             }
             if each.features:
                 entry["features"] = list(each.features)
             self.entries.append(entry)
         for name, data in EVENTS.items():
-            arguments = self._empty_object() if data is None else self.type(data)
-            self.entries.append({"name": name, "meta-type": "event", "arg-type": arguments})
+            brings = self._empty_object() if data is None else self.type(data)
+            self.entries.append({"name": name, "meta-type": "event", "arg-type": brings})
         return self.entries
 
     def type(self, kind: Any) -> str:
@@ -61,7 +61,8 @@ class Schema:
         if get_origin(single) is list:
             element = self.type(get_args(single)[0])
             name = self._names[key] = f"[{element}]"
-            self.entries.append({"name": name, "meta-type": "array", "element-type": element})
+            if all(entry["name"] != name for entry in self.entries):
+                self.entries.append({"name": name, "meta-type": "array", "element-type": element})
             return name
         name = self._names[key] = self._number()
         if single is None:
@@ -72,24 +73,22 @@ class Schema:
             listed = [{"name": value} for value in values]
             self.entries.append({"name": name, "meta-type": "enum", "values": values, "members": listed})
         elif is_typeddict(single):
-            hints = get_type_hints(single)
-            members = [(member, hints[member], member in single.__optional_keys__) for member in hints]
-            self._object(members, name)
+            self._object([(member, *of) for member, of in members(single).items()], name)
         else:  # an object with members of any name
             self._object([], name)
         return name
 
-    def _object(self, members: list[tuple[str, Any, bool]], name: str = "") -> str:
-        if not members and not name:
+    def _object(self, listed: list[tuple[str, Any, bool]], name: str = "") -> str:
+        if not listed and not name:
             return self._empty_object()
-        listed = []
-        for member, kind, optional in members:
+        every = []
+        for member, kind, optional in listed:
             told: dict[str, Any] = {"name": member, "type": self.type(kind)}
             if optional:
                 told["default"] = None
-            listed.append(told)
+            every.append(told)
         name = name or self._number()
-        self.entries.append({"name": name, "meta-type": "object", "members": listed})
+        self.entries.append({"name": name, "meta-type": "object", "members": every})
         return name
 
     def _empty_object(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from accel.errors import EmuError
 from emu.backends.streams import remove_stale_socket
 from emu.keyval import Options
+from emu.monitor.balloons import BalloonWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Monitors:
         self.sessions: list[Session] = []
         self.ends: list[End] = []
         control.monitors = self
+        self._balloon = BalloonWatch(self.run)
 
     def open(self, kind: str, words: str) -> End:
         """Opens an end for "qmp" or "hmp".  Raises MonitorError."""

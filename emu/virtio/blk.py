@@ -50,7 +50,7 @@ class VirtioBlk(VirtioDevice):
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """What was done, by kind (read, write, flush, discard): operations, bytes, ns of time, failed, invalid.
+        """What was done, by kind (read, write, flush, discard): operations, bytes, time (ns) and failures.
 
         "write" has "highest" besides: the first byte behind the last one that was written.
         """

@@ -51,19 +51,19 @@ class Client:
             if message.get("event") == name:
                 return message.get("data")
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         """What is answered, an error too.  `_` in names stands for a hyphen."""
         given = {key.replace("_", "-"): value for key, value in arguments.items()}
         self.send(json.dumps({"execute": name, "arguments": given}))
         return self.reply()
 
-    def ask(self, name, **arguments):
+    def ask(self, name, /, **arguments):
         """What a command returns."""
         answer = self.command(name, **arguments)
         assert "return" in answer, (name, arguments, answer)
         return answer["return"]
 
-    def error(self, name, **arguments):
+    def error(self, name, /, **arguments):
         """How a command fails."""
         answer = self.command(name, **arguments)
         assert "error" in answer, (name, arguments, answer)

@@ -1,0 +1,80 @@
+"""QMP: the host's ends of character streams."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from emu.monitor.command import CommandError, command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.monitor.client import Client
+
+ChardevInfo = TypedDict("ChardevInfo", {"label": str, "filename": str, "frontend-open": bool})
+Backend = Literal["file", "null", "pty", "socket", "stdio"]
+
+
+class ChardevReturn(TypedDict):
+    pty: NotRequired[str]
+
+
+class BackendInfo(TypedDict):
+    name: Backend
+
+
+class ChardevBackend(TypedDict):
+    type: Backend
+    data: NotRequired[dict[str, Any]]
+
+
+@command("query-chardev")
+def query_chardev(client: Client) -> list[ChardevInfo]:
+    """The host's ends: of serial lines, of ports, and of monitors."""
+    told: list[ChardevInfo] = [
+        {"label": name, "filename": each.filename, "frontend-open": each.front is not None}
+        for name, each in client.machine.inventory.chardevs.items()
+    ]
+    ends = client.control.monitors.ends if client.control.monitors is not None else []
+    return told + [{"label": end.label, "filename": end.filename, "frontend-open": True} for end in ends]
+
+
+@command("query-chardev-backends")
+def query_chardev_backends(client: Client) -> list[BackendInfo]:
+    """The kinds of ends there are."""
+    return [{"name": "file"}, {"name": "null"}, {"name": "pty"}, {"name": "socket"}, {"name": "stdio"}]
+
+
+@command("chardev-add")
+def chardev_add(client: Client, id: str, backend: ChardevBackend) -> ChardevReturn:
+    """Makes a host's end that nothing uses yet: null, a pty or a file."""
+    from emu.backends.chardev import open_chardev
+
+    inventory = client.machine.inventory
+    if not id or id in inventory.chardevs:
+        raise CommandError(f"chardev id '{id}' is taken or empty; give another")
+    kind, data = backend["type"], backend.get("data", {})
+    if kind not in ("null", "pty", "file"):
+        raise CommandError(f"a {kind} cannot be added to a running machine; start it with one")
+    words: str = kind
+    if kind == "file":
+        path = data.get("out")
+        if not isinstance(path, str) or not path:
+            raise CommandError("Parameter 'backend.data.out' expects a file's name")
+        words = f"file:{path}"
+    made = open_chardev(words)
+    made.open(client.machine.loop)
+    inventory.add_chardev(id, made)
+    return {"pty": made.path} if kind == "pty" else {}
+
+
+@command("chardev-remove")
+def chardev_remove(client: Client, id: str) -> None:
+    """Removes a host's end that nothing uses."""
+    inventory = client.machine.inventory
+    chardev = inventory.chardevs.get(id)
+    if chardev is None:
+        raise CommandError(f"Chardev '{id}' not found")
+    if chardev.front is not None:
+        raise CommandError(f"Chardev '{id}' is busy")
+    del inventory.chardevs[id]
+    chardev.close()
