@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from accel.clock import Clock
     from accel.irq import InterruptController
     from accel.memory import AddressSpace
@@ -66,7 +68,7 @@ class Caps:
     """What an accelerator can do for a guest.
 
     name: "kvm" or "tcg"; max_vcpus; irqchips: kinds of in-kernel interrupt controllers ("pc" = PIC, IOAPIC,
-    LAPIC and PIT; "lapic" = the LAPICs alone); single_step, breakpoints: debugging by hardware;
+    LAPIC and PIT; "lapic" = the LAPICs alone); single_step, breakpoints, watchpoints: step() and debug();
     instruction_budget: run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run
     loop; notes: what a person should know, one line each.
     """
@@ -80,6 +82,7 @@ class Caps:
         "name",
         "notes",
         "single_step",
+        "watchpoints",
     )
 
     def __init__(
@@ -90,6 +93,7 @@ class Caps:
         irqchips: tuple[str, ...] = (),
         single_step: bool = False,
         breakpoints: bool = False,
+        watchpoints: bool = False,
         instruction_budget: bool = False,
         ioeventfd: bool = False,
         notes: tuple[str, ...] = (),
@@ -99,6 +103,7 @@ class Caps:
         self.irqchips = irqchips
         self.single_step = single_step
         self.breakpoints = breakpoints
+        self.watchpoints = watchpoints
         self.instruction_budget = instruction_budget
         self.ioeventfd = ioeventfd
         self.notes = notes
@@ -124,6 +129,20 @@ class Vcpu(Protocol):
 
     def set(self, **values: int) -> None:
         """Sets registers by name."""
+
+    def step(self) -> Exit:
+        """Executes one instruction, without interrupts where that can be; DEBUG or HALT, or KICKED."""
+
+    def debug(
+        self, breakpoints: Sequence[int] = (), watchpoints: Sequence[tuple[int, int, str]] = ()
+    ) -> None:
+        """From now on run() returns DEBUG before these addresses, and at accesses: (address, size, kind).
+
+        Virtual addresses; kind: "w", "rw", or "r" where the CPU has it.  No arguments end it.
+        """
+
+    def stopped_by(self, exit: Exit) -> tuple[str, int]:
+        """What a DEBUG exit is about: "breakpoint", or "r", "w", "rw" and the address."""
 
     def interrupt(self, line: int, level: int) -> None:
         """Drives an input of the CPU itself.

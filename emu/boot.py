@@ -117,7 +117,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="END",
         help="the monitor for people: stdio, telnet:127.0.0.1:PORT, or as --qmp; Ctrl-A C has it always",
     )
-    add("--paused", action="store_true", help="hold the machine until a monitor lets it go (cont)")
+    add("--paused", action="store_true", help="hold the machine until a monitor or a debugger lets it go")
+    add(
+        "--gdb",
+        metavar="END",
+        help="let a debugger come in: tcp::1234, unix:PATH or a port; gdb's word is target remote :1234",
+    )
     add("--name", default="", metavar="TEXT", help="what monitors call the machine")
     add("--no-shutdown", action="store_true", help="stay, for monitors, when the guest has ended")
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
@@ -192,6 +197,7 @@ def run_boot(options: Any, signals: Signals) -> int:
             monitors.append(Monitor("hmp", console if words == "stdio" and console is not None else words))
         orders = Orders(
             monitors,
+            gdb=options.gdb,
             name=options.name,
             paused=options.paused,
             no_shutdown=options.no_shutdown,

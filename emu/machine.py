@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from accel.api import ExitKind, open_accelerator
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
     from accel.irq import IrqLine
     from emu.devices.pci import PciFunction
+    from emu.gdb.server import MachineServer
     from emu.loader.raw import Image
+    from emu.monitor.client import Control
     from emu.virtio.device import VirtioDevice
 
 # What the map's addresses go up to: 48 bits are enough for every board.
@@ -71,6 +74,7 @@ class Cpu:
         self.initial = vcpu.save()
         self.parked = True
         self.sleeps = False
+        self.held = False  # by a debugger, which lets it go on
         if hasattr(vcpu, "sleeps"):
             self.sleeps = vcpu.sleeps = True
         self._woken = threading.Event()
@@ -194,12 +198,15 @@ class Machine:
         self._closed = False
         self._fresh = True
         self.restarted = False
+        # Who is told, in the loop's thread, of breakpoints that CPUs have met.
+        self.debugger: Callable[[Cpu, Exit], None] | None = None
         self._accel: Accelerator | None = None
         self._opened: list[Chardev] = []
         self._served: list[Chardev] = []
         self.debugcon = open_chardev(debugcon) if isinstance(debugcon, str) else debugcon
         self._check(cpus)
         self.loop = Loop()
+        self._debugging: MachineServer | None = None
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
         port_space = AddressSpace("ports", PORT_SPACE) if self.board.ports else None
         self._port_space = port_space
@@ -325,14 +332,23 @@ class Machine:
 
     resume = start
 
-    def run(self, timeout: float | None = None, until: Callable[[], bool] | None = None) -> Result:
+    def run(
+        self,
+        timeout: float | None = None,
+        until: Callable[[], bool] | None = None,
+        *,
+        paused: bool = False,
+    ) -> Result:
         """Runs until the guest ends, `until()` is true (asked after every event) or `timeout` seconds passed.
 
+        paused: the host is served, and the vCPUs wait for start(), from a debugger or a handler of the loop.
         After the guest's end the state is shutdown, else paused: run() again goes on.  Raises what a device's
         hook raised, GuestFault for what no engine can continue from, KeyboardInterrupt for Ctrl-C.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        if self.state != "running":
+        if paused:
+            self.power_on()
+        elif self.state != "running":
             self.start()
         try:
             with self.loop.hearing():
@@ -437,6 +453,19 @@ class Machine:
 
         return describe(self.cpus[number].vcpu, self.accel.arch, self.memory)
 
+    def gdb(self, words: str, control: Control | None = None) -> MachineServer:
+        """Lets a debugger come in, at a place as of --gdb (tcp::1234, unix:PATH), while it is served.
+
+        control: of a machine that is steered from outside, too.  Raises an EmuError when it cannot be had.
+        """
+        from emu.gdb.machine import MachineTarget
+        from emu.gdb.server import MachineServer
+
+        if self._debugging is not None:
+            raise DeviceError(f"a debugger comes in at {self._debugging.place}; one place is enough")
+        self._debugging = MachineServer(MachineTarget(self, control), words)
+        return self._debugging
+
     def powerdown(self) -> None:
         """Presses the power button: a guest that heeds it shuts down.  Raises DeviceError where none is."""
         self.board.powerdown(self)
@@ -474,7 +503,13 @@ class Machine:
 
     def _may_run(self, cpu: Cpu) -> bool:
         """Waits while the machine does not run; False when the thread is to end."""
-        if self.state == "running" and self._result is None and self._failure is None and not self._closed:
+        if (
+            self.state == "running"
+            and self._result is None
+            and self._failure is None
+            and not self._closed
+            and not cpu.held
+        ):
             cpu.parked = False
             if self.state == "running":
                 return True
@@ -482,7 +517,8 @@ class Machine:
             while True:
                 if self._closed:
                     return False
-                if self.state == "running" and self._result is None and self._failure is None:
+                idle = self._result is not None or self._failure is not None or cpu.held
+                if self.state == "running" and not idle:
                     cpu.parked = False
                     return True
                 cpu.parked = True
@@ -501,6 +537,9 @@ class Machine:
             self.end(Result("guest-shutdown"))
         elif kind == ExitKind.RESET:
             self.guest_reset()
+        elif kind == ExitKind.DEBUG and self.debugger is not None:
+            cpu.held = True
+            self.loop.call(partial(self.debugger, cpu, exit))
         else:
             what = exit.text or kind.name.lower()
             code = f" at {exit.data.hex(' ')}" if exit.data else ""
@@ -527,6 +566,9 @@ class Machine:
         for cpu in self.cpus:
             if cpu.thread.ident is not None:
                 cpu.thread.join()
+        if self._debugging is not None:
+            self._debugging.ended(self._result.code if self._result is not None else 0)
+            self._debugging.close()
         for device in self.devices():
             device.close()
         for carried in self.virtio:

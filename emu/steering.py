@@ -36,7 +36,8 @@ class Monitor:
 class Orders:
     """How a machine is to be run.
 
-    paused: it waits for a monitor; told: takes lines for the person who started it; ready: called once every
+    gdb: where a debugger may come in, by emu/gdb/server.py's words; paused: it waits for a monitor or for
+    that; told: takes lines for the person who started it; ready: called once every
     monitor can be reached; the others are RunState's and Control's.
     """
 
@@ -44,6 +45,7 @@ class Orders:
         self,
         monitors: Iterable[Monitor] = (),
         *,
+        gdb: str | None = None,
         name: str = "",
         uuid: str = "",
         paused: bool = False,
@@ -54,6 +56,7 @@ class Orders:
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.monitors = list(monitors)
+        self.gdb = gdb
         self.name = name
         self.uuid = uuid
         self.paused = paused
@@ -73,12 +76,14 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
         machine,
         no_shutdown=orders.no_shutdown,
         no_reboot=orders.no_reboot,
-        steered=bool(orders.monitors),
+        steered=bool(orders.monitors) or orders.gdb is not None,
         told=orders.told,
     )
     control = Control(run, name=orders.name, uuid=orders.uuid)
     monitors = _open(control, orders) if orders.monitors else None
     try:
+        if orders.gdb is not None:
+            _let_debugger_in(control, orders)
         if console is not None:
             _connect(console, control)
         signals.running = True
@@ -113,6 +118,14 @@ def _open(control: Control, orders: Orders) -> Monitors:
         monitors.close()
         raise
     return monitors
+
+
+def _let_debugger_in(control: Control, orders: Orders) -> None:
+    assert orders.gdb is not None
+    server = control.machine.gdb(orders.gdb, control)
+    for line in (f"a debugger may come to {server.place}", server.warning, server.lacks):
+        if line:
+            orders.told(line)
 
 
 def _connect(console: Console, control: Control) -> None:

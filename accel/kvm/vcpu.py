@@ -14,7 +14,9 @@ from accel.kvm.registers import Registers, read_msr, write_msr
 from accel.native import ffi, lib
 
 # KVM_GUESTDBG_*
-DEBUG_ENABLE, DEBUG_STEP, DEBUG_HARDWARE = 1, 2, 0x20000
+DEBUG_ENABLE, DEBUG_STEP, DEBUG_HARDWARE, DEBUG_NO_IRQ = 1, 2, 0x20000, 0x100000
+# DR7: R/W bits by what is watched, LEN bits by bytes (Intel SDM vol. 3, 18.2.4).  Reads alone cannot be.
+WATCH_BITS, LENGTH_BITS = {"w": 1, "rw": 3}, {1: 0, 2: 1, 4: 3, 8: 2}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ class KvmVcpu:
         self._sleeps = False
         self._msr_names: dict[str, int] | None = None
         self._exit = ffi.new("emu_exit *")
+        self._stops = ffi.new("emu_kvm_guest_debug *")  # as debug() has set them
+        self._watches: tuple[str, ...] = ()  # what each debug register is for
+        self._stepping = False  # the kernel has those of step() instead
         ports = accelerator.ports
         out = ffi.new("emu_kvm_vcpu **")
         checked(
@@ -91,6 +96,12 @@ class KvmVcpu:
         An exception of a device's hook is raised here; the access that it was about counts as done,
         reading 0.
         """
+        if self._stepping:
+            self._stepping = False
+            self.call(lib.EMU_KVM_SET_GUEST_DEBUG, self._stops, "set breakpoints")
+        return self._run(budget)
+
+    def _run(self, budget: int | None) -> Exit:
         out = self._exit
         left = 0 if budget is None else budget
         if budget is not None and budget <= 0:
@@ -232,24 +243,64 @@ class KvmVcpu:
 
         self.passed_over = load(self, state)
 
-    def debug(self, *, step: bool = False, breakpoints: Sequence[int] = ()) -> None:
-        """Stops run() with DEBUG after every instruction, or before one at an address (at most 4, linear).
+    def debug(
+        self,
+        breakpoints: Sequence[int] = (),
+        watchpoints: Sequence[tuple[int, int, str]] = (),
+        *,
+        step: bool = False,
+    ) -> None:
+        """Stops run() with DEBUG before an instruction at one of these addresses, or behind an access.
 
+        Linear addresses; together at most 4.  watchpoints: address, size and "w" or "rw" (x86 has no
+        "r"), which take a register for each 1, 2, 4 or 8 bytes, aligned.  step: after every instruction, too.
         No arguments end it.  A run from a breakpoint's own address stops there again: step first.
         """
-        if len(breakpoints) > 4:
+        wanted = [(address, 1, "x") for address in breakpoints]
+        for address, size, kind in watchpoints:
+            while size > 0:
+                piece = next(n for n in (8, 4, 2, 1) if n <= size and address % n == 0)
+                wanted.append((address, piece, kind))
+                address, size = address + piece, size - piece
+                if len(wanted) > 4:
+                    break
+        if len(wanted) > 4:
             raise AccelError(
-                f"the CPU has 4 breakpoints, not {len(breakpoints)}; drop some, or use --accel tcg"
+                "the CPU has 4 breakpoints and watchpoints, which is too few; drop some, or use --accel tcg"
             )
         control = ffi.new("emu_kvm_guest_debug *")
-        if step or breakpoints:
-            control.control = DEBUG_ENABLE | DEBUG_STEP * step | DEBUG_HARDWARE * bool(breakpoints)
-        if breakpoints:
+        if step or wanted:
+            control.control = DEBUG_ENABLE | DEBUG_STEP * step | DEBUG_HARDWARE * bool(wanted)
+        if wanted:
             control.debugreg[7] = 0x400
-        for n, address in enumerate(breakpoints):
+        for n, (address, size, kind) in enumerate(wanted):
             control.debugreg[n] = address
             control.debugreg[7] |= 2 << 2 * n
+            if kind != "x":
+                control.debugreg[7] |= (WATCH_BITS[kind] | LENGTH_BITS[size] << 2) << 16 + 4 * n
         self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "set breakpoints")
+        self._stops, self._watches, self._stepping = control, tuple(kind for _, _, kind in wanted), False
+
+    def step(self) -> Exit:
+        """Executes one instruction, without interrupts where this kernel can hold them off (5.12).
+
+        DEBUG or HALT when it is done, KICKED with nothing done.
+        """
+        if not self._stepping:
+            control = ffi.new("emu_kvm_guest_debug *")
+            control.control = DEBUG_ENABLE | DEBUG_STEP | DEBUG_NO_IRQ
+            if lib.emu_kvm_ioctl(self.fd, lib.EMU_KVM_SET_GUEST_DEBUG, control) < 0:
+                control.control = DEBUG_ENABLE | DEBUG_STEP
+                self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "step")
+            self._stepping = True
+        return self._run(None)
+
+    def stopped_by(self, exit: Exit) -> tuple[str, int]:
+        """What a DEBUG exit of run() is about: "breakpoint", or "w" or "rw" and the address watched."""
+        for n, kind in enumerate(self._watches):
+            if exit.address >> n & 1 and kind != "x":
+                return kind, int(self._stops.debugreg[n])
+        return "breakpoint", exit.pc
 
     def settle(self) -> None:
         """Completes an access under way, so that the state is that between two instructions.

@@ -111,6 +111,7 @@ class KvmAccelerator:
             irqchips=(kind,) if kind else (),
             single_step=debug,
             breakpoints=debug,
+            watchpoints=debug and not device.emulates_cpl0(),  # KVM's emulator does not look for them
             ioeventfd=ioeventfd,
             notes=tuple(notes),
         )

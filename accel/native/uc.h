@@ -37,6 +37,7 @@ enum emu_uc_feature {
     EMU_UC_DOORBELL = 2, /* requests from other threads are seen without a hook on every block */
     EMU_UC_ALIASES = 4,  /* code is noticed to change under every virtual address */
     EMU_UC_TIMERS = 8,   /* Arm: the generic timers compare */
+    EMU_UC_DEBUG = 16,   /* emu_uc_machine_debug and _step work */
 };
 
 typedef struct emu_uc_config {
@@ -89,6 +90,30 @@ uint32_t emu_uc_machine_features(const emu_uc_machine *machine);
  * no limit.  Returns exit->kind.  EMU_EXIT_RAISED: a hook of either map raised.
  */
 int emu_uc_machine_run(emu_uc_machine *machine, uint64_t budget, emu_exit *exit);
+/* What a debugger wants to be told of: accesses to addresses. */
+enum emu_uc_watch_kind { EMU_UC_WATCH_READ = 1, EMU_UC_WATCH_WRITE = 2 };
+typedef struct emu_uc_watch {
+    uint64_t addr, size;
+    uint32_t kinds; /* of enum emu_uc_watch_kind */
+} emu_uc_watch;
+
+/* emu_exit.code with EMU_EXIT_DEBUG. */
+enum emu_uc_debug_code {
+    EMU_UC_AT_INSTRUCTION = 0, /* a breakpoint instruction of the guest's (EMU_UC_BREAKPOINTS) */
+    EMU_UC_STEPPED = 1,
+    EMU_UC_AT_BREAKPOINT = 2,  /* before the instruction */
+    EMU_UC_AT_READ = 3,        /* before the access, at emu_exit.address */
+    EMU_UC_AT_WRITE = 4,
+};
+
+/*
+ * From now on run() ends with EMU_EXIT_DEBUG at these virtual addresses; none: no longer.  Between runs.
+ * A run that starts at one ends at once.  -1: the library's insides are not as expected, or no memory.
+ */
+int emu_uc_machine_debug(emu_uc_machine *machine, const uint64_t *breakpoints, size_t count,
+                         const emu_uc_watch *watches, size_t nwatches);
+/* One instruction, or the entry into an exception's handler, without interrupts, breakpoints and watches. */
+int emu_uc_machine_step(emu_uc_machine *machine, emu_exit *exit);
 /* From any thread: the running, or else the next, run ends with EMU_EXIT_KICKED. */
 void emu_uc_machine_kick(emu_uc_machine *machine);
 /* From any thread: drives an input of the CPU; see Vcpu.interrupt in api.py. */

@@ -24,7 +24,9 @@ enum uc_layout {
     REGION_END = 0x90,         /* uint64_t, the first address behind it */
     MMIO_OPS = 0x20,
     OPS_IMPL_MAX = 0x44,       /* MemoryRegionOps: uint32_t */
-    CPU_INTERRUPT_REQUEST = 0x1c, /* CPUState: uint32_t */
+    CPU_CFLAGS_NEXT = 0x18,       /* CPUState: uint32_t, of the next block alone; all ones: as always */
+    CPU_INTERRUPT_REQUEST = 0x1c, /* uint32_t */
+    CPU_SINGLESTEP = 0x20,     /* int: SSTEP_* */
     CPU_ENV = 0x128,           /* CPUArchState * */
     CPU_ICOUNT = 0x130,        /* pointer to {uint16_t low, high} */
     CPU_IO_PC = 0x8178,        /* where generated code made the MMIO access; for cpu_loop_exit_restore */
@@ -34,6 +36,7 @@ enum uc_layout {
     CPU_CLASS = 0x81b0,        /* CPUClass * */
     CLASS_HAS_WORK = 0x08,     /* bool (*)(CPUState *) */
     CLASS_DO_INTERRUPT = 0x10, /* void (*)(CPUState *) */
+    CLASS_DEBUG_HANDLER = 0x78, /* void (*)(CPUState *), after EXCP_DEBUG */
     CLASS_EXEC_INTERRUPT = 0x90, /* bool (*)(CPUState *, int request) */
 };
 

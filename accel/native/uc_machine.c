@@ -99,7 +99,7 @@ static bool at_boundary(void *cpu, int request)
         m->isa->lines(m);
     }
     request = (int)load32(m->cpu + CPU_INTERRUPT_REQUEST);
-    if (request == 0)
+    if (request == 0 || m->stepping)
         return changed;
     return (m->isa->interrupt != NULL ? m->isa->interrupt : m->exec_interrupt)(cpu, request) || changed;
 }
@@ -438,6 +438,8 @@ static void on_exception(uc_engine *uc, uint32_t number, void *opaque)
 {
     emu_uc_machine *m = opaque;
     m->isa->exception(m, number, false);
+    if (m->stepping)
+        emu_uc_end(m, EMU_EXIT_DEBUG, NULL);
 }
 
 static bool on_invalid(uc_engine *uc, void *opaque)
@@ -449,6 +451,8 @@ static bool on_invalid(uc_engine *uc, void *opaque)
         m->isa->exception(m, number, true);
     if (is_private(m)) /* for some numbers the library has noted an error already */
         store32((uint8_t *)m->uc + UC_INVALID_ERROR, UC_ERR_OK);
+    if (m->stepping)
+        emu_uc_end(m, EMU_EXIT_DEBUG, NULL);
     return true;
 }
 
@@ -496,7 +500,7 @@ static bool has_work(emu_uc_machine *m)
     return ask(m->cpu);
 }
 
-int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
+static int run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
 {
     memset(exit, 0, sizeof *exit);
     m->exit = exit;
@@ -537,6 +541,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (m->isa->deliver != NULL)
             m->isa->deliver(m);
         if (m->halted && !has_work(m)) {
+            if (m->stepping) {
+                exit->kind = EMU_EXIT_DEBUG;
+                break;
+            }
             bool told = m->deaf;
             m->deaf = m->isa->deaf(m);
             if (m->sleeps && (told || !m->deaf)) {
@@ -559,12 +567,14 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         emu_uc_running = is_private(m) ? m : NULL;
         if (m->isa->enter != NULL)
             m->isa->enter(m);
+        emu_uc_debug_enter(m);
         m->inside = true;
         m->left = false;
         uc_err error = uc_emu_start(m->uc, begin, 0, 0, 0);
         m->inside = false;
         emu_uc_running = NULL;
-        if (exit->kind == EMU_EXIT_HALT && m->sleeps && !m->raised) { /* PSCI's CPU_SUSPEND */
+        emu_uc_debug_leave(m);
+        if (exit->kind == EMU_EXIT_HALT && m->sleeps && !m->raised && !m->stepping) { /* PSCI's CPU_SUSPEND */
             exit->kind = 0;
             if (!is_private(m) || !has_work(m))
                 sleep_until_rung(m);
@@ -583,6 +593,10 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
                           : !m->left && atomic_load(&m->lines) == 0) {
             m->halted = m->isa->may_sleep;
+            if (m->stepping) {
+                exit->kind = EMU_EXIT_DEBUG;
+                break;
+            }
             if (m->halted)
                 continue;
             if (m->sleeps)
@@ -599,6 +613,20 @@ int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
     m->exit = NULL;
     exit->pc = emu_uc_pc(m);
     return exit->kind;
+}
+
+int emu_uc_machine_run(emu_uc_machine *m, uint64_t budget, emu_exit *exit) { return run(m, budget, exit); }
+
+int emu_uc_machine_step(emu_uc_machine *m, emu_exit *exit)
+{
+    if (!(m->features & EMU_UC_DEBUG)) /* as well as it goes: an interrupt may come in between */
+        return run(m, 1, exit);
+    m->stepping = true;
+    int kind = run(m, 0, exit);
+    m->stepping = false;
+    if (exit->kind == EMU_EXIT_DEBUG)
+        exit->code = EMU_UC_STEPPED;
+    return kind;
 }
 
 /* ---- registers ------------------------------------------------------------------ */
@@ -629,15 +657,6 @@ int emu_uc_machine_write(emu_uc_machine *m, const emu_uc_reg *reg, const uint64_
     if (reg->id < 0)
         return access_other(m, reg, copy, true);
     return reg->id > 0 && uc_reg_write(m->uc, reg->id, copy) == UC_ERR_OK ? 0 : -1;
-}
-
-int emu_uc_machine_translate(emu_uc_machine *m, uint64_t address, uint64_t *physical)
-{
-    /* code that may not be read, data that may not be run */
-    return uc_vmem_translate(m->uc, address, UC_PROT_READ, physical) == UC_ERR_OK ||
-                   uc_vmem_translate(m->uc, address, UC_PROT_EXEC, physical) == UC_ERR_OK
-               ? 0
-               : -1;
 }
 
 int emu_uc_machine_halted(const emu_uc_machine *m) { return m->halted; }
@@ -739,6 +758,7 @@ static void replace(void)
         snprintf(name, sizeof name, "tb_exec_lock_%s", isas[i]->suffix);
         doorbells[i] = emu_uc_replace(uc_lib.handle, name, (void *)before_code) != NULL;
         emu_uc_code_replace(i, isas[i]);
+        emu_uc_debug_replace(isas[i]);
         snprintf(name, sizeof name, "tlb_flush_page_%s", isas[i]->suffix);
         original = dlsym(uc_lib.handle, name);
         memcpy(&original_flush[i], &original, sizeof original);
@@ -795,6 +815,7 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
         if (doorbells[which])
             m->features |= EMU_UC_DOORBELL;
         emu_uc_code_watch(m);
+        emu_uc_debug_new(m);
     }
     if (!is_private(m) && m->isa->deliver == NULL) {
         snprintf(text, size, "libunicorn is not the 2.1.4 this was verified with; only aarch64 runs without that");
@@ -837,6 +858,8 @@ void emu_uc_machine_free(emu_uc_machine *m)
         free(m->pieces[i]);
     free(m->pieces);
     emu_uc_code_free(m);
+    free(m->watches);
+    free(m->breakpoints);
     free(m->changes);
     pthread_mutex_destroy(&m->lock);
     free(m);

@@ -33,6 +33,8 @@ struct isa {
     int model;
     int pc;             /* UC_*_REG_ of the program counter */
     const char *do_interrupt, *exec_interrupt;
+    const char *debug_handler; /* NULL: one without a name */
+    const char *translate;     /* (cpu, virtual address, *attributes): the physical page, or -1 */
     uint64_t space;     /* physical addresses below this; a power of two */
     /* Brings a fresh CPU to its architectural reset state.  -1: text says why. */
     int (*reset)(emu_uc_machine *m, const emu_uc_config *config);
@@ -107,6 +109,13 @@ struct emu_uc_machine {
     emu_irq_fn accepted;
     void *accepted_opaque;
 
+    bool stepping;             /* one instruction, without interrupts */
+    emu_uc_watch *watches;
+    size_t nwatches;
+    uint64_t *breakpoints;
+    size_t nbreakpoints;
+    void (*debug_handler)(void *cpu); /* the library's own */
+
     uint64_t budget;           /* instructions left */
     bool counting;
     uc_hook counter, block;
@@ -158,6 +167,11 @@ bool emu_uc_code_changed(emu_uc_machine *m);
 /* foreign machines, before they run: others may have changed any memory. */
 void emu_uc_code_foreign(emu_uc_machine *m);
 void emu_uc_code_free(emu_uc_machine *m);
+/* uc_debug.c: replaces the library's functions for one target; before a CPU runs; around each start. */
+void emu_uc_debug_replace(const struct isa *isa);
+void emu_uc_debug_new(emu_uc_machine *m);
+void emu_uc_debug_enter(emu_uc_machine *m);
+void emu_uc_debug_leave(emu_uc_machine *m);
 /* Rings the doorbell: the CPU looks at what has been asked for at its next block. */
 void emu_uc_ring(emu_uc_machine *m);
 /* uc_timer.c: gives the CPU generic timers where it can (EMU_UC_TIMERS). */

@@ -71,6 +71,7 @@ const struct isa emu_uc_riscv64 = {
     .pc = UC_RISCV_REG_PC,
     .do_interrupt = "riscv_cpu_do_interrupt",
     .exec_interrupt = "riscv_cpu_exec_interrupt",
+    .translate = "riscv_cpu_get_phys_page_debug",
     .space = UINT64_C(1) << 50,
     .tlb_modes = 4,
     .tlb_wide = true,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from accel.api import Caps, Exit, ExitKind
@@ -73,6 +73,9 @@ class UnicornVcpu:
                 self._waker.leave()
         else:
             kind = lib.emu_uc_machine_run(self._machine, budget or 0, raw)
+        return self._explained(kind, raw)
+
+    def _explained(self, kind: int, raw: Any) -> Exit:
         if self._line is not None:
             self._line.reraise()
         if kind == lib.EMU_EXIT_RAISED:
@@ -88,6 +91,32 @@ class UnicornVcpu:
             data=bytes(ffi.buffer(raw.bytes, raw.nbytes)),
             text=ffi.string(raw.text).decode(errors="replace"),
         )
+
+    def step(self) -> Exit:
+        """Executes one instruction, without interrupts; DEBUG, or KICKED with nothing done."""
+        raw = self._exit
+        kind = lib.emu_uc_machine_step(self._machine, raw)
+        if kind == lib.EMU_EXIT_DEBUG:
+            return Exit(ExitKind.DEBUG, pc=raw.pc)
+        return self._explained(kind, raw)
+
+    def debug(
+        self, breakpoints: Sequence[int] = (), watchpoints: Sequence[tuple[int, int, str]] = ()
+    ) -> None:
+        """From now on run() ends with DEBUG before these addresses, and before accesses to these ranges.
+
+        breakpoints: virtual addresses; a run from one stops there again: step first.  watchpoints: address,
+        size and "r", "w" or "rw".  No arguments end it.  Raises Unsupported where the engine cannot.
+        """
+        stops = ffi.new("uint64_t[]", list(breakpoints))
+        kinds = {"r": lib.EMU_UC_WATCH_READ, "w": lib.EMU_UC_WATCH_WRITE, "rw": 3}
+        watched = ffi.new("emu_uc_watch[]", [(at, size, kinds[kind]) for at, size, kind in watchpoints])
+        if lib.emu_uc_machine_debug(self._machine, stops, len(stops), watched, len(watched)) != 0:
+            raise Unsupported("this libunicorn is not the 2.1.4 whose breakpoints are known; install that")
+
+    def stopped_by(self, exit: Exit) -> tuple[str, int]:
+        """What a DEBUG exit of run() is about: "breakpoint", or "r" or "w" and the address accessed."""
+        return {lib.EMU_UC_AT_READ: "r", lib.EMU_UC_AT_WRITE: "w"}.get(exit.code, "breakpoint"), exit.address
 
     def kick(self) -> None:
         """Makes the running, or else the next, run() return KICKED soon.  After close() it does nothing."""
@@ -324,6 +353,8 @@ class UnicornAccelerator:
         if self._machine == ffi.NULL:
             raise Unavailable(f"tcg cannot start: {ffi.string(text).decode()}; reinstall unicorn==2.1.4")
         self._vcpu = UnicornVcpu(self, index, self._machine)
+        debug = bool(self.features & lib.EMU_UC_DEBUG)
+        self.caps.single_step = self.caps.breakpoints = self.caps.watchpoints = debug
         self.memory.subscribe(self)
         return self._vcpu
 
