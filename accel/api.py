@@ -167,6 +167,7 @@ class Accelerator(Protocol):
 
     caps: Caps
     arch: Arch
+    cpu_notes: list[str]  # what the CPU lacks of what was asked for, a line each
     memory: AddressSpace
     ports: AddressSpace | None
 

@@ -13,7 +13,7 @@ from isa.arch import UnknownArch, canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Any, Literal
 
     Purpose = Literal["machine", "program"]
 
@@ -22,7 +22,7 @@ KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program":
 
 
 # What may stand behind the accelerators' names, for machines under kvm: QEMU's words, and ours.
-OPTIONS = {"kernel-irqchip": ("on", "split", "off")}
+OPTIONS = {"kernel-irqchip": ("on", "split", "off"), "crossing": ("on", "off")}
 
 
 def split_options(spec: str) -> "tuple[str, dict[str, str]]":
@@ -41,17 +41,41 @@ def split_options(spec: str) -> "tuple[str, dict[str, str]]":
     return names, options
 
 
-def engine_options(name: str, given: "dict[str, str]") -> "dict[str, str]":
-    """What open_accelerator() is told for a whole machine, by an option or as this host is.
+def choose_machine(spec: str, arch: str, cpu: str = "") -> "tuple[str, dict[str, Any], str]":
+    """The accelerator for a whole machine, what open_accelerator() is told, and one line for the user.
+
+    spec: as for choose(), with options; cpu: the word of --cpu, "" for what is usual.  Where the words leave
+    a choice, kvm is tried: one that cannot run this guest is told, and tcg taken.
+    """
+    names, given = split_options(spec)
+    name, note = choose(names, arch, "machine")
+    if name == "kvm":
+        words = _kvm_options(given, cpu)
+        if names == "auto" or "tcg" in names.split(":"):
+            from accel.kvm.trial import why_not
+
+            cause = why_not(**words)
+            if not cause:
+                return name, words, note
+            name, note = "tcg", f"running under tcg: {cause}"
+        else:
+            return name, words, note
+    return name, {"cpu": cpu} if cpu else {}, note
+
+
+def _kvm_options(given: "dict[str, str]", cpu: str) -> "dict[str, Any]":
+    """By the options, or as this host is.
 
     The kernel's interrupt controllers, but where KVM emulates kernel mode: there tcg, which cannot use them,
     does a part of the work.
     """
-    if name != "kvm":
-        return {}
     from accel.kvm.device import emulates_cpl0
 
-    return {"irqchip": given.get("kernel-irqchip") or ("off" if emulates_cpl0() else "on")}
+    words: dict[str, Any] = {"irqchip": given.get("kernel-irqchip") or ("off" if emulates_cpl0() else "on")}
+    words["crossing"] = given.get("crossing") != "off"
+    if cpu:
+        words["cpu"] = cpu
+    return words
 
 
 def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:

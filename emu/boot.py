@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC[,kernel-irqchip=on|split|off]",
         help="auto, kvm, tcg or kvm:tcg (default: auto); which interrupt controllers are the host kernel's",
     )
+    add(
+        "--cpu",
+        default="",
+        metavar="NAME[,+FEATURE][,-FEATURE][,enforce]",
+        help="under kvm host (the default), x86-64-v1 to v4, qemu64, Haswell and so on; under tcg a model of"
+        " its own; enforce: an error where the host lacks a feature",
+    )
     add("--cpus", type=int, default=1, metavar="N", help="how many CPUs (default: 1)")
     add("-m", "--memory", metavar="SIZE", help="RAM, in MiB or with a suffix k, M, G (default: the board's)")
     add("--firmware", metavar="FILE", help="what the CPU starts with, in ROM")
@@ -168,6 +175,7 @@ def run_boot(options: Any, signals: Signals) -> int:
         Machine(
             board,
             accel=options.accel,
+            cpu=options.cpu,
             cpus=options.cpus,
             ram=None if options.memory is None else size(options.memory),
             firmware=options.firmware,

@@ -136,7 +136,7 @@ class Machine:
     """A whole machine; a context manager.
 
     board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg,
-    and options after commas, as kvm,kernel-irqchip=off;
+    and options after commas, as kvm,kernel-irqchip=off; cpu: a CPU's name and features, as Haswell,-avx2;
     cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
     bytes; append: the kernel's command line; firmware_vars: path of the file that keeps the firmware's
     variables, made when it is not there;
@@ -157,6 +157,7 @@ class Machine:
         *,
         arch: str | None = None,
         accel: str = "auto",
+        cpu: str = "",
         cpus: int = 1,
         ram: int | None = None,
         firmware: Image | None = None,
@@ -182,6 +183,7 @@ class Machine:
         self.initrd = initrd
         self.append = append
         self.dtb = dtb
+        self.cpu = cpu
         self.cpu_count = cpus
         self.virtio = list(virtio)
         self.force_legacy = force_legacy
@@ -238,7 +240,7 @@ class Machine:
         serial: Iterable[Chardev | str] | Chardev | str,
         port_space: AddressSpace | None,
     ) -> None:
-        from accel.choice import choose, engine_options, split_options
+        from accel.choice import choose_machine
         from isa.arch import find
 
         lines = [serial] if isinstance(serial, (str, Chardev)) else list(serial)
@@ -249,13 +251,13 @@ class Machine:
             raise DeviceError(
                 f"{len(lines)} serial lines were given, and this board has {len(ends)}; leave some out"
             )
-        spec, given = split_options(accel)
-        name, note = choose(spec, self.board.arch, "machine")
+        name, words, note = choose_machine(accel, self.board.arch, self.cpu)
         if note:
             self.notes.append(note)
-        words = {**self.board.engine, **engine_options(name, given)}
+        words = {**self.board.engine, **words}
         engine = open_accelerator(name, find(self.board.arch), self.memory, port_space, **words)
         self._accel = engine
+        self.notes += engine.cpu_notes
         self.clock = engine.clock()
         self.clock.changed = self.loop.wake
         if cpus > engine.caps.max_vcpus:

@@ -5,6 +5,8 @@ Hidden by default: nested virtualization (its state is not saved with a machine)
 kernel's LAPIC).  Where KVM emulates kernel mode, also what it does not emulate there.  Every vCPU is a
 package of one core and one thread.
 
+With the name of a CPU (isa.x86_64_cpus) it is that one, as far as the host goes.
+
 On kvm_pvm hosts the guest's CPUID is not quite what was set: CPL3 sees the host's own leaves, and at CPL0
 some bits (XSAVE, AVX, POPCNT, SMAP) come back.
 
@@ -19,6 +21,7 @@ from collections.abc import Mapping
 from accel.errors import AccelError
 from accel.kvm.device import checked, emulates_cpl0
 from accel.native import ffi, lib
+from isa.x86_64_cpus import AMD, CPUS, Cpu, Wish
 
 # kvm_cpuid2: a header (count, padding), then entries of function, index, flags, eax, ebx, ecx, edx, 3 unused.
 HEADER = struct.Struct("<II")
@@ -93,6 +96,34 @@ NOT_EMULATED = (
     "kvm_hc_map_gpa_range",
 )
 
+# What a named CPU has besides, whatever it is: it depends on where the guest runs.
+ALWAYS = {
+    *("hypervisor", "x2apic", "tsc_deadline_timer", "tsc_adjust"),
+    *(name for name in _BITS[0x4000_0001, 0, "eax"].split() if name != "-"),
+}
+# Without one of these a feature is not there either (Intel SDM vol. 1, 13.2 and chapter 14).
+NEEDS = {
+    **dict.fromkeys(("avx", "pku", "xsaveopt", "xsavec", "xgetbv1", "xsaves"), ("xsave",)),
+    **dict.fromkeys(
+        ("avx2", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "fma4", "avx_vnni"), ("xsave", "avx")
+    ),
+    **{
+        name: ("xsave", "avx", "avx512f")
+        for place, names in _BITS.items()
+        for name in names.split()
+        if name.startswith("avx512")
+    },
+}
+# States of XSAVE by the features that use them.
+STATES = {
+    "avx": 1 << 2,
+    "mpx": 3 << 3,
+    "avx512f": 7 << 5,
+    "pku": 1 << 9,
+    "shstk ibt": 3 << 11,
+    "amx_tile": 3 << 17,
+}
+
 Leaves = dict[tuple[int, int], list[int]]
 _REGISTERS = ("flags", "eax", "ebx", "ecx", "edx")
 
@@ -134,14 +165,15 @@ def policy(
     vcpu: int,
     *,
     lapic: bool,
+    cpu: Wish | None = None,
     features: Mapping[str, bool] | None = None,
     emulated: bool | None = None,
 ) -> Leaves:
     """The leaves for vCPU number `vcpu`.
 
-    lapic: whether the kernel holds the LAPIC; features: names to show (True, as far as the host has them) or
-    hide; emulated: whether KVM emulates kernel mode (default: as on this host).  Raises AccelError for an
-    unknown feature, or one that the host lacks.
+    lapic: whether the kernel holds the LAPIC; cpu: what --cpu asks for (default: the host's); features: names
+    to show (True, as far as the host has them) or hide besides; emulated: whether KVM emulates kernel mode
+    (default: as on this host).  Raises AccelError for an unknown feature, or one that the host lacks.
     """
     result = {key: list(values) for key, values in leaves.items()}
     bits = feature_bits()
@@ -150,23 +182,93 @@ def policy(
         hidden.update(NEEDS_LAPIC)
     if emulates_cpl0() if emulated is None else emulated:
         hidden.update(NOT_EMULATED)
+    if cpu is not None and cpu.name != "host":
+        hidden.update(bits.keys() - CPUS[cpu.name].features - ALWAYS)
+        _set_identity(result, CPUS[cpu.name])
+    for name, wanted in (cpu.features if cpu is not None else {}).items():
+        _check_name(name, bits)
+        (hidden.discard if wanted else hidden.add)(name)
     for name, wanted in (features or {}).items():
-        if name not in bits:
-            raise AccelError(f"no CPU feature is called {name!r}; names are those of /proc/cpuinfo")
+        _check_name(name, bits)
         if not wanted:
             hidden.add(name)
             continue
         hidden.discard(name)
         if not _has(leaves, bits[name]):
             raise AccelError(f"this host's KVM does not offer the CPU feature {name!r}; leave it out")
+    hidden.update(name for name, needed in NEEDS.items() if hidden & set(needed))
     for name in hidden:
         function, index, register, bit = bits[name]
         if (function, index) in result:
             result[function, index][_REGISTERS.index(register)] &= ~(1 << bit)
+    _limit_states(result, bits, hidden)
     _set_topology(result, vcpu)
     if (0xA, 0) in result:
         result[0xA, 0][1:] = [0, 0, 0, 0]
     return result
+
+
+def missing(leaves: Leaves, cpu: Wish) -> list[str]:
+    """What `cpu` asks for that the host's KVM does not offer.  Raises AccelError for a name nobody knows."""
+    bits = feature_bits()
+    wanted = set() if cpu.name == "host" else set(CPUS[cpu.name].features)
+    for name, shown in cpu.features.items():
+        _check_name(name, bits)
+        (wanted.add if shown else wanted.discard)(name)
+    return sorted(name for name in wanted if not _has(leaves, bits[name]))
+
+
+def _check_name(name: str, bits: Mapping[str, object]) -> None:
+    if name not in bits:
+        raise AccelError(f"no CPU feature is called {name!r}; names are those of /proc/cpuinfo")
+
+
+def _set_identity(leaves: Leaves, cpu: Cpu) -> None:
+    """Vendor, family, model, stepping and name (Intel SDM vol. 2, CPUID leaves 0, 1 and 80000002h to 4h)."""
+    if cpu.vendor:
+        b, d, c = struct.unpack("<3I", cpu.vendor.encode())
+        for key in ((0, 0), (0x8000_0000, 0)):
+            if key in leaves:
+                leaves[key][2:] = [b, c, d]
+    family, model, stepping = cpu.signature
+    signature = (
+        stepping | (model & 15) << 4 | min(family, 15) << 8 | model >> 4 << 16 | max(family - 15, 0) << 20
+    )
+    if (1, 0) in leaves:
+        leaves[1, 0][1] = signature
+    if (0x8000_0001, 0) in leaves:
+        leaves[0x8000_0001, 0][1] = signature if cpu.vendor == AMD else 0
+    text = cpu.text.encode().ljust(48, b"\0")
+    for n in range(3):
+        if (0x8000_0002 + n, 0) in leaves:
+            leaves[0x8000_0002 + n, 0][1:] = struct.unpack_from("<4I", text, 16 * n)
+    # Of the host's alone: power, performance, its clocks, serial numbers.
+    for key in [key for key in leaves if key[0] in (3, 5, 6, 0xA, 0x8000_0006, 0x8000_0007)]:
+        leaves[key][1:] = [0, 0, 0, 0]
+
+
+def _limit_states(leaves: Leaves, bits: Mapping[str, tuple[int, int, str, int]], hidden: set[str]) -> None:
+    """Leaf 0DH: states for XCR0 and IA32_XSS whose features are all hidden are not there."""
+    if (0xD, 0) not in leaves:
+        return
+    gone = 0
+    for names, states in STATES.items():
+        if all(name in hidden or not _has(leaves, bits[name]) for name in names.split()):
+            gone |= states
+    leaves[0xD, 0][1] &= ~gone
+    left = leaves[0xD, 0][1]
+    if (0xD, 1) in leaves:
+        leaves[0xD, 1][3] &= ~gone
+    size = 576
+    for key in [key for key in leaves if key[0] == 0xD and key[1] >= 2]:
+        if gone >> key[1] & 1:
+            del leaves[key]
+        elif left >> key[1] & 1:
+            size = max(size, leaves[key][1] + leaves[key][2])
+    leaves[0xD, 0][3] = size
+    if "xsave" in hidden:
+        for key in [key for key in leaves if key[0] == 0xD]:
+            leaves[key][1:] = [0, 0, 0, 0]
 
 
 def _has(leaves: Leaves, where: tuple[int, int, str, int]) -> bool:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from accel.kvm.vm import KvmAccelerator
 
 
+def _leaves(
+    accelerator: KvmAccelerator, host: cpuid.Leaves, index: int, irqchip: int, features: Mapping[str, bool]
+) -> cpuid.Leaves:
+    return cpuid.policy(host, index, lapic=bool(irqchip), cpu=accelerator.cpu, features=features)
+
+
 class KvmVcpu:
     """A vCPU of KVM; made by KvmAccelerator.vcpu().
 
@@ -75,9 +81,9 @@ class KvmVcpu:
         self._lock = threading.RLock()  # kick() and interrupt() against close()
         self.fd = int(lib.emu_kvm_vcpu_fd(self.pointer))
         try:
-            host = cpuid.supported(accelerator.device)
+            host = accelerator.supported()
             self._xsave_layout = xsave.layout(host)
-            cpuid.apply(self.fd, cpuid.policy(host, index, lapic=bool(irqchip), features=features))
+            cpuid.apply(self.fd, _leaves(accelerator, host, index, irqchip, features))
         except BaseException:
             self.close()
             raise

@@ -9,17 +9,20 @@ from accel.api import Caps
 from accel.clock import Clock
 from accel.errors import AccelError, Unavailable, Unsupported
 from accel.kvm import device
+from accel.kvm.cpuid import missing, supported
 from accel.kvm.device import checked, extension
 from accel.kvm.registers import msr_list
 from accel.kvm.slots import PAGE, Doorbells, Slots
 from accel.kvm.vcpu import KvmVcpu
 from accel.memory import IO, RAM, ROM
 from accel.native import ffi, lib
+from isa.x86_64_cpus import CPUS, Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from accel.kvm.cpuid import Leaves
     from accel.kvm.irqchip import KernelIrqchip, KernelLapics
     from accel.memory import AddressSpace, Range
     from isa.arch import Arch
@@ -40,6 +43,7 @@ class KvmAccelerator:
 
     memory, ports: the machine's maps; the VM follows their changes.  device: the KVM device's path.
     features: CPU features to add (True) or hide (False) by name, as accel.kvm.cpuid lists them.
+    cpu: a CPU's name and features, as --cpu has them.
     crossing: whether instructions that KVM refuses are done by the host's CPU or by tcg; else they end run()
     with FAULT.
     irqchip: which interrupt controllers the kernel may have: "on" all, "split" the local APICs, "off" none.
@@ -56,6 +60,7 @@ class KvmAccelerator:
         device_path: str = "/dev/kvm",
         features: Mapping[str, bool] | None = None,
         crossing: bool = True,
+        cpu: str = "",
         irqchip: str = "on",
     ) -> None:
         if arch.name != "x86_64" or os.uname().machine != "x86_64":
@@ -67,6 +72,9 @@ class KvmAccelerator:
         self.memory = memory
         self.ports = ports
         self._features = dict(features or {})
+        self._supported: Leaves = {}
+        self.cpu = _wish(cpu)
+        self.cpu_notes: list[str] = []
         self.crossing = crossing
         self._clock = Clock()
         self._msrs: tuple[int, ...] = ()
@@ -75,10 +83,28 @@ class KvmAccelerator:
         self.fd = -1
         self.device = device.open_device(device_path)
         try:
+            self._compare()
             self._create(irqchip)
         except BaseException:
             self.close()
             raise
+
+    def _compare(self) -> None:
+        """What was asked for against what the host has."""
+        if self.cpu.name == "host" and not self.cpu.features:
+            return
+        lacks = missing(self.supported(), self.cpu)
+        if lacks:
+            text = f"CPU {self.cpu.name}: this host's KVM does not offer {', '.join(lacks)}"
+            if self.cpu.enforce:
+                raise AccelError(f"{text}; leave them out, or enforce")
+            self.cpu_notes.append(f"{text}; the guest does not see them")
+
+    def supported(self) -> Leaves:
+        """The CPUID leaves that this host's KVM offers."""
+        if not self._supported:
+            self._supported = supported(self.device)
+        return self._supported
 
     def _create(self, irqchip: str) -> None:
         self.fd = checked(
@@ -236,6 +262,16 @@ class Companions:
             lib.emu_kvm_vcpu_remap(vcpu.pointer)
 
     range_added = range_removed
+
+
+def _wish(words: str) -> Wish:
+    try:
+        wish = Wish(words)
+    except ValueError as error:
+        raise AccelError(str(error)) from None
+    if not wish.known:
+        raise AccelError(f"kvm has no CPU model {wish.name!r}; use host, {', '.join(CPUS)}")
+    return wish
 
 
 def hidden_base(flat: list[Range]) -> int:

@@ -28,7 +28,7 @@ MODELS = {
     "aarch64": {"cortex-a53": 1, "cortex-a57": 0, "cortex-a72": 2},
     "arm": {"cortex-a15": 17, "cortex-a7": 14, "cortex-a8": 15, "cortex-a9": 16},
     "riscv64": {"sifive-u54": 3},
-    "x86_64": {"qemu64": 0, "nehalem": 15, "haswell": 19, "skylake-client": 21, "epyc": 35},
+    "x86_64": {"nehalem": 15, "qemu64": 0},  # of newer ones it does not get the reset state right
 }
 
 
@@ -294,6 +294,18 @@ class UnicornVcpu:
         self.passed_over = load(self, state)
 
 
+def _model(words: str, arch: str) -> str | None:
+    """The model that --cpu names; None for the default."""
+    name, *features = words.split(",")
+    if features:
+        raise AccelError(f"--cpu {words}: tcg has its CPU models as they are; leave {','.join(features)} out")
+    if name == "host":
+        raise AccelError(
+            "--cpu host is the host's own CPU, which kvm has; under tcg use max, or leave it out"
+        )
+    return None if name == "max" else name.lower()
+
+
 class UnicornAccelerator:
     """One guest on Unicorn; see accel.api.Accelerator.
 
@@ -317,6 +329,8 @@ class UnicornAccelerator:
         if arch.name not in ISAS:
             raise Unsupported(f"tcg runs {', '.join(ISAS)}, not {arch.name}")
         models = MODELS[arch.name]
+        if cpu is not None:
+            cpu = _model(cpu, arch.name)
         if cpu is not None and cpu not in models:
             raise AccelError(f"tcg has no CPU model {cpu!r} for {arch.name}; use {', '.join(models)}")
         if level not in (1, 2, 3):
@@ -328,6 +342,7 @@ class UnicornAccelerator:
         self.arch = arch
         self.memory = memory
         self.ports = ports
+        self.cpu_notes: list[str] = []
         self._config = ffi.new(
             "emu_uc_config *",
             {

@@ -93,3 +93,46 @@ def test_the_host_s_name_is_the_isa_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.host() == "arm"
     Uname.machine = "s390x"
     assert choice.host() == "s390x"
+
+
+# -- whole machines: kvm is tried before it is taken ---------------------------------
+
+
+@pytest.mark.parametrize("spec", ["auto", "kvm:tcg,kernel-irqchip=on"])
+def test_a_kvm_that_cannot_run_this_guest_is_told_and_tcg_taken(
+    x86_host: Any, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    monkeypatch.setattr("accel.kvm.trial.why_not", lambda **words: "KVM cannot create a VM; free memory")
+    assert choice.choose_machine(spec, "x86_64") == (
+        "tcg",
+        {},
+        "running under tcg: KVM cannot create a VM; free memory",
+    )
+
+
+def test_kvm_alone_is_not_tried_but_created_with_its_options(x86_host: Any) -> None:
+    name, words, note = choice.choose_machine("kvm,kernel-irqchip=split,crossing=off", "x86_64", "Haswell")
+    assert (name, note) == ("kvm", "")
+    assert words == {"irqchip": "split", "crossing": False, "cpu": "Haswell"}
+
+
+@pytest.mark.parametrize("emulates", [False, True])
+def test_the_kernel_s_controllers_are_usual_but_where_kernel_mode_is_emulated(
+    x86_host: Any, monkeypatch: pytest.MonkeyPatch, emulates: bool
+) -> None:
+    monkeypatch.setattr("accel.kvm.device.emulates_cpl0", lambda: emulates)
+    _, words, _ = choice.choose_machine("kvm", "x86_64")
+    assert words == {"irqchip": "off" if emulates else "on", "crossing": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("kvm,irqchip=on", "an accelerator has no option 'irqchip'; use kernel-irqchip, crossing"),
+        ("kvm,kernel-irqchip=maybe", r"kernel-irqchip=maybe: use kernel-irqchip=on\|split\|off"),
+        ("tcg,kernel-irqchip=off", "kernel-irqchip is an option of kvm; leave it out"),
+    ],
+)
+def test_options_nobody_knows_are_refused(x86_host: Any, spec: str, says: str) -> None:
+    with pytest.raises(AccelError, match=says):
+        choice.choose_machine(spec, "x86_64")
