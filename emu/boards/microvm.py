@@ -7,7 +7,8 @@ that was built for QEMU's pc to find its way.
 A kernel is entered in 64-bit mode, paging identity below 4 GiB, interrupts off, RSP at 7C00h, RSI 0 or at
 Linux' zero page; by PVH, if its file says so, in 32-bit mode without paging, EBX at the start info.  A small
 ROM at the reset vector brings the CPU there.  ACPI tables tell it of CPUs, interrupts, the power button and
-virtio devices.
+virtio devices; with the option acpi=off, or that word on the command line, Intel's MP tables and the command
+line do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from accel.errors import BadImage
+from accel.errors import BadImage, DeviceError
 from emu.board import Board, Part, Slots
 from emu.boards.pc_interrupts import PIT_INPUT, PcInterrupts
 from emu.devices import debugcon
@@ -56,6 +57,7 @@ from emu.loader.bzimage import RESERVED, USABLE, BzImage, parse_bzimage, zero_pa
 from emu.loader.elf import Elf, parse
 from emu.loader.firmware import fill_rom
 from emu.loader.kernel import ELF_MAGIC, LARGEST, check_arch, load_elf, naming
+from emu.loader.mptable import mp_table
 from emu.loader.pvh import pvh_entry, start_info
 from emu.loader.raw import read_image
 
@@ -70,10 +72,10 @@ LOW_LIMIT = 0xC000_0000
 FOUR_GIB = 1 << 32
 ROM_LIMIT = 16 << 20
 KERNEL_BASE = 0x10_0000
-# What the kernel is told is below 640 KiB, ACPI's tables where PCs have ROMs.
+# What the kernel is told is below 640 KiB, tables where PCs have ROMs: ACPI's, and Intel's old ones.
 ZERO_PAGE, GDT, COMMAND_LINE, LOW_END = 0x1_0000, 0x1_1000, 0x2_0000, 0x9_F000
 START_INFO = ZERO_PAGE
-ACPI_BASE, ACPI_SIZE, LOW_ROM_END = 0xE_0000, 0x2_0000, 0x10_0000
+ACPI_BASE, MP_BASE, TABLES_SIZE = 0xE_0000, 0xF_0000, 0x2_0000
 COM1 = 0x3F8
 PM_BASE = 0x600
 SCI = 9
@@ -100,6 +102,15 @@ class Microvm(Board):
         Part("ata1", EmptyAtaChannel, 0x170, ports=True),
         Part("debug-exit", DebugExit, 0xF4, ports=True),
     )
+
+    acpi = True
+
+    def configure(self, name: str, value: str) -> None:
+        if name != "acpi":
+            super().configure(name, value)
+        if value not in ("on", "off"):
+            raise DeviceError(f"acpi={value}: the board has them or not; use on or off")
+        self.acpi = value == "on"
 
     def memory(self, machine: Machine) -> None:
         low = min(machine.ram, LOW_LIMIT)
@@ -136,8 +147,9 @@ class Microvm(Board):
         self.fw_cfg.add_file("etc/e820", self._e820())
         # SeaBIOS' screen and keyboard are the first serial line.
         self.fw_cfg.add_file("etc/sercon-port", struct.pack("<Q", COM1))
-        for file, data in loader_files(*acpi_tables(machine)).items():
-            self.fw_cfg.add_file(file, data)
+        if self.acpi:
+            for file, data in loader_files(*acpi_tables(machine)).items():
+                self.fw_cfg.add_file(file, data)
         ports.attach("fw-cfg", self.fw_cfg, 0x510)
         if machine.debugcon is not None:
             for port in debugcon.PORTS:
@@ -154,7 +166,7 @@ class Microvm(Board):
         if machine.firmware:
             self._load_firmware(machine, machine.firmware)
         elif machine.kernel:
-            machine.memory.load(ACPI_BASE, placed_tables(machine))
+            self._load_tables(machine)
             image = read_image(machine.kernel, "kernel", LARGEST)
             with naming(machine.kernel):
                 self.rom.buffer[:] = self._start(machine, image)
@@ -162,12 +174,19 @@ class Microvm(Board):
     def _load_firmware(self, machine: Machine, firmware: Image) -> None:
         fill_rom(self.rom, firmware, at_end=True)
         # PCs have its end below 1 MiB too; here as if it had been copied to RAM already.
-        end = self.rom.buffer[-ACPI_SIZE:]
-        machine.memory.load(LOW_ROM_END - len(end), end)
+        end = self.rom.buffer[-TABLES_SIZE:]
+        machine.memory.load(ACPI_BASE + TABLES_SIZE - len(end), end)
         if machine.kernel:
             kernel = read_image(machine.kernel, "kernel", LARGEST)
             initrd = read_image(machine.initrd, "initrd", LARGEST) if machine.initrd else b""
             self.fw_cfg.offer(kernel, initrd, machine.append)
+
+    def _load_tables(self, machine: Machine) -> None:
+        # A kernel that is told not to use ACPI's tables must not find them: it would not look for others.
+        self.rsdp = ACPI_BASE if self.acpi and "acpi=off" not in machine.append.split() else 0
+        tables = placed_tables(machine) if self.rsdp else b""
+        machine.memory.load(ACPI_BASE, tables.ljust(MP_BASE - ACPI_BASE, b"\0"))
+        machine.memory.load(MP_BASE, mp_tables(machine))
 
     def _start(self, machine: Machine, image: bytes) -> bytes:
         """Loads the kernel; the ROM that enters it."""
@@ -194,7 +213,10 @@ class Microvm(Board):
 
     def _taken(self) -> list[tuple[int, int, str]]:
         """What no kernel's segment may lie over."""
-        return [(ACPI_BASE, ACPI_SIZE, "ACPI's tables"), (self.rom.base, self.rom.size, "the boot ROM")]
+        return [
+            (ACPI_BASE, TABLES_SIZE, "the machine's tables"),
+            (self.rom.base, self.rom.size, "the boot ROM"),
+        ]
 
     def _load_pvh(self, machine: Machine, elf: Elf) -> None:
         words = self._command_line(machine, LOW_END - COMMAND_LINE - 1)
@@ -209,7 +231,7 @@ class Microvm(Board):
             START_INFO,
             command_line=COMMAND_LINE,
             initrd=initrd,
-            rsdp=ACPI_BASE,
+            rsdp=self.rsdp,
             memory=self._memory_map(),
         )
         machine.memory.load(START_INFO, info)
@@ -223,13 +245,15 @@ class Microvm(Board):
         self._command_line(machine, linux.command_line)
         initrd = self._load_initrd(machine, end, min(self.low, linux.initrd_limit))
         page = zero_page(
-            linux, command_line=COMMAND_LINE, initrd=initrd, rsdp=ACPI_BASE, memory=self._memory_map()
+            linux, command_line=COMMAND_LINE, initrd=initrd, rsdp=self.rsdp, memory=self._memory_map()
         )
         machine.memory.load(ZERO_PAGE, page)
 
     def _command_line(self, machine: Machine, most: int) -> bytes:
         """Puts the command line into memory, with its end; at most so many bytes besides."""
-        words = machine.append.encode()
+        # Where ACPI does not tell of virtio's devices the command line does; first, since it may end in "--".
+        announced = [] if self.rsdp else _announced(machine)
+        words = " ".join((*announced, machine.append)).encode()
         if len(words) > most:
             raise BadImage(f"the command line has {len(words)} bytes; this kernel takes {most}")
         machine.memory.load(COMMAND_LINE, words + b"\0")
@@ -250,7 +274,7 @@ class Microvm(Board):
         """What a kernel may use: base, size and kind."""
         memory = [
             (0, LOW_END, USABLE),
-            (ACPI_BASE, ACPI_SIZE, RESERVED),
+            (ACPI_BASE, TABLES_SIZE, RESERVED),
             (KERNEL_BASE, self.low - KERNEL_BASE, USABLE),
         ]
         if self.high:
@@ -284,8 +308,32 @@ def placed_tables(machine: Machine) -> bytes:
     tables, root = acpi_tables(machine)
     first = ACPI_BASE + Tables.ALIGN
     whole = rsdp(first + root).ljust(Tables.ALIGN, b"\0") + tables.placed(first)
-    assert len(whole) <= ACPI_SIZE
+    assert len(whole) <= MP_BASE - ACPI_BASE
     return whole
+
+
+def mp_tables(machine: Machine) -> bytes:
+    """The tables for a kernel without ACPI, as they are at MP_BASE."""
+    flags = {SCI: ACTIVE_HIGH_LEVEL}
+    interrupts = [(n, n or PIT_INPUT, flags.get(n, 0)) for n in range(16) if n != PIT_INPUT]
+    slots = Microvm.virtio
+    interrupts += [(slots.irq + n, slots.irq + n, ACTIVE_HIGH_LEVEL) for n in range(slots.count)]
+    return mp_table(
+        MP_BASE,
+        local_apic=LOCAL_BASE,
+        io_apic=IO_BASE,
+        cpus=len(machine.cpus),
+        interrupts=interrupts,
+    )
+
+
+def _announced(machine: Machine) -> list[str]:
+    """The words by which Linux' command line tells of virtio devices."""
+    slots = Microvm.virtio
+    return [
+        f"virtio_mmio.device={slots.step:#x}@{slots.base + n * slots.step:#x}:{slots.irq + n}"
+        for n in range(len(machine.virtio))
+    ]
 
 
 def _fadt() -> bytes:

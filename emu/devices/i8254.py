@@ -83,9 +83,7 @@ class Counter:
             half = (self.reload + 1) // 2 if self.mode == 3 else self.reload - 1
             return begin + half if begin + half > now else begin + self.reload
         end = self.start + self.reload
-        if end > now:
-            return end
-        return end + 1 if self.mode in (4, 5) and end == now else None
+        return end if end > now else None
 
 
 class I8254(Device):
@@ -122,7 +120,7 @@ class I8254(Device):
 
     def realize(self, context: Context) -> None:
         self.clock_now = context.clock.now
-        self.tick = self.timer(self._changed)
+        self.tick = self.timer(self._due)
 
     def reset(self) -> None:
         for counter in self.counters:
@@ -236,6 +234,14 @@ class I8254(Device):
     def out2(self) -> int:
         """Counter 2's output."""
         return self.counters[2].out(self.ticks())
+
+    def _due(self) -> None:
+        if self.counters[0].mode in (4, 5):
+            # Low for one tick, which is over before the host gets here.
+            self.irq.set(0)
+            self.irq.set(1)
+        else:
+            self._changed()
 
     def _changed(self) -> None:
         """Drives the interrupt, and comes again when the output changes."""

@@ -298,6 +298,19 @@ def test_i8254_counts_down_and_interrupts_once_a_period(bench):
     assert first - second in (119, 120)
 
 
+@pytest.mark.parametrize("late", [0, 1, 1_000_000])
+def test_i8254_strobes_once_however_late_the_host_is(bench, late):
+    bench.attach(I8254())
+    bench.write(3, 0x38, 1)  # mode 4
+    bench.edges.clear()
+    bench.write(0, 100, 1)
+    bench.write(0, 0, 1)
+    bench.clock.restore(bench.clock.now() + 100 * SECOND // HZ + 1 + late)
+    bench.clock.due()
+    bench.advance(SECOND)
+    assert bench.edges.count(1) == 1
+
+
 def test_port_61h_shows_counter_2_run_out(bench):
     timer = bench.attach(I8254())
     port = PortB(timer)

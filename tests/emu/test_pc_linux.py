@@ -84,6 +84,20 @@ def test_reboot_asks_for_a_reset_and_the_power_button_switches_off():
     assert result.reason == "guest-shutdown", screen.text[-2000:]
 
 
+def test_without_acpi_the_old_parts_are_enough():
+    """Its time comes from the 8254 then, one shot at a time, through the 8259s."""
+    screen = Screen()
+    script = "sleep 0.3; cat /proc/interrupts; ls /sys/bus/serio/devices; reboot -f"
+    with machine(script, screen, append="quiet acpi=off") as guest:
+        result = guest.run(timeout=PATIENCE)
+    lines = screen.text.splitlines()
+    assert result.reason == "guest-reset", screen.text[-2000:]
+    timer = next(line.split() for line in lines if line.endswith("timer"))
+    assert (timer[0], timer[2], int(timer[1]) > 50) == ("0:", "XT-PIC", True)
+    assert any(line.split()[-2:] == ["XT-PIC", "ttyS0"] for line in lines)
+    assert any("serio0" in line for line in lines)
+
+
 def test_the_memory_that_it_was_given_is_there_also_above_4_gib():
     screen = Screen()
     with Machine(

@@ -1,6 +1,7 @@
 """Kernels that are entered by PVH: the state they find, what they are told, and files that lie."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from accel.errors import BadImage
+from accel.errors import BadImage, DeviceError
 from emu import Machine
 from emu.backends.chardev import MemoryChardev
+from emu.virtio.rng import VirtioRng
 from tests.emu.linux_guest import Screen, initrd, vmlinux
 from tests.emu.pvh_guest import BASE, CODE, EM_386, EM_X86_64, STATE, kernel, note
 from tests.emu.test_pc_linux import PATIENCE
@@ -27,9 +29,9 @@ SEGMENTS = {
 }
 
 
-def printed(accel, image, **options):
+def printed(accel, image, board="microvm", **options):
     line = MemoryChardev()
-    with Machine("microvm", accel=accel, kernel=image, serial=line, **options) as machine:
+    with Machine(board, accel=accel, kernel=image, serial=line, **options) as machine:
         result = machine.run(timeout=PATIENCE)
         segments = {
             name: list(machine.cpus[0].vcpu.get(f"{name}_base", f"{name}_limit", f"{name}_attr"))
@@ -49,21 +51,44 @@ def test_a_kernel_finds_the_state_of_the_boot_abi(accel, kind):
     assert told[STATE.size :] == struct.pack("<III", MAGIC, VERSION, 0) + b"two wordsa RAM disk"
 
 
-def test_what_a_kernel_is_told_is_what_qemu_tells_it(tmp_path):
+def qemus(folder, board, *options):
+    """What the kernel prints on QEMU's board."""
     program = shutil.which("qemu-system-x86_64")
     if program is None:
         pytest.skip("qemu-system-x86_64, whose PVH is compared with ours, is not installed")
     for name, data in (("kernel", kernel()), ("initrd", b"a RAM disk")):
-        (tmp_path / name).write_bytes(data)
-    words = [program, "-M", "microvm", "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"]
+        (folder / name).write_bytes(data)
+    words = [program, "-M", board, "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"]
     words += ["-serial", "file:out", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
-    words += ["-kernel", "kernel", "-initrd", "initrd", "-append", "two words"]
-    done = subprocess.run(words, cwd=tmp_path, timeout=PATIENCE, capture_output=True, text=True)
+    words += ["-kernel", "kernel", "-initrd", "initrd", "-append", "two words", *options]
+    done = subprocess.run(words, cwd=folder, timeout=PATIENCE, capture_output=True, text=True)
     assert done.returncode == 0x43, done.stderr
-    theirs = (tmp_path / "out").read_bytes()
+    return (folder / "out").read_bytes()
+
+
+def test_what_a_kernel_is_told_is_what_qemu_tells_it(tmp_path):
+    theirs = qemus(tmp_path, "microvm")
     ours = printed("tcg", kernel(), initrd=b"a RAM disk", append="two words")
     assert ours[STATE.size :] == theirs[STATE.size :]
     assert STATE.unpack_from(ours)[1:3] == STATE.unpack_from(theirs)[1:3]
+
+
+def test_without_acpi_the_command_line_tells_of_virtio_devices(tmp_path):
+    form = rb"virtio_mmio\.device=\w+@0xfeb0(\w+):\d+"
+    theirs = qemus(tmp_path, "microvm,acpi=off", "-device", "virtio-rng-device")
+    assert re.search(form, theirs)
+    for options in ({"append": "acpi=off two words"}, {"board": "microvm,acpi=off", "append": "two words"}):
+        ours = printed("tcg", kernel(), virtio=[VirtioRng(), VirtioRng()], **options)
+        words = ours[STATE.size + 12 :].split()
+        assert words[-2:] == [b"two", b"words"]
+        assert [re.fullmatch(form, word)[1] for word in words[:2]] == [b"0000", b"0200"]
+
+
+def test_the_board_has_acpi_or_not():
+    with pytest.raises(DeviceError, match="use on or off"):
+        Machine("microvm,acpi=maybe", accel="tcg", kernel=kernel())
+    with pytest.raises(DeviceError, match="has no option 'colour'"):
+        Machine("microvm,colour=red", accel="tcg", kernel=kernel())
 
 
 def test_debians_kernel_boots_uncompressed():
@@ -129,7 +154,7 @@ def test_a_raw_image_takes_neither_initrd_nor_command_line(option):
     ("address", "reason"),
     [
         (0x1_0000, "lies over what the kernel is told"),
-        (0xF_0000, "lies over ACPI's tables"),
+        (0xF_0000, "lies over the machine's tables"),
         (0xFFFF_F000, "lies over the boot ROM"),
         (0x1000_0000, "no memory at 0x10000000"),
         (0xB000_0000_0000_0000, "no memory"),
