@@ -3,7 +3,7 @@
     python benchmarks/bench_mmio.py [--rounds N] [--json FILE]
 
 tcg: a loop of loads from the device, on each ISA, beside the same loop over RAM, in CPU time; kvm:
-bench_kvm_exit.py's loop, beside plain C over KVM_RUN.  All take turns, a round each; figures are medians
+bench_kvm.py's loop, beside plain C over KVM_RUN.  All take turns, a round each; figures are medians
 of the rounds, the spread is from the 10th to the 90th percentile.  Asserts nothing; Ctrl-C keeps what is
 done.
 """
@@ -129,7 +129,7 @@ def kvm(rows: list[dict[str, Any]], rounds: int) -> None:
     except EmuError as error:
         print(f"kvm: n/a ({error})", file=sys.stderr)
         return
-    from bench_kvm_exit import measure
+    from bench_kvm import measure
 
     for figure in measure(rounds, 1000):
         for kind in ("c", "register", "hook"):

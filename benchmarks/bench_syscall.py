@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench_kvm_exit import build_twin
+from bench_kvm import build_twin
 from bench_run import COMPILERS, HERE, TIMEOUT, kvm_reason
 
 HOOKED = """\

@@ -1,5 +1,5 @@
 /*
- * The plain C loop that bench_kvm_exit.py compares with: KVM_RUN, and a switch
+ * The plain C loop that bench_kvm.py compares with: KVM_RUN, and a switch
  * that answers a port or a word of memory from one variable.  No map, no kick.
  */
 #include <errno.h>
