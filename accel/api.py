@@ -8,16 +8,18 @@ short closed list of exits.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, Protocol
 
     from accel.clock import Clock
     from accel.irq import InterruptController
     from accel.memory import AddressSpace
     from isa.arch import Arch
+else:
+    Protocol = object  # typing costs every start 5 ms
 
 
 class ExitKind(IntEnum):

@@ -8,9 +8,14 @@ use it without entering Python.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from accel.native import called_from_c, ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object  # typing costs every start 5 ms
 
 
 class IrqLine:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from accel.errors import MapError, Overlap
 from accel.native import called_from_c, ffi, lib
@@ -23,6 +22,9 @@ from accel.native import called_from_c, ffi, lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any, Protocol
+else:
+    Protocol = object  # typing costs every start 5 ms
 
 RAM, ROM, IO = 1, 2, 3
 KIND_NAMES = {RAM: "ram", ROM: "rom", IO: "io"}

@@ -11,12 +11,15 @@ Lines 0 to 15 reach the PICs and the IOAPIC, 16 to 23 the IOAPIC alone; the kern
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from accel.errors import AccelError
 from accel.irq import IrqLine
 from accel.kvm.device import CAP_SPLIT_IRQCHIP, checked
 from accel.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LINES = 24
 PIT_SPEAKER_DUMMY = 1  # port 61h is in the kernel too

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from accel.errors import AccelError
 from accel.kvm.device import checked
@@ -17,6 +16,8 @@ from accel.native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from accel.kvm.vcpu import KvmVcpu
 
 GENERAL = (

@@ -7,12 +7,14 @@ ioeventfd; where the kernel has no room for it, the core's own rings (map.c).
 
 from __future__ import annotations
 
-from typing import Any
-
 from accel.errors import MapError
 from accel.kvm.device import errno_text
 from accel.memory import IO, ROM, Range, span
 from accel.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PAGE = 4096
 SLOT_READONLY = 2

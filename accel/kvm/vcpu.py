@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from accel.api import Exit, ExitKind
 from accel.errors import AccelError
@@ -20,6 +19,8 @@ WATCH_BITS, LENGTH_BITS = {"w": 1, "rw": 3}, {1: 0, 2: 1, 4: 3, 8: 2}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from accel.irq import IrqLine
     from accel.kvm.vm import KvmAccelerator
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from accel.api import Caps
 from accel.clock import Clock
@@ -21,6 +20,7 @@ from isa.x86_64_cpus import CPUS, Wish
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from accel.kvm.cpuid import Leaves
     from accel.kvm.irqchip import KernelIrqchip, KernelLapics
