@@ -15,11 +15,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, ClassVar
 
-from accel.errors import DeviceError
+from accel.errors import AccelError, DeviceError
 from accel.irq import IrqLine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from accel.api import Accelerator
     from emu.device import Device
     from emu.machine import Cpu, Machine
 
@@ -136,6 +137,13 @@ class Board:
 
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         """Connects the interrupt controller to a new CPU."""
+
+    def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
+        """Takes the interrupts from a vCPU to that of another engine, whose `state` is about to be loaded.
+
+        Returns the host's time (ns) before which the guest must not run, or 0.
+        """
+        raise AccelError(f"board {type(self).__name__.lower()} stays on the accelerator it was started on")
 
     def line(self, number: int) -> IrqLine:
         """Input `number` of the interrupt controller."""

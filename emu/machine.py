@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from accel.api import ExitKind, open_accelerator
-from accel.errors import AccelError, DeviceError, GuestFault
+from accel.errors import AccelError, DeviceError, EmuError, GuestFault
 from accel.memory import AddressSpace
 from emu.backends.chardev import Chardev, open_chardev
 from emu.board import Board, open_board
@@ -132,6 +132,17 @@ class Cpu:
                 self.machine._changed.notify_all()
 
 
+class Seat:
+    """An engine that the guest runs on, or did: its vCPU, and the vCPU's state after reset."""
+
+    __slots__ = ("engine", "initial", "vcpu")
+
+    def __init__(self, engine: Accelerator, vcpu: Vcpu, initial: dict[str, Any]) -> None:
+        self.engine = engine
+        self.vcpu = vcpu
+        self.initial = initial
+
+
 class Machine:
     """A whole machine; a context manager.
 
@@ -203,6 +214,7 @@ class Machine:
         # Who is told, in the loop's thread, of breakpoints that CPUs have met.
         self.debugger: Callable[[Cpu, Exit], None] | None = None
         self._accel: Accelerator | None = None
+        self._seats: dict[str, Seat] = {}
         self._opened: list[Chardev] = []
         self._served: list[Chardev] = []
         self.debugcon = open_chardev(debugcon) if isinstance(debugcon, str) else debugcon
@@ -301,6 +313,11 @@ class Machine:
         """The engine."""
         assert self._accel is not None
         return self._accel
+
+    @property
+    def accel_name(self) -> str:
+        """The accelerator that the guest runs on now: kvm or tcg."""
+        return self.accel.caps.name
 
     def serial_line(self, number: int) -> Chardev | None:
         """Serial line `number`, or None where the user gave fewer."""
@@ -410,6 +427,70 @@ class Machine:
     def stop(self) -> None:
         """Ends the run; only reset() or close() come after it."""
         self._park("shutdown")
+
+    def switch(self, name: str) -> None:
+        """Moves the guest to the accelerator `name`, kvm or tcg; there it goes on, if it was running.
+
+        Memory, devices and the guest's time do not notice.  From any thread but a vCPU's.  Raises AccelError,
+        Unavailable or Unsupported where the guest cannot go there; it is then where it was.
+        """
+        if self._closed:
+            raise DeviceError("this machine is closed; make a new one")
+        if name == self.accel_name:
+            return
+        if len(self.cpus) != 1:
+            raise AccelError(f"{len(self.cpus)} CPUs cannot move to {name}: tcg has one; use cpus=1")
+        running = self.state == "running"
+        self.pause()
+        try:
+            self._move(name)
+        finally:
+            if running:
+                self.start()
+
+    def _move(self, name: str) -> None:
+        (cpu,) = self.cpus
+        here = self._seats.setdefault(self.accel_name, Seat(self.accel, cpu.vcpu, cpu.initial))
+        there = self._seat(name)
+        state = cpu.vcpu.save()
+        try:
+            due = self._sit(here, there, dict(state))
+        except EmuError:
+            self._sit(there, here, state)
+            raise
+        left = due - time.monotonic_ns()
+        if due and left > 0:
+            time.sleep(left / 1e9)
+
+    def _sit(self, here: Seat, there: Seat, state: dict[str, Any]) -> int:
+        due = self.board.hand_over(there.engine, here.vcpu, there.vcpu, state)
+        there.vcpu.load(state)
+        (cpu,) = self.cpus
+        cpu.vcpu, cpu.initial = there.vcpu, there.initial
+        self._accel = there.engine
+        return due
+
+    def _seat(self, name: str) -> Seat:
+        """The engine of that name, opened when first wanted: then the controllers stay the board's."""
+        if name not in self._seats:
+            from accel.choice import choose_machine
+            from isa.arch import find
+
+            # The host's own CPU is kvm's alone; elsewhere what is usual comes nearest.
+            cpu = "" if self.cpu.split(",")[0] == "host" else self.cpu
+            spec = "kvm,kernel-irqchip=off" if name == "kvm" else name
+            _, words, _ = choose_machine(spec, self.board.arch, cpu)
+            words = {**self.board.engine, **words}
+            engine = open_accelerator(name, find(self.board.arch), self.memory, self._port_space, **words)
+            try:
+                vcpu = engine.vcpu(0)
+                if hasattr(vcpu, "sleeps"):
+                    vcpu.sleeps = True
+                self._seats[name] = Seat(engine, vcpu, vcpu.save())
+            except BaseException:
+                engine.close()
+                raise
+        return self._seats[name]
 
     def _park(self, state: str) -> None:
         with self._changed:
@@ -579,7 +660,8 @@ class Machine:
             chardev.close()
         if self._accel is not None:
             self.clock.changed = None
-            self._accel.close()
+            for engine in {self._accel, *(seat.engine for seat in self._seats.values())}:
+                engine.close()
         self.memory.close()
         if self._port_space is not None:
             self._port_space.close()

@@ -34,13 +34,13 @@ PIC_FIELDS = (
 )
 IOAPIC_CHIP = 2
 IOAPIC = struct.Struct("<Q4I24Q")
-# kvm_pit_state2: three channels, flags, 9 unused words.  A channel ends with the host's time of its last
-# load, which the kernel sets itself.
+# kvm_pit_state2: three channels, flags, 9 unused words.  A channel ends with the host's monotonic time of its
+# last load, which the kernel sets itself: save() says how long ago that was.
 PIT_SIZE = 112
-PIT_CHANNEL = struct.Struct("<IH10B8x")
+PIT_CHANNEL = struct.Struct("<IH10Bq")
 PIT_FIELDS = (
     *("count", "latched_count", "count_latched", "status_latched", "status", "read_state", "write_state"),
-    *("write_latch", "rw_mode", "mode", "bcd", "gate"),
+    *("write_latch", "rw_mode", "mode", "bcd", "gate", "elapsed"),
 )
 CLOCK_SIZE = 48  # kvm_clock_data
 
@@ -99,6 +99,8 @@ class KernelIrqchip:
         self._chip = ffi.new("emu_kvm_chip *")
         self._chip.vm = vm
         self._lines: dict[int, IrqLine] = {}
+        self._initial = self.save()
+        del self._initial["clock"]
 
     def line(self, number: int) -> IrqLine:
         """Input 0 to 23 (GSI); the same object each time.  Raises AccelError for any other number."""
@@ -112,6 +114,10 @@ class KernelIrqchip:
     def wire(self, number: int, line: IrqLine) -> None:
         """Ends a line at input 0 to 23."""
         line.connect_native(ffi.addressof(lib, "emu_kvm_gsi"), self._chip, number)
+
+    def lower(self, number: int) -> None:
+        """Sets input 0 to 23 low, whatever the line says that ends there."""
+        lib.emu_kvm_gsi(self._chip, number, 0)
 
     def send_msi(self, address: int, data: int) -> None:
         """A message-signalled interrupt (Intel SDM vol. 3, 11.11).  Raises AccelError if KVM refuses it.
@@ -134,11 +140,15 @@ class KernelIrqchip:
         state["ioapic"] = {"base": base, "select": select, "id": ident, "irr": irr, "redirections": table}
         pit = bytearray(PIT_SIZE)
         self._call(lib.EMU_KVM_GET_PIT2, pit, "read the timer")
+        channels = [
+            dict(zip(PIT_FIELDS, PIT_CHANNEL.unpack_from(pit, n * PIT_CHANNEL.size), strict=True))
+            for n in range(3)
+        ]
+        now = int(lib.emu_now())
+        for channel in channels:
+            channel["elapsed"] = max(0, now - channel["elapsed"])
         state["pit"] = {
-            "channels": [
-                dict(zip(PIT_FIELDS, PIT_CHANNEL.unpack_from(pit, n * PIT_CHANNEL.size), strict=True))
-                for n in range(3)
-            ],
+            "channels": channels,
             "flags": int.from_bytes(pit[72:76], "little"),
         }
         clock = bytearray(CLOCK_SIZE)
@@ -147,7 +157,10 @@ class KernelIrqchip:
         return state
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes a state that save() gave."""
+        """Takes a state that save() gave; without "clock" that goes on as it does.
+
+        Counters of the timer begin their count anew.
+        """
         for number, name in enumerate(("pic0", "pic1")):
             self._set_chip(number, PIC.pack(*(state[name][field] for field in PIC_FIELDS)))
         ioapic = state["ioapic"]
@@ -158,9 +171,14 @@ class KernelIrqchip:
             PIT_CHANNEL.pack_into(pit, n * PIT_CHANNEL.size, *(channel[field] for field in PIT_FIELDS))
         pit[72:76] = state["pit"]["flags"].to_bytes(4, "little")
         self._call(lib.EMU_KVM_SET_PIT2, pit, "set the timer")
-        clock = bytearray(CLOCK_SIZE)
-        clock[:8] = state["clock"].to_bytes(8, "little")
-        self._call(lib.EMU_KVM_SET_CLOCK, clock, "set the clock")
+        if "clock" in state:
+            clock = bytearray(CLOCK_SIZE)
+            clock[:8] = state["clock"].to_bytes(8, "little")
+            self._call(lib.EMU_KVM_SET_CLOCK, clock, "set the clock")
+
+    def reset(self) -> None:
+        """As they were made: nothing is requested, the timer stands still.  The clock goes on."""
+        self.load(self._initial)
 
     def _chip_state(self, number: int) -> bytearray:
         buffer = bytearray(CHIP_SIZE)

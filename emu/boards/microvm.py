@@ -63,6 +63,7 @@ from emu.loader.raw import read_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from accel.api import Accelerator
     from accel.irq import IrqLine
     from emu.loader.raw import Image
     from emu.machine import Cpu, Machine
@@ -131,6 +132,9 @@ class Microvm(Board):
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         self.controllers.connect_cpu(cpu)
 
+    def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
+        return self.controllers.hand_over(engine, before, after, state)
+
     def line(self, number: int) -> IrqLine:
         return self.controllers.line(number)
 
@@ -163,6 +167,7 @@ class Microvm(Board):
         return b"".join(struct.pack("<QQI", base, size, 1) for base, size in usable)
 
     def load(self, machine: Machine) -> None:
+        self.controllers.power_on()
         if machine.firmware:
             self._load_firmware(machine, machine.firmware)
         elif machine.kernel:

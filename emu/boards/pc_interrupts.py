@@ -4,6 +4,9 @@
     split    local APICs are the engine's; the board's I/O APIC and PICs use them
     board    all are the board's own
 
+A guest that goes to another engine takes their state along (pc_handover.py): an engine that has none of them
+in the kernel leaves them to the board.
+
 Lines 0 to 15 end at the PICs and the I/O APIC, the timer's at another input of that; 16 to 23 there alone.
 """
 
@@ -11,7 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from accel.errors import AccelError
 from accel.irq import IrqLine
+from accel.native import lib
+from emu.boards import pc_handover as handover
 from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
 from emu.devices.i8254 import I8254, PortB
 from emu.devices.i8259 import Pics
@@ -32,17 +38,108 @@ class PcInterrupts:
         self.apic = LocalApic(cpus)
         self.io_apic = IoApic(self.apic)
         self.pics.connect_apic(self.apic)
+        self.timer = I8254()
+        self.port_b = PortB(self.timer)
+        self.who = ""
+        self._lines: dict[int, IrqLine] = {}
+        self._quiet: dict[str, Any] = {}  # the kernel's local APIC after reset, and as it was when last seen
+        self._kernel_apic: dict[str, int] = {}
+        self._choose(engine)
+
+    def _choose(self, engine: Accelerator) -> None:
+        """Leaves to the engine what it has."""
         self.kernel: Any = engine.irqchip("pc")
         local = engine.irqchip("lapic")
-        if local is not None:
+        if local is not None or self.who == "split":
             self.apic.leave_to(local)
         self.who = "kernel" if self.kernel is not None else "board" if local is None else "split"
-        self._lines: dict[int, IrqLine] = {}
 
     def connect_cpu(self, cpu: Cpu) -> None:
         """Gives the next CPU its interrupts."""
         if self.who != "kernel":
             self.apic.connect_cpu(cpu)
+        if self.who != "board":
+            self._quiet = {"lapic": cpu.initial["lapic"]}
+
+    def power_on(self) -> None:
+        """The kernel's after a reset; the board's own are devices like others."""
+        if self.who == "kernel":
+            self.kernel.reset()
+
+    # -- another engine ------------------------------------------------------------------
+
+    def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
+        """Goes over from the vCPU `before` to `after` of `engine`, whose `state` is about to be loaded.
+
+        The state then fits the controllers there.  Returns the host's time (ns) before which the guest must
+        not run, so that the timer is where it was.  Raises AccelError where the guest's timers would run at
+        another pace.
+        """
+        own = self.apic.state_in_c()
+        if self.who == "board" and engine.caps.irqchips and own.hz != handover.KERNEL_APIC_HZ:
+            raise AccelError(
+                "the guest was reset under tcg and knows the local APIC's timer at another pace than the"
+                " kernel's; give kernel-irqchip=off"
+            )
+        if self.who != "board":
+            self._leave_kernel(before, state)
+        self.apic.leave_cpu(after.index)
+        self._choose(engine)
+        if self.who != "board":
+            state["lapic"] = handover.local_to_kernel(self.apic, self._kernel_apic)
+        else:
+            own = self.apic.state_in_c()
+            state["cr8"] = own.local[0].priority >> 4
+        due = 0
+        if self.who == "kernel":
+            due = self._enter_kernel()
+        else:
+            if self.who == "split":
+                self.apic.forget_local()
+            self.apic.take_cpu(after.index, after)
+        self._end_lines()
+        return due
+
+    def _leave_kernel(self, before: Any, state: dict[str, Any]) -> None:
+        """What the kernel has goes to the board's own."""
+        self._kernel_apic = state.pop("lapic")
+        before.load(self._quiet)
+        if self.who == "kernel":
+            saved = self.kernel.save()
+            levels = 0
+            for number, line in self._lines.items():
+                if number != PIT_LINE:
+                    levels |= line.level << number
+                    self.kernel.lower(number)
+            self.kernel.reset()
+            handover.pics_from_kernel(self.pics, saved)
+            handover.io_apic_from_kernel(self.apic, saved["ioapic"], levels)
+            handover.timer_from_kernel(self.timer, self.port_b, saved["pit"])
+        handover.local_from_kernel(self.apic, self._kernel_apic)
+
+    def _enter_kernel(self) -> int:
+        """What the board's own have goes to the kernel's, and they fall silent."""
+        timer, gone = handover.timer_to_kernel(self.timer, self.port_b)
+        io_apic = handover.io_apic_to_kernel(self.apic, IO_BASE)
+        self.kernel.load({**handover.pics_to_kernel(self.pics), "ioapic": io_apic, "pit": timer})
+        due = int(lib.emu_now()) + gone if gone else 0
+        for line in self._lines.values():
+            line.disconnect()
+        for device in (self.timer, self.pics.slave, self.pics.master, self.apic):
+            device.power_on()
+        return due
+
+    def _end_lines(self) -> None:
+        """All lines end at the controllers in use, which know their levels, but for the kernel's."""
+        for number, line in self._lines.items():
+            level = line.level
+            self._end(number, line)
+            if self.who == "kernel":
+                line.restore(0)
+                line.set(level)
+            elif number < ISA_LINES:
+                self.pics.line(number).restore(level)
+                self.io_apic.line(PIT_INPUT if number == PIT_LINE else number).restore(level)
 
     def start_cpu(self, index: int, vcpu: Any) -> None:
         """The first CPU starts by itself, the others when it tells them to; the kernel sees to its own."""
@@ -59,7 +156,9 @@ class PcInterrupts:
 
     def _end(self, number: int, line: IrqLine) -> None:
         if self.kernel is not None:
-            if number != PIT_LINE:  # that is the kernel's own timer's
+            if number == PIT_LINE:  # the kernel's own timer drives it
+                line.disconnect()
+            else:
                 self.kernel.wire(number, line)
         elif number >= ISA_LINES:
             self.io_apic.wire(number, line)
@@ -80,8 +179,7 @@ class PcInterrupts:
         ports.attach("pic0", self.pics.master, 0x20)
         ports.attach("pic1", self.pics.slave, 0xA0)
         ports.attach("elcr", self.pics.elcr, 0x4D0)
-        timer = I8254()
-        ports.attach("pit", timer, 0x40, irq=PIT_LINE)
-        ports.attach("port-b", PortB(timer), 0x61, priority=1)
+        ports.attach("pit", self.timer, 0x40, irq=PIT_LINE)
+        ports.attach("port-b", self.port_b, 0x61, priority=1)
         machine.bus.attach("apic", self.apic, LOCAL_BASE)
         machine.bus.attach("io-apic", self.io_apic, IO_BASE)

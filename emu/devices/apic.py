@@ -45,7 +45,11 @@ class LocalApic(Device):
 
     def connect_cpu(self, cpu: Cpu) -> None:
         """Gives the next CPU its interrupts; those that it takes are heard of in C."""
-        vcpu: Any = cpu.vcpu  # of an engine that leaves the APIC to the board
+        self.take_cpu(self._outputs, cpu.vcpu)
+        self._outputs += 1
+
+    def take_cpu(self, number: int, vcpu: Any) -> None:
+        """Gives CPU `number` its interrupts, whose vCPU is of an engine that leaves the APIC to the board."""
         fn, machine = vcpu.input()
         vcpu.accepted(function("emu_apic_accepted", "emu_irq_fn"), opaque(self.pointer))
         if self._kernel is not None:
@@ -56,12 +60,18 @@ class LocalApic(Device):
                 function("emu_apic_enabled", "emu_irq_fn"),
                 opaque(self.pointer),
             )
-        lib.emu_apic_output(self.pointer, self._outputs, cast("emu_irq_fn", fn), cast("void *", machine))
-        self._outputs += 1
+        lib.emu_apic_output(self.pointer, number, cast("emu_irq_fn", fn), cast("void *", machine))
+
+    def leave_cpu(self, number: int) -> None:
+        """Takes the interrupts from a CPU that another engine, or the kernel, gives them to."""
+        lib.emu_apic_output(self.pointer, number, ffi.NULL, ffi.NULL)
 
     def leave_to(self, kernel: Any) -> None:
-        """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  Before the CPUs."""
+        """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  None: they are here."""
         self._kernel = kernel
+        if kernel is None:
+            lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
+            return
         send, route, chip = kernel.outputs()
         lib.emu_apic_elsewhere(
             self.pointer,
@@ -69,6 +79,14 @@ class LocalApic(Device):
             cast("emu_apic_route_fn", route),
             cast("void *", chip),
         )
+
+    def forget_local(self) -> None:
+        """The local APICs as after reset: the kernel's have their state."""
+        state = self.state_in_c()
+        lib.emu_apic_reset(self.pointer)
+        fresh = self.state_in_c()
+        fresh.io, fresh.external = state.io, state.external
+        self.load_from_c(fresh)
 
     def external(self, vector: int) -> None:
         """What the older controllers' INTR stands for: a vector + 1, or 0 for none."""
@@ -94,12 +112,20 @@ class LocalApic(Device):
         if self._kernel is not None:
             lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
 
-    @property
-    def contents(self) -> bytes:
-        """The whole state, an emu_apic_state of native/apic.h."""
+    def state_in_c(self) -> Any:
+        """A copy of the whole state, an emu_apic_state of native/apic.h."""
         state = ffi.new("emu_apic_state *")
         lib.emu_apic_save(self.pointer, state)
-        return bytes(ffi.buffer(state))
+        return state
+
+    def load_from_c(self, state: Any) -> None:
+        """Takes such a state; the CPU is told."""
+        lib.emu_apic_load(self.pointer, state)
+
+    @property
+    def contents(self) -> bytes:
+        """The whole state, as bytes."""
+        return bytes(ffi.buffer(self.state_in_c()))
 
     @contents.setter
     def contents(self, value: bytes) -> None:

@@ -252,6 +252,17 @@ class I8254(Device):
             # The edge is what counts: one short low at the end of each period.
             self.irq.set(0)
             self.irq.set(1)
+        self._arm(now)
+
+    def go_on(self) -> None:
+        """After load(), where another timer did the counting until now: no edge for what has been."""
+        now = self.ticks()
+        self.irq.restore(self.counters[0].out(now))
+        self._arm(now)
+
+    def _arm(self, now: int) -> None:
+        counter = self.counters[0]
+        if counter.periodic() and counter.loaded:
             gone = max(0, now - counter.start)
             due: int | None = counter.start + (gone // counter.reload + 1) * counter.reload
         else:

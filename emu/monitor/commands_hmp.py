@@ -35,6 +35,14 @@ def system_powerdown(monitor: Hmp) -> None:
     monitor.run.powerdown()
 
 
+@hmp("switch")
+def switch(monitor: Hmp, accel: str) -> str:
+    """Moves the guest to another accelerator, kvm or tcg, where it goes on."""
+    machine = monitor.run.machine
+    machine.switch(accel)
+    return f"the guest runs on {machine.accel_name}\n"
+
+
 @hmp("quit", "q")
 def quit(monitor: Hmp) -> None:
     """Ends the machine and emu."""

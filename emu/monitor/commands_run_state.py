@@ -67,6 +67,12 @@ def system_powerdown(client: Client) -> None:
     client.run.powerdown()
 
 
+@command("x-switch")
+def switch(client: Client, accel: str) -> None:
+    """Moves the guest to another accelerator, kvm or tcg, where it goes on; ours, not QEMU's."""
+    client.run.machine.switch(accel)
+
+
 @command("quit")
 def quit(client: Client) -> None:
     """Ends the machine and this process."""

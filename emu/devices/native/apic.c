@@ -247,10 +247,13 @@ static uint64_t divider(const emu_apic_local *local)
 }
 
 /* ns of one count. */
-static uint64_t tick(const emu_apic_local *local) { return divider(local) * (1000000000 / EMU_APIC_HZ); }
+static uint64_t tick(const emu_apic *apic, uint32_t cpu)
+{
+    return divider(&apic->state.local[cpu]) * (1000000000 / apic->state.hz);
+}
 
 /* ns of a whole one. */
-static uint64_t period(const emu_apic_local *local) { return local->initial * tick(local); }
+static uint64_t period(const emu_apic *apic, uint32_t cpu) { return apic->state.local[cpu].initial * tick(apic, cpu); }
 
 static uint64_t never_too_soon(uint64_t now, uint64_t ns) { return now + (ns < SHORTEST ? SHORTEST : ns); }
 
@@ -265,7 +268,7 @@ static void *count(void *opaque)
             const emu_apic_local *local = &apic->state.local[cpu];
             uint32_t entry = local->entry[EMU_APIC_TIMER];
             if (c->deadline != 0 && now >= c->deadline) {
-                uint64_t whole = period(local);
+                uint64_t whole = period(apic, cpu);
                 if (!(entry & PERIODIC) || whole == 0)
                     c->deadline = 0;
                 else if (c->deadline + whole > now + SHORTEST)
@@ -349,7 +352,7 @@ static uint32_t get(emu_apic *apic, uint32_t cpu, uint32_t at)
     case ICR: return local->command[0];
     case ICR_HIGH: return local->command[1];
     case INITIAL: return local->initial;
-    case CURRENT: return (uint32_t)((left(apic, cpu) + tick(local) - 1) / tick(local));
+    case CURRENT: return (uint32_t)((left(apic, cpu) + tick(apic, cpu) - 1) / tick(apic, cpu));
     case DIVIDE: return local->divide;
     case EOI: return 0;
     }
@@ -427,7 +430,7 @@ static void set(emu_apic *apic, uint32_t cpu, uint32_t at, uint32_t value)
     case ICR_HIGH: local->command[1] = value & 0xff000000; break;
     case INITIAL:
         local->initial = value;
-        start(apic, cpu, period(local));
+        start(apic, cpu, period(apic, cpu));
         break;
     case DIVIDE: local->divide = value & 0xb; break;
     default: local->errors |= NO_REGISTER; break;
@@ -516,6 +519,7 @@ void emu_apic_reset(emu_apic *apic)
     }
     /* Firmware that leaves the APIC alone but enables it gets the older controllers' interrupts. */
     apic->state.local[0].entry[EMU_APIC_LINT0] = APIC_EXTERNAL << 8;
+    apic->state.hz = EMU_APIC_HZ;
     apic_io_reset(apic);
     for (uint32_t cpu = 0; cpu < apic->cpus; cpu++)
         apic_update(apic, cpu);
@@ -556,6 +560,8 @@ void emu_apic_load(emu_apic *apic, const emu_apic_state *state)
 {
     pthread_mutex_lock(&apic->lock);
     apic->state = *state;
+    if (state->hz == 0 || state->hz > 1000000000)
+        apic->state.hz = EMU_APIC_HZ;
     for (uint32_t cpu = 0; cpu < apic->cpus; cpu++) {
         start(apic, cpu, state->local[cpu].left);
         apic->cpu[cpu].offered = UINT64_MAX;

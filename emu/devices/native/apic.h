@@ -22,7 +22,7 @@
 
 #define EMU_APIC_CPUS 16
 #define EMU_APIC_INPUTS 24
-/* The timer counts at this rate before its divider; CPUID's leaf 15h says so (CRYSTAL_HZ, accel/native/uc_x86.c). */
+/* The timer counts at this rate before its divider, unless the state says otherwise; CPUID's leaf 15h says so (CRYSTAL_HZ, accel/native/uc_x86.c). */
 #define EMU_APIC_HZ 10000000
 
 /* Local vector table, in the order of the registers. */
@@ -65,7 +65,7 @@ typedef struct emu_apic_state {
     emu_apic_local local[EMU_APIC_CPUS];
     emu_apic_io io;
     uint32_t external; /* the older controllers' vector + 1; 0 for none */
-    uint32_t reserved;
+    uint32_t hz;       /* what the timers count, before their dividers */
 } emu_apic_state;
 
 typedef struct emu_apic emu_apic;

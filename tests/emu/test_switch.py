@@ -1,0 +1,174 @@
+"""A running x86 machine moves between kvm and tcg: a guest that checks itself, and U-Boot."""
+
+from __future__ import annotations
+
+import random
+import struct
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from accel.errors import AccelError, Unsupported
+from emu.machine import Machine, Result
+from tests.conftest import usable
+from tests.emu.linux_guest import Screen
+from tests.emu.test_uboot import firmware
+from tests.guest.assemble import assemble, output_on_host
+
+BASE, REFERENCE, COUNTS = 0x10_0000, 0x10_5000, 0x10_6000
+NAMES = ("rounds", "pit", "apic", "backwards", "tsc", "wrong", "vector", "where", "pc")
+# How fast the local APIC's timer counts: the board's own, and the kernel's.
+APIC_HZ = {"board": 10_000_000, "kernel": 1_000_000_000}
+PIT_HZ = 1_193_182
+RATE = 100  # interrupts a second, of either timer
+CONTROLLERS = {
+    "kernel": "kvm,kernel-irqchip=on",
+    "split": "kvm,kernel-irqchip=split",
+    "board": "kvm,kernel-irqchip=off",
+}
+
+
+def guest(controllers: str, **defines: str) -> bytes:
+    """The image of tests/guest/pc/moves.S, with what its computation gives on the host's own CPU."""
+    hz = APIC_HZ["board" if controllers == "board" else "kernel"]
+    image = bytearray(
+        assemble("pc/moves.S", BASE, APIC_PERIOD=str(hz // RATE), PIT_PERIOD=str(PIT_HZ // RATE), **defines)
+    )
+    reference = output_on_host("pc/moves.S", BASE, **defines)
+    image[REFERENCE - BASE : REFERENCE - BASE + len(reference)] = reference
+    return bytes(image)
+
+
+def counts(machine: Machine) -> dict[str, int]:
+    """What the guest has counted so far."""
+    return dict(zip(NAMES, struct.unpack("<9Q", machine.memory.peek(COUNTS, 72)), strict=True))
+
+
+def run_until_all_go_on(machine: Machine, before: dict[str, int]) -> dict[str, int]:
+    """Runs until the guest has completed a round and taken both timers' interrupts since `before`."""
+
+    def goes_on() -> bool:
+        now = counts(machine)
+        return bool(now["wrong"]) or all(now[name] > before[name] for name in ("rounds", "pit", "apic"))
+
+    # Asked again at every event: the board's clock gives none while the kernel has the timers.
+    for _ in range(2000):
+        if goes_on() or machine.run(timeout=0.01).reason not in ("timeout", "until"):
+            break
+    now = counts(machine)
+    assert goes_on(), (machine.accel_name, before, now)
+    assert (now["wrong"], now["backwards"]) == (0, 0), (machine.accel_name, now)
+    return now
+
+
+@pytest.mark.parametrize("controllers", CONTROLLERS)
+def test_a_guest_computes_rightly_wherever_it_is_moved(controllers: str) -> None:
+    usable("kvm")
+    move_at_random(controllers, moves=20, seed=6)
+
+
+def move_at_random(controllers: str, moves: int, seed: int) -> None:
+    draw = random.Random(seed)
+    code = guest(controllers)
+    with Machine("microvm", accel=CONTROLLERS[controllers], kernel=code) as machine:
+        seen = run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
+        for move in range(moves):
+            machine.run(timeout=draw.random() * 0.02)
+            machine.switch(("tcg", "kvm")[move % 2])
+            assert machine.accel_name == ("tcg", "kvm")[move % 2]
+            seen = run_until_all_go_on(machine, seen)
+
+
+def test_it_moves_while_it_runs_in_another_thread() -> None:
+    usable("kvm")
+    with Machine("microvm", accel="kvm", kernel=guest("board")) as machine:
+        runs = threading.Event()
+        server = threading.Thread(target=machine.run, kwargs={"until": lambda: runs.set() or False})
+        server.start()
+        assert runs.wait(60)
+        try:
+            for name in ("tcg", "kvm", "kvm", "tcg"):
+                machine.switch(name)
+                assert (machine.accel_name, machine.state) == (name, "running")
+        finally:
+            machine.end(Result("host-ui"))
+            server.join()
+        machine.reset()
+        assert run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))["rounds"] < 1000  # it began anew
+
+
+def test_a_paused_machine_stays_so_and_one_that_was_not_started_starts_there() -> None:
+    usable("kvm")
+    with Machine("microvm", accel="tcg", kernel=guest("board")) as machine:
+        machine.switch("kvm")
+        assert machine.state == "prelaunch"
+        seen = run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
+        machine.switch("tcg")
+        assert machine.state == "paused"
+        assert counts(machine) == seen
+
+
+def test_what_cannot_move_says_why_and_stays() -> None:
+    usable("kvm")
+    with Machine("microvm", accel="kvm", cpus=2) as machine:
+        with pytest.raises(AccelError, match="2 CPUs cannot move to tcg: tcg has one; use cpus=1"):
+            machine.switch("tcg")
+        assert machine.accel_name == "kvm"
+    with Machine("microvm", accel="kvm") as machine, pytest.raises(AccelError, match="'xen'"):
+        machine.switch("xen")
+    with Machine("virt", accel="tcg") as machine, pytest.raises(Unsupported, match="kvm runs only guests"):
+        machine.switch("kvm")
+
+
+PROMPT = "\n=> "
+# Each makes U-Boot compute or look something up; what must be in its answer.
+COMMANDS = (
+    ("version", "U-Boot 20"),
+    ("mw 200000 cafebabe 4", ""),
+    ("md 200000 4", "cafebabe cafebabe cafebabe cafebabe"),
+    ("setenv x moved", ""),
+    ("echo $x $x", "moved moved"),
+    ("crc32 200000 10", "0df582b3"),  # zlib's, of the same 16 bytes
+    ("bdinfo", "relocaddr"),
+)
+
+
+def answer(machine: Machine, screen: Screen, command: str, between: Callable[[], None]) -> str:
+    """What U-Boot prints for a command, `between` being called between the keys."""
+    screen.sent.clear()
+    for key in command + "\r":
+        screen.type(key.encode())
+        between()
+        shown = "\n" if key == "\r" else key
+        wait(machine, lambda shown=shown: shown in screen.text)
+    wait(machine, lambda: screen.text.endswith(PROMPT))
+    return screen.text
+
+
+def wait(machine: Machine, until: Callable[[], bool]) -> None:
+    result = machine.run(timeout=60, until=until)
+    assert result.reason == "until", result
+
+
+@pytest.mark.parametrize("first", ["tcg", "kvm"])
+def test_u_boot_goes_on_wherever_it_is_moved_between_keys(first: str) -> None:
+    usable("kvm")
+    draw = random.Random(7)
+    screen, moves = Screen(), 0
+    with Machine("microvm", accel=first, firmware=firmware("qemu-x86/u-boot.rom"), serial=screen) as machine:
+
+        def move() -> None:
+            nonlocal moves
+            if draw.random() < 0.2:
+                machine.switch({"tcg": "kvm", "kvm": "tcg"}[machine.accel_name])
+                moves += 1
+
+        wait(machine, lambda: "U-Boot 20" in screen.text)
+        machine.switch("tcg")
+        wait(machine, lambda: "autoboot" in screen.text)
+        screen.type(b" ")
+        wait(machine, lambda: screen.text.endswith(PROMPT))
+        for command, expected in COMMANDS:
+            assert expected in answer(machine, screen, command, move), screen.text
+    assert moves >= 10
