@@ -14,8 +14,12 @@ class Launcher(build_scripts):
     """Links emu/cli/native/emu.c with the objects of the extension modules."""
 
     def copy_scripts(self):
-        if platform.machine() != "x86_64":
-            return super().copy_scripts()
+        if platform.machine() == "x86_64":
+            self.scripts = [script for script in self.scripts if script != "scripts/emu"]
+            self._link()
+        return super().copy_scripts()
+
+    def _link(self):
         self.run_command("build_ext")
         build = self.get_finalized_command("build_ext")
         compiler, temp = build.compiler, build.build_temp

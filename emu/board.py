@@ -30,6 +30,8 @@ BOARDS = {
     ("virt", "arm"): ("emu.boards.virt", "VirtArm"),
     ("virt", "riscv64"): ("emu.boards.virt", "VirtRiscv64"),
     ("microvm", "x86_64"): ("emu.boards.microvm", "Microvm"),
+    ("none", "aarch64"): ("emu.boards.none", "NoAarch64"),
+    ("none", "x86_64"): ("emu.boards.none", "NoX86"),
 }
 
 
@@ -87,6 +89,7 @@ class Board:
     ram_limit: ClassVar[int] = 1 << 36
     default_ram: ClassVar[int] = 128 << 20
     max_cpus: ClassVar[int] = 1
+    min_cpus: ClassVar[int] = 1
     cpus_reason: ClassVar[str] = ""  # why not more, for the message
     ports: ClassVar[bool] = False
     keeps_variables: ClassVar[bool] = False

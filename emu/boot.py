@@ -190,7 +190,7 @@ def run_boot(options: Any, signals: Signals) -> int:
         ) as machine,
     ):
         if options.dumpdtb:
-            _dump_tree(machine, Path(options.dumpdtb))
+            dump_tree(machine, options.dumpdtb)
             return 0
         for note in machine.notes:
             print(f"emu: {note}", file=sys.stderr)
@@ -219,13 +219,14 @@ def run_boot(options: Any, signals: Signals) -> int:
         return 124 if result.reason == "timeout" else result.code & 0xFF
 
 
-def _dump_tree(machine: Machine, path: Path) -> None:
+def dump_tree(machine: Machine, name: str, option: str = "--dumpdtb ") -> None:
     """Writes the device tree, as it is with this kernel and these devices; aside, then renamed."""
+    path = Path(name)
     machine.board.load(machine)
     tree = machine.board.tree(machine)
     if tree is None:
         raise DeviceError(
-            f"board {type(machine.board).__name__.lower()} has no device tree; leave --dumpdtb out"
+            f"board {type(machine.board).__name__.lower()} has no device tree; leave {option.strip()} out"
         )
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -236,7 +237,7 @@ def _dump_tree(machine: Machine, path: Path) -> None:
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise DeviceError(f"--dumpdtb {path}: {error.strerror}; name a file that can be written") from None
+        raise DeviceError(f"{option}{path}: {error.strerror}; name a file that can be written") from None
 
 
 def _virtio(

@@ -162,7 +162,8 @@ class Context:
     clock: the guest's time; memory: what DMA reads and writes; chardev: the host end of this device's
     character stream (nobody's, if it was given none); shutdown(code) and reset() end the machine's run, as
     the guest's own wish; fail(error) ends it with an exception, out of a thread of the device's own;
-    serve(end) has the machine open another host end, which the device closes.
+    serve(end) has the machine open another host end, which the device closes; ahead: seconds that the guest's
+    calendar is before the host's.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class Context:
         reset: Callable[[], None] = lambda: None,
         fail: Callable[[BaseException], None] = lambda error: None,
         serve: Callable[[Chardev], None] = lambda end: None,
+        ahead: int = 0,
     ) -> None:
         self.clock = clock
         self.memory = memory
@@ -187,6 +189,7 @@ class Context:
         self.reset = reset
         self.fail = fail
         self.serve = serve
+        self.ahead = ahead
 
 
 class Device:

@@ -154,7 +154,8 @@ class Machine:
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
     --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
     transport's version 1; debugcon: where PC firmware's debug ports end, as one of serial; pci: functions for
-    the board's PCI bus; inventory: what all that is called.
+    the board's PCI bus; inventory: what all that is called; fw_cfg: items for firmware and kernels, by name;
+    ahead: seconds of the guest's calendar before the host's.
 
     notes: what a person should know before it starts, a line each; noted: called, in a vCPU's thread, with
     what there is to know while it runs.
@@ -184,6 +185,8 @@ class Machine:
         force_legacy: bool = False,
         pci: Iterable[PciFunction] = (),
         inventory: Inventory | None = None,
+        fw_cfg: Iterable[tuple[str, bytes]] = (),
+        ahead: int = 0,
     ) -> None:
         self.state = "prelaunch"
         self.board = board if isinstance(board, Board) else open_board(board, arch)
@@ -199,6 +202,8 @@ class Machine:
         self.virtio = list(virtio)
         self.force_legacy = force_legacy
         self.pci = list(pci)
+        self.fw_cfg = list(fw_cfg)
+        self.ahead = ahead
         self.notes: list[str] = []
         self.inventory = Inventory() if inventory is None else inventory
         self.noted: Callable[[str], None] = lambda text: None
@@ -234,13 +239,14 @@ class Machine:
 
     def _check(self, cpus: int) -> None:
         board = self.board
-        if not 1 <= cpus <= board.max_cpus:
+        if not board.min_cpus <= cpus <= board.max_cpus:
             raise DeviceError(f"{cpus} CPUs: this board has 1 to {board.max_cpus}{board.cpus_reason}")
         if self.firmware_vars is not None and not board.keeps_variables:
             raise DeviceError("this board's firmware keeps no variables; leave --firmware-vars out")
         if self.debugcon is not None and not board.ports:
             raise DeviceError("this board has no debug port, which is a PC's; leave --debugcon out")
-        if not 1 << 20 <= self.ram <= board.ram_limit or self.ram % 4096:
+        least = min(1 << 20, board.ram_limit)
+        if not least <= self.ram <= board.ram_limit or self.ram % 4096:
             most = board.ram_limit >> 20
             raise DeviceError(f"{self.ram} bytes of RAM: this board takes 1 to {most} MiB, in pages of 4 KiB")
 
@@ -304,6 +310,7 @@ class Machine:
             reset=self.guest_reset,
             fail=self.fail,
             serve=self._served.append,
+            ahead=self.ahead,
         )
 
     # -- what it is made of ---------------------------------------------------

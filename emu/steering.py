@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from accel.errors import DeviceError
 from emu.monitor.client import Client, Control
 from emu.run_state import RunState
 
@@ -37,7 +38,8 @@ class Orders:
     """How a machine is to be run.
 
     gdb: where a debugger may come in, by emu/gdb/server.py's words; paused: it waits for a monitor or for
-    that; told: takes lines for the person who started it; ready: called once every
+    that; incoming: it waits for its state, from where this says, or from where a monitor will say ("defer");
+    told: takes lines for the person who started it; ready: called once every
     monitor can be reached; the others are RunState's and Control's.
     """
 
@@ -49,6 +51,7 @@ class Orders:
         name: str = "",
         uuid: str = "",
         paused: bool = False,
+        incoming: str = "",
         no_shutdown: bool = False,
         no_reboot: bool = False,
         timeout: float | None = None,
@@ -60,6 +63,7 @@ class Orders:
         self.name = name
         self.uuid = uuid
         self.paused = paused
+        self.incoming = incoming
         self.no_shutdown = no_shutdown
         self.no_reboot = no_reboot
         self.timeout = timeout
@@ -90,7 +94,11 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
         orders.ready()
         if monitors is not None:
             monitors.wait(signals.pending)
-        if orders.paused:
+        if orders.incoming:
+            if orders.incoming != "defer":
+                raise DeviceError(f"-incoming {orders.incoming} is not supported; use defer")
+            run.enter("inmigrate")
+        elif orders.paused:
             machine.power_on()
         else:
             run.cont()

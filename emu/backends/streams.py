@@ -12,16 +12,18 @@ import tty
 from pathlib import Path
 
 from emu.backends.chardev import LIMIT, Chardev, ChardevError, DescriptorChardev
+from emu.backends.telnet import CHARACTERWISE, Telnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.loop import Loop
 
 
-def open_file(path: str) -> Chardev:
-    """Output into a file, made anew; no input.  Raises ChardevError."""
+def open_file(path: str, *, append: bool = False) -> Chardev:
+    """Output into a file, made anew or lengthened; no input.  Raises ChardevError."""
+    flags = os.O_APPEND if append else os.O_TRUNC
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | flags, 0o666)
     except OSError as error:
         raise ChardevError(
             f"file {path} for a serial line cannot be written: {error.strerror}; choose another"
@@ -67,12 +69,23 @@ class SocketChardev(DescriptorChardev):
     """One connection at a time; what is written while there is none is lost, as on a line nobody listens to.
 
     Input of a connection that ended is kept until the device takes it, or somebody else connects.
-    listener: where connections come from; None for a connection that stands already.
+    listener: where connections come from; None for a connection that stands already; telnet: whether its
+    bytes are telnet's; awaited: the machine is not to run before somebody is there.
     """
 
-    def __init__(self, connection: socket.socket | None, listener: socket.socket | None, path: str) -> None:
+    def __init__(
+        self,
+        connection: socket.socket | None,
+        listener: socket.socket | None,
+        path: str,
+        *,
+        telnet: bool = False,
+    ) -> None:
         super().__init__(-1, -1)
         self.path = path
+        self.awaited = False
+        self._telnet: Telnet | None = None
+        self.telnet = telnet
         self._listener = listener
         self._socket_path = ""
         if listener is not None:
@@ -81,6 +94,10 @@ class SocketChardev(DescriptorChardev):
                 self._socket_path = path
         if connection is not None:
             self._take(connection)
+
+    def keep_path(self) -> None:
+        """The socket in the file system is somebody else's."""
+        self._socket_path = ""
 
     @property
     def connected(self) -> bool:
@@ -110,6 +127,12 @@ class SocketChardev(DescriptorChardev):
                 pass  # somebody tidied it up before us
             self._socket_path = ""
 
+    def write(self, data: bytes) -> None:
+        super().write(data.replace(b"\xff", b"\xff\xff") if self.telnet else data)
+
+    def input(self, data: bytes) -> None:
+        super().input(self._telnet.plain(data) if self._telnet is not None else data)
+
     def hung_up(self) -> None:
         if self._loop is not None and self.read_fd >= 0:
             self._loop.watch(self.read_fd)
@@ -137,8 +160,12 @@ class SocketChardev(DescriptorChardev):
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd = connection.detach()
+        self.awaited = False
         with self._lock:
             self.read_fd = self.write_fd = fd
+            if self.telnet:
+                self._telnet = Telnet()
+                self._waiting[:0] = CHARACTERWISE
 
     def _listen(self) -> None:
         if self._loop is not None and self._listener is not None:
@@ -160,28 +187,35 @@ class SocketChardev(DescriptorChardev):
 
 
 def open_socket(kind: str, words: str) -> SocketChardev:
-    """A socket: PATH or HOST:PORT, with ",server" to wait for connections.  Raises ChardevError.
-
-    TCP is for this host alone: a serial line asks nobody for a password.
-    """
+    """A socket: PATH or HOST:PORT, with ",server" to wait for connections.  Raises ChardevError."""
     address, _, mode = words.partition(",")
     if mode not in ("", "server"):
         raise ChardevError(f"{kind}:{words}: there is no {mode!r}; the only word after the comma is server")
+    return open_address(kind, address, server=mode == "server")
+
+
+def open_address(kind: str, address: str, *, server: bool, telnet: bool = False) -> SocketChardev:
+    """A socket of kind unix or tcp, connected or waiting for connections.  Raises ChardevError.
+
+    TCP is for this host alone: a serial line asks nobody for a password.
+    """
     target: str | tuple[str, int]
     if kind == "unix":
         family, target = socket.AF_UNIX, address
     else:
         host, colon, port = address.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ChardevError(f"tcp:{words} is no address; use tcp:127.0.0.1:PORT")
+            raise ChardevError(f"tcp:{address} is no address; use tcp:127.0.0.1:PORT")
         if host not in ("localhost", "127.0.0.1"):
-            raise ChardevError(f"tcp:{words}: only this host may use a serial line; use tcp:127.0.0.1:{port}")
+            raise ChardevError(
+                f"tcp:{address}: only this host may use a serial line; use tcp:127.0.0.1:{port}"
+            )
         family, target = socket.AF_INET, ("127.0.0.1", int(port))
     end = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if not mode:
+        if not server:
             end.connect(target)
-            return SocketChardev(end, None, address)
+            return SocketChardev(end, None, address, telnet=telnet)
         if kind == "unix":
             remove_stale_socket(address)
         else:
@@ -191,12 +225,26 @@ def open_socket(kind: str, words: str) -> SocketChardev:
     except OSError as error:
         end.close()
         cause = error.strerror or str(error)
-        doing = "listen at" if mode else "connect to"
-        remedy = "choose another" if mode else "start what listens there first, or add ,server"
+        doing = "listen at" if server else "connect to"
+        remedy = "choose another" if server else "start what listens there first, or add ,server"
         raise ChardevError(f"cannot {doing} {kind}:{address}: {cause}; {remedy}") from None
     if kind == "tcp":
         address = "{}:{}".format(*end.getsockname()[:2])
-    return SocketChardev(None, end, address)
+    return SocketChardev(None, end, address, telnet=telnet)
+
+
+def open_inherited(fd: int, *, telnet: bool = False) -> SocketChardev:
+    """A socket that whoever started us made: it listens, or is connected.  Raises ChardevError."""
+    try:
+        end = socket.socket(fileno=fd)
+        listens = bool(end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError as error:
+        raise ChardevError(f"descriptor {fd} is no socket ({error.strerror}); hand a socket on") from None
+    name = end.getsockname()
+    path = name if isinstance(name, str) else "{}:{}".format(*name[:2]) if name else ""
+    made = SocketChardev(None if listens else end, end if listens else None, path, telnet=telnet)
+    made.keep_path()
+    return made
 
 
 def remove_stale_socket(path: str) -> None:

@@ -147,7 +147,7 @@ class Microvm(Board):
         ports.attach("rtc", Mc146818(self.low, self.high), 0x70, irq=8)
         ports.attach("pci", PciHost(_i440fx()), 0xCF8)
         self.fw_cfg = FwCfgIo()
-        self.fw_cfg.describe(machine.ram, len(machine.cpus))
+        self.fw_cfg.describe(machine.ram, len(machine.cpus), machine.fw_cfg)
         self.fw_cfg.add_file("etc/e820", self._e820())
         # SeaBIOS' screen and keyboard are the first serial line.
         self.fw_cfg.add_file("etc/sercon-port", struct.pack("<Q", COM1))

@@ -91,7 +91,7 @@ class Virt(Board):
     def build(self, machine: Machine) -> None:
         super().build(machine)
         self.fw_cfg = FwCfgMmio()
-        self.fw_cfg.describe(machine.ram, len(machine.cpus))
+        self.fw_cfg.describe(machine.ram, len(machine.cpus), machine.fw_cfg)
         machine.bus.attach("fw-cfg", self.fw_cfg, self.fw_cfg_base)
         # Two banks: the firmware, and its variables.
         for n, bank in enumerate((self.rom_bank(self.flash), self.bank(machine.firmware_vars))):

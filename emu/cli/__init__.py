@@ -84,14 +84,27 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
 }
 
 
-def main(argv: list[str] | None = None, *, ready: "Callable[[], object] | None" = None) -> int:
+# What the lines that tell an error begin with.
+program_name = "emu"
+
+
+def main(
+    argv: list[str] | None = None,
+    *,
+    ready: "Callable[[], object] | None" = None,
+    command: "Callable[[list[str]], int] | None" = None,
+    program: str = "emu",
+) -> int:
     """Runs the command line `argv` (default: this process's) and returns its exit status.
 
-    ready: called once an interrupt ends the process in order; the launcher has held it off so far.
+    ready: called once an interrupt ends the process in order; the launcher has held it off so far.  command,
+    program: what does the words instead of emu's subcommands, and what it is called.
 
     Never raises for a user's mistake: it is told in one line on stderr.  SIGINT and SIGPIPE end the process
     by the signal itself, as a shell expects.
     """
+    global program_name
+    program_name = program
     words = sys.argv[1:] if argv is None else argv
     if sys.stdout is None or sys.stderr is None:
         # Closed by whoever started us: what we would write goes nowhere, as with any program.
@@ -104,7 +117,7 @@ def main(argv: list[str] | None = None, *, ready: "Callable[[], object] | None" 
                 if words[:1] == ["boot"]:
                     _end_at_once()
                 ready()
-            return dispatch(words)
+            return dispatch(words) if command is None else command(words)
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -276,7 +289,7 @@ def report(error: Exception, text: str, status: int) -> int:
     line = " ".join(text.split())
     # A file's name may hold anything, and a terminal would obey it.
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    sys.stderr.write(f"emu: {line}\n")
+    sys.stderr.write(f"{program_name}: {line}\n")
     return status
 
 

@@ -13,6 +13,8 @@ from emu.device import Context, Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from emu.loader.fdt import Node
 
 SIGNATURE, ID, RAM_SIZE, CPU_COUNT, MAX_CPUS, FILE_DIR = 0x00, 0x01, 0x03, 0x05, 0x0F, 0x19
@@ -38,8 +40,10 @@ class FwCfg(Device):
         self.files: dict[str, int] = {}
         self.selected = self.position = self.dma_high = 0
 
-    def describe(self, ram: int, cpus: int) -> None:
-        """Adds what all firmware asks: bytes of RAM, and how many CPUs."""
+    def describe(self, ram: int, cpus: int, files: Iterable[tuple[str, bytes]] = ()) -> None:
+        """Adds what all firmware asks, bytes of RAM and how many CPUs; and the user's files."""
+        for name, data in files:
+            self.add_file(name, data)
         self.add(RAM_SIZE, struct.pack("<Q", ram))
         self.add(CPU_COUNT, struct.pack("<H", cpus))
         self.add(MAX_CPUS, struct.pack("<H", cpus))

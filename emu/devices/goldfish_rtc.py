@@ -32,7 +32,7 @@ class GoldfishRtc(Device):
 
     def realize(self, context: Context) -> None:
         self.now = context.clock.now
-        self.offset = time.time_ns() - self.now()
+        self.offset = time.time_ns() + context.ahead * 1_000_000_000 - self.now()
         self.latched = 0
         self.pending = 0
         self.alarm = self.timer(self._ring)

@@ -40,7 +40,7 @@ class Mc146818(Device):
 
     def realize(self, context: Context) -> None:
         self.now = context.clock.now
-        self.offset = int(time.time()) - self.now() // SECOND
+        self.offset = int(time.time()) + context.ahead - self.now() // SECOND
         self.periodic = self.timer(self._period)
         self.second = self.timer(self._second)
         kib = self.ram_low >> 10

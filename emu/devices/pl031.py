@@ -40,7 +40,7 @@ class Pl031(Device):
 
     def realize(self, context: Context) -> None:
         self.now = context.clock.now
-        self.offset = int(time.time()) - self.now() // SECOND
+        self.offset = int(time.time()) + context.ahead - self.now() // SECOND
         self.alarm = self.timer(self._matched)
 
     def reset(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+from emu.backends.telnet import CHARACTERWISE, Telnet
 from emu.monitor.hmp import LONGEST_LINE, Hmp, human_commands
 
 TYPE_CHECKING = False
@@ -16,44 +17,7 @@ if TYPE_CHECKING:
 
 PROMPT = b"(emu) "
 WELCOME = b"emu's monitor; `help` tells the commands\r\n"
-# Telnet (RFC 854, 857, 858): the server echoes, and keys are sent as they are typed.
-IAC, DONT, DO, WONT, WILL, SB, SE = 255, 254, 253, 252, 251, 250, 240
-ECHO, GO_AHEAD = 1, 3
-CHARACTERWISE = bytes([IAC, WILL, ECHO, IAC, WILL, GO_AHEAD])
 HISTORY = 100
-
-
-class Telnet:
-    """Takes telnet's own bytes out of what a client sends."""
-
-    def __init__(self) -> None:
-        self._state = "data"
-
-    def plain(self, data: bytes) -> bytes:
-        """What was typed."""
-        typed = bytearray()
-        for byte in data:
-            if self._state == "data":
-                if byte == IAC:
-                    self._state = "command"
-                else:
-                    typed.append(byte)
-            elif self._state == "command":
-                self._state = "data"
-                if byte == IAC:
-                    typed.append(IAC)
-                elif WILL <= byte <= DONT:
-                    self._state = "option"
-                elif byte == SB:
-                    self._state = "parameters"
-            elif self._state == "option":
-                self._state = "data"
-            elif self._state == "parameters":
-                if byte == IAC:
-                    self._state = "parameters end"
-            else:
-                self._state = "data" if byte == SE else "parameters"
-        return bytes(typed)
 
 
 class LineEditor:

@@ -2,7 +2,7 @@
 
     user[,hostfwd=tcp:127.0.0.1:2222-:22][,restrict=on][,net=10.0.2.0/24][,host=A][,dns=A][,dhcpstart=A]
         [,hostname=NAME][,ipv6=off]
-    tap,ifname=NAME[,script=no]
+    tap,(ifname=NAME[,script=no] | fd=N)
     socket,(listen=[ADDRESS]:PORT | connect=ADDRESS:PORT | unix=PATH[,server=on] | fd=N)
     none
 
@@ -27,7 +27,7 @@ MAC = bytes((0x52, 0x54, 0x00, 0x12, 0x34, 0x56))
 # Options by kind, besides mac; and those that are on or off.
 KINDS = {
     "user": ("hostfwd", "net", "host", "dns", "dhcpstart", "hostname"),
-    "tap": ("ifname", "script"),
+    "tap": ("ifname", "script", "fd"),
     "socket": ("listen", "connect", "unix", "fd"),
 }
 SWITCHES = {"user": ("restrict", "ipv6"), "tap": (), "socket": ("server",)}
@@ -98,8 +98,16 @@ def address(words: str) -> bytes:
 
 
 def _tap(options: Options) -> Peer:
-    from emu.net.tap import Tap
+    from emu.net.tap import InheritedTap, Tap
 
+    fd = options.word("fd")
+    if fd:
+        if not fd.isascii() or not fd.isdigit() or "ifname" in options:
+            raise NetError(f"--net tap: fd={fd}: give the number of a descriptor, and no ifname")
+        try:
+            return InheritedTap(int(fd))
+        except OSError as error:
+            raise NetError(f"--net tap: fd={fd}: {error.strerror}; hand an open interface on") from None
     name, script = options.word("ifname"), options.word("script", "no")
     if script != "no":
         raise NetError(

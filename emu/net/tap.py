@@ -20,6 +20,14 @@ IFF_TAP, IFF_NO_PI = 2, 0x1000
 NAME_BYTES = 16
 
 
+class InheritedTap(Peer):
+    """An interface that whoever started us has opened."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        super().__init__(lib.emu_net_frames_new(fd))
+
+
 class Tap(Peer):
     """The interface `name`; it is made if it is not there and the user may.  Raises NetError."""
 
