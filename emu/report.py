@@ -34,11 +34,13 @@ THUMB, AARCH32 = 1 << 5, 1 << 4
 
 def describe(vcpu: Vcpu, arch: Arch, memory: AddressSpace) -> str:
     """Several lines, for the end of an error message; the CPU is not running."""
-    cpu = _Cpu(vcpu, arch, memory)
+    cpu = CpuView(vcpu, arch, memory)
     return "".join(f"  {line}".rstrip() + "\n" for line in cpu.registers() + cpu.code())
 
 
-class _Cpu:
+class CpuView:
+    """A CPU that stands still, as a person looks at it."""
+
     def __init__(self, vcpu: Vcpu, arch: Arch, memory: AddressSpace) -> None:
         self.vcpu = vcpu
         self.arch = arch
@@ -127,7 +129,7 @@ class _Cpu:
         pc = self.get(self.arch.pc) or 0
         at = self.base("cs") + pc
         lines = []
-        decoder, step = self._decoder()
+        decoder, step = self.decoder()
         if not self.peek(at, 1):
             lines.append(f"code at {pc:x}: nothing is mapped there")
             caller = self._caller()
@@ -144,10 +146,10 @@ class _Cpu:
         return lines + self._around(decoder, step, at) + self._stack()
 
     def _around(self, decoder: Any, step: int, at: int) -> list[str]:
-        after = self._listing(decoder, self.peek(at, FROM * LONGEST), at, FROM, ">")
+        after = self.listing(decoder, self.peek(at, FROM * LONGEST), at, FROM, ">")
         return self._before(decoder, step, at) + after
 
-    def _decoder(self) -> tuple[Any, int]:
+    def decoder(self) -> tuple[Any, int]:
         """Capstone for the CPU's present mode, and what instructions are aligned to."""
         import capstone as cs
 
@@ -167,10 +169,10 @@ class _Cpu:
         for back in range(BEFORE * (4 if step > 1 else LONGEST // 3), 0, -step):
             data = self.peek(at - back, back)
             if len(data) == back and sum(size for _, size, _, _ in decoder.disasm_lite(data, 0)) == back:
-                return self._listing(decoder, data, at - back, None, " ")[-BEFORE:]
+                return self.listing(decoder, data, at - back, None, " ")[-BEFORE:]
         return []
 
-    def _listing(self, decoder: Any, data: bytes, at: int, count: int | None, mark: str) -> list[str]:
+    def listing(self, decoder: Any, data: bytes, at: int, count: int | None, mark: str) -> list[str]:
         lines = []
         for address, size, name, operands in decoder.disasm_lite(data, at, count or 0):
             code = data[address - at : address - at + size].hex(" ")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from emu.monitor.hmp import Hmp, Rest, help_of, hmp
+from emu.monitor.dump import SIZES, Dump
+from emu.monitor.hmp import Format, Hmp, HumanError, Rest, help_of, hmp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.memory import AddressSpace
 
 
 @hmp("help", "?")
@@ -59,3 +64,117 @@ def cpu(monitor: Hmp, index: int) -> None:
 def print_(monitor: Hmp, value: int) -> str:
     """Shows the value of an expression, as 2*(3+$pc)."""
     return f"{value if value < 1 << 63 else value - (1 << 64)} ({value:#x})\n"
+
+
+@hmp("balloon")
+def balloon(monitor: Hmp, value: int) -> None:
+    """Asks the guest to leave so many MiB in use."""
+    monitor.client.execute("balloon", {"value": value << 20 if value < 1 << 40 else value})
+
+
+@hmp("nmi")
+def nmi(monitor: Hmp) -> None:
+    """Interrupts every CPU, whatever it has masked."""
+    monitor.client.execute("inject-nmi", {})
+
+
+@hmp("set_link")
+def set_link(monitor: Hmp, name: str, state: str) -> None:
+    """Plugs in (on) or pulls (off) a network card's cable."""
+    monitor.client.execute("set_link", {"name": name, "up": on_or_off(state)})
+
+
+@hmp("block_resize")
+def block_resize(monitor: Hmp, device: str, size: int) -> None:
+    """Gives a disk another size, in MiB."""
+    arguments = {"device": device, "size": min(size << 20, (1 << 63) - 1)}
+    monitor.client.execute("block_resize", arguments)
+
+
+@hmp("snapshot_blkdev")
+def snapshot_blkdev(monitor: Hmp, device: str, snapshot_file: str) -> None:
+    """Keeps a disk as it is; its guest's writes go into a new image from now on."""
+    arguments = {"device": device, "snapshot-file": snapshot_file}
+    monitor.client.execute("blockdev-snapshot-sync", arguments)
+
+
+@hmp("eject")
+def eject(monitor: Hmp, device: str) -> None:
+    """Takes the medium out of a drive."""
+    monitor.client.execute("eject", {"device": device})
+
+
+@hmp("pmemsave")
+def pmemsave(monitor: Hmp, address: int, size: int, file: str) -> None:
+    """Writes memory at a physical address into a file."""
+    monitor.client.execute("pmemsave", {"val": address, "size": size, "filename": file})
+
+
+@hmp("memsave")
+def memsave(monitor: Hmp, address: int, size: int, file: str) -> None:
+    """Writes memory at a virtual address into a file."""
+    arguments = {"val": address, "size": size, "filename": file, "cpu-index": monitor.cpu}
+    monitor.client.execute("memsave", arguments)
+
+
+@hmp("x")
+def x(monitor: Hmp, format: Format, address: int) -> str:
+    """Shows memory at a virtual address; fmt is a count, one of x d u o c i, and a size b h w g."""
+    dump = Dump(monitor, format, physical=False)
+    return dump.text(address)
+
+
+@hmp("xp")
+def xp(monitor: Hmp, format: Format, address: int) -> str:
+    """Shows memory at a physical address; fmt is as for x."""
+    dump = Dump(monitor, format, physical=True)
+    return dump.text(address)
+
+
+def port_width(format: str) -> int:
+    """The width that the format of `i` and `o` asks for.  Raises HumanError."""
+    if format not in ("", *SIZES):
+        raise HumanError(f"/{format}: a port has a size: b, h or w")
+    width = SIZES[format or "b"]
+    if width > 4:
+        raise HumanError("a port has at most 4 bytes; use b, h or w")
+    return width
+
+
+def port_space(monitor: Hmp) -> AddressSpace:
+    """The ports of the machine.  Raises HumanError."""
+    ports = monitor.machine.ports
+    if ports is None:
+        raise HumanError("this machine has no I/O ports; its devices are in memory (info mtree)")
+    return ports.space
+
+
+@hmp("i")
+def i(monitor: Hmp, format: Format, port: int) -> str:
+    """Reads an I/O port; fmt is a size, b, h or w.  The device sees it."""
+    width, port = port_width(format), port & 0xFFFF
+    value = port_space(monitor).read(port, width)
+    letter = {1: "b", 2: "w", 4: "l"}[width]
+    return f"port{letter}[{port:#06x}] = {value:#0{2 * width + 2}x}\n"
+
+
+@hmp("o")
+def o(monitor: Hmp, format: Format, port: int, value: int) -> None:
+    """Writes an I/O port; fmt is a size, b, h or w."""
+    width = port_width(format)
+    port_space(monitor).write(port & 0xFFFF, width, value & (1 << 8 * width) - 1)
+
+
+@hmp("log")
+def log(monitor: Hmp, items: Rest) -> str | None:
+    """Chooses what is logged: there is nothing to choose but none."""
+    if items.strip() == "none":
+        return None
+    return "Log items (comma separated):\nnone\n"
+
+
+def on_or_off(word: str) -> bool:
+    """Raises HumanError."""
+    if word not in ("on", "off"):
+        raise HumanError(f"{word}: use on or off")
+    return word == "on"

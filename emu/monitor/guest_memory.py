@@ -24,14 +24,11 @@ def physical(machine: Machine, address: int, size: int) -> bytes:
 
 def virtual(machine: Machine, vcpu: Any, address: int, size: int) -> bytes:
     """Bytes at virtual addresses of a vCPU that stands still.  Raises CommandError."""
-    translate = getattr(vcpu, "translate", None)
-    if translate is None:
-        raise CommandError("this engine translates no virtual addresses; give physical ones (xp, pmemsave)")
     found = bytearray()
     while len(found) < size:
         at = (address + len(found)) & ((1 << 64) - 1)
         length = min(size - len(found), PAGE - at % PAGE)
-        place = translate(at)
+        place = vcpu.translate(at)
         if place is None:
             raise CommandError(f"no page is mapped at {at:#x}")
         found += physical(machine, place, length)

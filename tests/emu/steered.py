@@ -101,11 +101,13 @@ class Steered:
 
 
 @contextmanager
-def steered(folder, *, kernel=SPINNING, paused=False, no_shutdown=False, no_reboot=False, **options):
+def steered(
+    folder, *, board="virt", kernel=SPINNING, paused=False, no_shutdown=False, no_reboot=False, **options
+):
     """A machine that runs, served by a thread; ended and closed behind the test."""
     given = {"arch": "aarch64", "accel": "tcg", "ram": 32 << 20, **options}
     path = Path(folder) / "qmp"
-    with Machine("virt", kernel=kernel, **given) as machine:
+    with Machine(board, kernel=kernel, **given) as machine:
         run = RunState(machine, steered=True, no_shutdown=no_shutdown, no_reboot=no_reboot)
         control = Control(run, name="guest")
         monitors = Monitors(control)

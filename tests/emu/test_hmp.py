@@ -1,5 +1,6 @@
 """The human monitor: words, expressions, keys; on the console, over telnet and on a socket."""
 
+import random
 import socket
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.monitor.expression import BadExpression, evaluate
+from emu.monitor.hmp import human_commands
 from emu.monitor.terminal import LineEditor, Telnet
 from tests.emu.steered import SPINNING, steered
+from tests.emu.test_qmp import Qemu
 
 
 def register(name):
@@ -113,6 +116,112 @@ def test_states_are_moved_by_words(client):
     client.human("stop")
     assert client.human("info status") == "VM status: paused\n"
     assert "80000" in client.human("print $pc")
+
+
+# -- memory, as QEMU shows it ------------------------------------------------------------------------
+
+AT = 0x4010_0000
+FORMATS = [f"{count}{format}{size}" for count in (1, 3, 9) for format in "xduo" for size in "bhwg"]
+FORMATS += ["1cb", "9cb"]
+
+
+def test_memory_is_shown_as_by_qemu(tmp_path):
+    data = random.Random(5).randbytes(128) + bytes(range(128))
+    (tmp_path / "data").write_bytes(data)
+    loader = ["-device", f"loader,file={tmp_path / 'data'},addr={AT:#x},force-raw=on"]
+    with steered(tmp_path, paused=True) as machine, Qemu(tmp_path, *loader) as theirs:
+        ours = machine.client()  # which answers once memory is loaded
+        machine.machine.memory.load(AT, data)
+        for format in FORMATS:
+            for line in (f"xp /{format} {AT:#x}", f"xp/{format} {AT}+128", f"x /{format} {AT:#x}"):
+                assert ours.human(line) == theirs.human(line), line
+        for line in (f"xp {AT:#x}", f"xp /4 {AT:#x}", "print 1+2*3", "print 0-1", "info status", "bogus"):
+            assert ours.human(line).split(" (")[0].strip() == theirs.human(line).split(" (")[0].strip(), line
+        ours.close()
+
+
+def test_memory_is_shown_as_instructions(client):
+    assert "b #0x" in client.human("xp /2i 0x40080000").splitlines()[0]
+    assert client.human("x /1i $pc") == client.human("xp /1i $pc")
+
+
+@pytest.mark.parametrize(
+    "line", ["xp /zz 0", "xp /4xd 0", "xp /4xwb 0", "xp /99999999 0", "xp /1x", "xp /-1x 0"]
+)
+def test_a_format_that_is_none_is_told(client, line):
+    assert (
+        "use a count" in client.human(line)
+        or "at most" in client.human(line)
+        or "wants" in client.human(line)
+    )
+
+
+def test_where_there_is_no_memory_is_told(client):
+    assert "no memory at 0xffffffff00000" in client.human("xp 0xffffffff00000")
+
+
+def test_every_topic_shows_something_or_why_not(client):
+    for name in human_commands():
+        if name.startswith("info "):
+            assert "inside emu" not in client.human(name)
+    assert "pc" in client.human("info registers")
+    assert "serial0" in client.human("info mtree")
+    assert "pl011" in client.human("info qtree")
+    assert "prio 0, ram" in client.human("info mtree")
+
+
+def test_ports_are_read_and_written(tmp_path):
+    halt = b"\xf4\xeb\xfd"
+    with steered(tmp_path, board="microvm", arch="x86_64", kernel=halt, paused=True) as machine:
+        client = machine.client()
+        client.human("o /b 0x3ff 0x5a")  # the serial line's scratch register
+        assert client.human("i /b 0x3ff") == "portb[0x03ff] = 0x5a\n"
+        assert "0xffff" in client.human("i /h 0x999")
+        assert "at most 4" in client.human("i /g 0")
+        client.close()
+
+
+def test_arm_has_no_ports(client):
+    assert "no I/O ports" in client.human("i 0x60")
+
+
+@pytest.mark.parametrize("arch", ["x86_64"])
+def test_info_mem_is_what_the_cpu_translates(tmp_path, arch):
+    """Tables with holes, rights and all sizes of pages; the CPU's own translation is the judge."""
+    rng = random.Random(9)
+    with steered(tmp_path, board="microvm", arch="x86_64", kernel=b"\xf4\xeb\xfd", paused=True) as machine:
+        client = machine.client()  # which answers once the CPU was reset
+        memory, vcpu = machine.machine.memory, machine.machine.cpus[0].vcpu
+        tables = iter(range(0x10_0000, 0x20_0000, 0x1000))
+
+        def table(level):
+            at = next(tables)
+            entries = [0] * 512
+            for number in rng.sample(range(512), 4):
+                if level == 1 or (level < 4 and rng.random() < 0.3):
+                    flags = 0x80 if level > 1 else 0
+                    entries[number] = flags | 1 | rng.choice((0, 2, 4, 6))
+                elif level > 1:
+                    entries[number] = table(level - 1) | 7
+            memory.load(at, b"".join(entry.to_bytes(8, "little") for entry in entries))
+            return at
+
+        vcpu.set(cr3=table(4), cr4=0x20, efer=0x500, cr0=0x80000011)
+        shown = [line.split() for line in client.human("info mem").splitlines()]
+        assert len(shown) > 20
+        for span, _, rights in shown:
+            start, end = (int(word, 16) for word in span.split("-"))
+            assert rights in ("-r-", "-rw", "ur-", "urw")
+            assert vcpu.translate(start) is not None
+            assert vcpu.translate(end - 1) is not None
+        inside = [tuple(int(word, 16) for word in span.split("-")) for span, *_ in shown]
+        for start, end in inside:
+            for at in (start - 1, end):
+                mapped = any(low <= at < high for low, high in inside)
+                canonical = (at >> 47) in (0, 0x1FFFF)
+                if canonical and not mapped:
+                    assert vcpu.translate(at) is None, hex(at)
+        client.close()
 
 
 # -- where people type -------------------------------------------------------------------------------
