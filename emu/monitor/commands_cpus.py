@@ -88,9 +88,10 @@ def query_hotpluggable_cpus(client: Client) -> list[HotpluggableCpu]:
 
 @command("query-cpu-definitions")
 def query_cpu_definitions(client: Client) -> list[CpuDefinition]:
-    """The models of CPU there are: max, all that the translator has, and host, where KVM runs the guest."""
+    """The models of CPU there are; max is the usual one, host the host's own, which KVM has."""
+    from emu.system.types import cpus
+
     arch = client.machine.board.arch
-    models = ("max", "host") if arch == "x86_64" else ("max",)
     return [
         {
             "name": name,
@@ -100,7 +101,7 @@ def query_cpu_definitions(client: Client) -> list[CpuDefinition]:
             "unavailable-features": [],
             "deprecated": False,
         }
-        for name in models
+        for name in cpus(arch)
     ]
 
 

@@ -64,7 +64,9 @@ MachineInfo = TypedDict(
         "hotpluggable-cpus": bool,
         "numa-mem-supported": bool,
         "deprecated": bool,
+        "alias": NotRequired[str],
         "is-default": NotRequired[bool],
+        "default-ram-id": NotRequired[str],
         "default-cpu-type": NotRequired[str],
     },
 )
@@ -73,33 +75,26 @@ MachineInfo = TypedDict(
 @command("query-machines")
 def query_machines(client: Client) -> list[MachineInfo]:
     """The boards there are for this architecture, and `none`, which programs ask with."""
-    from importlib import import_module
-
-    from emu.board import BOARDS
+    from emu.system.types import machines
 
     arch = client.machine.board.arch
     told: list[MachineInfo] = []
-    for (name, of), (module, cls) in BOARDS.items():
-        if of == arch:
-            most = getattr(import_module(module), cls).max_cpus
-            told.append(
-                {
-                    "name": name,
-                    "cpu-max": most,
-                    "hotpluggable-cpus": False,
-                    "numa-mem-supported": False,
-                    "deprecated": False,
-                    "default-cpu-type": f"max-{CPUS[arch]}",
-                }
-            )
-    none: MachineInfo = {
-        "name": "none",
-        "cpu-max": 1,
-        "hotpluggable-cpus": False,
-        "numa-mem-supported": False,
-        "deprecated": False,
-    }
-    return [*told, none]
+    for board in machines(arch):
+        info: MachineInfo = {
+            "name": board.name,
+            "cpu-max": max(board.cpus, 1),
+            "hotpluggable-cpus": False,
+            "numa-mem-supported": False,
+            "deprecated": False,
+        }
+        if board.alias:
+            info["alias"] = board.alias
+        if board.cpu:
+            info["default-cpu-type"] = f"{board.cpu}-{CPUS[arch]}"
+        if board.ram_id:
+            info["default-ram-id"] = board.ram_id
+        told.append(info)
+    return told
 
 
 ParameterType = Literal["string", "boolean", "number", "size"]

@@ -8,20 +8,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.machine import Machine
 
-# Kinds of virtio devices, and the properties that each takes: name, type in QOM's words, default.
-VIRTIO: dict[str, tuple[tuple[str, str, Any], ...]] = {
-    "virtio-balloon": (
-        ("deflate-on-oom", "bool", True),
-        ("free-page-reporting", "bool", True),
-        ("guest-stats-polling-interval", "int", None),
-        ("guest-stats", "guest statistics", None),
-    ),
-    "virtio-blk": (("drive", "str", None), ("serial", "str", None), ("bootindex", "int32", None)),
-    "virtio-net": (("netdev", "str", None), ("mac", "str", None), ("bootindex", "int32", None)),
-    "virtio-rng": (("rng", "link<rng-backend>", None),),
-    "virtio-serial": (("max_ports", "uint32", 31),),
-    "virtio-9p": (("fsdev", "str", None), ("mount_tag", "str", None)),
-}
 OBJECTS = ("secret", "memory-backend-ram", "memory-backend-memfd", "rng-random")
 # The parts of each board's own, by QEMU's names.
 PARTS = {
@@ -30,7 +16,6 @@ PARTS = {
     "riscv64": ("serial-mm", "goldfish_rtc", "riscv.sifive.plic"),
     "x86_64": ("isa-serial", "mc146818rtc", "i8042", "ioapic"),
 }
-PCI_BOARDS = ("aarch64", "arm")
 CPUS = {"aarch64": "arm-cpu", "arm": "arm-cpu", "riscv64": "riscv-cpu", "x86_64": "x86_64-cpu"}
 
 
@@ -62,7 +47,7 @@ def cpu_type(machine: Machine) -> str:
 
 def types(machine: Machine) -> dict[str, Type]:
     """All types by name, for a machine of this architecture."""
-    from emu.board import BOARDS
+    from emu.system.types import cpus, devices, machines
 
     arch = machine.board.arch
     found = {
@@ -80,25 +65,33 @@ def types(machine: Machine) -> dict[str, Type]:
     }
     if arch == "x86_64":
         found["kvm-accel"] = Type("accel")
-    for board, of in BOARDS:
-        if of == arch:
-            found[f"{board}-machine"] = Type("machine")
-    found["none-machine"] = Type("machine")
-    for model in ("host", "max") if arch == "x86_64" else ("max",):
+    for board in machines(arch):
+        found[f"{board.name}-machine"] = Type("machine")
+        for name in board.devices:
+            found[name] = Type("sys-bus-device")
+    for model in cpus(arch):
         found[f"{model}-{CPUS[arch]}"] = Type("cpu")
     for name in OBJECTS:
         found[name] = Type("object")
     for name in PARTS[arch]:
         found[name] = Type("sys-bus-device")
-    for kind, properties in VIRTIO.items():
-        found[f"{kind}-device"] = Type("virtio-device", properties=properties)
-    if arch in PCI_BOARDS:
-        found["gpex-pcihost"] = Type("sys-bus-device")
-        found["pcie-root-port"] = Type("pci-device")
-        for kind, properties in VIRTIO.items():
-            found[f"{kind}-pci"] = Type("pci-device", properties=properties)
-            found[f"{kind}-pci-non-transitional"] = Type(f"{kind}-pci", properties=properties)
+    for name, (_, takes) in devices(arch).items():
+        # Whatever is on or off there is off by default.
+        defaults = {"bool": False}
+        listed = tuple(
+            (key, kind, defaults.get(kind)) for key, (kind, _) in takes.items() if key not in ("id", "bus")
+        )
+        found[name] = Type(_parent(name), properties=listed)
     return found
+
+
+def _parent(name: str) -> str:
+    """What a type of device is derived from."""
+    if name.endswith("-pci-non-transitional"):
+        return name.removesuffix("-non-transitional")
+    if name.endswith("-pci") or name == "pcie-root-port":
+        return "pci-device"
+    return "virtio-device" if name.startswith("virt") else "sys-bus-device"
 
 
 def derived(known: dict[str, Type], name: str, ancestor: str) -> bool:

@@ -190,7 +190,6 @@ OTHERS = {
             "port": ("uint8", "number of the port"),
             "chassis": ("uint8", "number of its slot"),
             "slot": ("uint16", "not told to the guest"),
-            "hotplug": ("bool", "without an effect: nothing is plugged in later"),
             **PCI,
         },
         idle=(
@@ -212,6 +211,15 @@ OTHERS = {
 }
 
 
+def machines(arch: str) -> tuple[MachineType, ...]:
+    """The machine types of an architecture; of one that has no emu-system the boards' own names."""
+    if arch in MACHINES:
+        return MACHINES[arch]
+    from emu.board import BOARDS
+
+    return (*(MachineType(board, board, "", cpu="max") for board, of in BOARDS if of == arch), NONE)
+
+
 def machine(arch: str, name: str) -> MachineType | None:
     """The machine type of that name or alias."""
     return next((each for each in MACHINES[arch] if name in (each.name, each.alias)), None)
@@ -221,6 +229,8 @@ def cpus(arch: str) -> tuple[str, ...]:
     """The CPU models of an architecture; not every accelerator has all of them."""
     if arch == "aarch64":
         return ARM_CPUS
+    if arch != "x86_64":
+        return ("max",)
     from isa.x86_64_cpus import CPUS
 
     return (*CPUS, "max", "host")
@@ -239,36 +249,18 @@ def virtio_kind(driver: str) -> tuple[str, str] | None:
 def devices(arch: str) -> dict[str, tuple[str, dict[str, tuple[str, str]]]]:
     """What -device makes on the machines of an architecture: what it is, and its properties."""
     found: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {}
-    machines = MACHINES[arch]
+    boards = machines(arch)
     for kind, type in VIRTIO.items():
         for suffix, way in SUFFIXES.items():
             by_pci = suffix != "-device"
-            if any(each.bus if by_pci else each.mmio for each in machines):
+            if any(each.bus if by_pci else each.mmio for each in boards):
                 more = {**PCI, **VIRTIO_PCI} if by_pci else {}
                 found[f"virtio-{kind}{suffix}"] = (
                     f"{type.text}, {way}",
                     {**COMMON, **type.properties, **more},
                 )
     for name, type in OTHERS.items():
-        there = {"PCI": any(each.bus for each in machines), "ISA": arch == "x86_64"}
+        there = {"PCI": any(each.bus for each in boards), "ISA": arch == "x86_64"}
         if there.get(type.needs, True):
             found[name] = (type.text, {**COMMON, **type.properties})
     return found
-
-
-def types(arch: str) -> list[str]:
-    """Every type that a monitor's client may ask about."""
-    fixed = [
-        "tcg-accel",
-        "virtio-mmio",
-        "memory-backend-ram",
-        "secret",
-        "rng-random",
-        "rng-builtin",
-        "iothread",
-    ]
-    if arch == "x86_64":
-        fixed.append("kvm-accel")
-    for each in MACHINES[arch]:
-        fixed += [f"{each.name}-machine", *each.devices]
-    return list(dict.fromkeys([*fixed, *devices(arch)]))
