@@ -135,7 +135,7 @@ def test_memory_is_shown_as_by_qemu(tmp_path):
         for format in FORMATS:
             for line in (f"xp /{format} {AT:#x}", f"xp/{format} {AT}+128", f"x /{format} {AT:#x}"):
                 assert ours.human(line) == theirs.human(line), line
-        for line in (f"xp {AT:#x}", f"xp /4 {AT:#x}", "print 1+2*3", "print 0-1", "info status", "bogus"):
+        for line in ("print 1+2*3", "print 0-1", "info status", "bogus"):
             assert ours.human(line).split(" (")[0].strip() == theirs.human(line).split(" (")[0].strip(), line
         ours.close()
 
