@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from inspect import Parameter, signature
 from typing import (
     Any,
     Literal,
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 Size = NewType("Size", int)
+# The flag of a function's code that it takes `**more`.
+VARIOUS = 0x08
 
 # The modules whose import fills REGISTRY: emu/monitor/commands_*.py.
 GROUPS = ("run_state", "machine", "memory", "cpus", "qom", "block", "chardev", "net", "migrate")
@@ -85,22 +86,22 @@ class Command:
         if self._arguments is None:
             names = vars(sys.modules[self.function.__module__])
             found = {}
-            for parameter in list(signature(self.function).parameters.values())[1:]:
-                if parameter.kind is Parameter.VAR_KEYWORD:
-                    self.open = True
-                    continue
-                wire = parameter.name.rstrip("_").replace("_", "-")
-                wire = UNDERSCORED.get((self.name, wire), wire)
-                kind = eval(parameter.annotation, dict(names))
-                found[wire] = Argument(wire, parameter.name, kind, parameter.default is not Parameter.empty)
+            # Not by inspect, whose import costs as much as the rest of a monitor's start.
+            code = self.function.__code__
+            needed = code.co_argcount - len(self.function.__defaults__ or ())
+            for number, parameter in enumerate(code.co_varnames[1 : code.co_argcount], 1):
+                wire = parameter.rstrip("_").replace("_", "-")
+                kind = eval(self.function.__annotations__[parameter], dict(names))
+                found[wire] = Argument(wire, parameter, kind, number >= needed)
+            self.open = bool(code.co_flags & VARIOUS)
             self._arguments = found
         return self._arguments
 
     @property
     def returns(self) -> Any:
         """The type of what it returns; None for nothing."""
-        annotation = signature(self.function).return_annotation
-        return eval(annotation, dict(vars(sys.modules[self.function.__module__])))
+        names = vars(sys.modules[self.function.__module__])
+        return eval(self.function.__annotations__["return"], dict(names))
 
     @property
     def text(self) -> str:
@@ -123,12 +124,6 @@ class Command:
             if not argument.optional and name not in given:
                 raise CommandError(f"Parameter '{name}' is missing")
         return self.function(client, **passed)
-
-
-# Arguments that are written with an underscore, as few are.
-UNDERSCORED: dict[tuple[str, str], str] = {
-    ("expire_password", "connected"): "connected",
-}
 
 
 def command(name: str, *, features: tuple[str, ...] = ()) -> Callable[[Function], Function]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.monitor.dump import SIZES, Dump
+from emu.monitor.dump import SIZES, Dump, character
 from emu.monitor.hmp import Format, Hmp, HumanError, Rest, help_of, hmp
 
 TYPE_CHECKING = False
@@ -61,9 +61,19 @@ def cpu(monitor: Hmp, index: int) -> None:
 
 
 @hmp("print", "p")
-def print_(monitor: Hmp, value: int) -> str:
-    """Shows the value of an expression, as 2*(3+$pc)."""
-    return f"{value if value < 1 << 63 else value - (1 << 64)} ({value:#x})\n"
+def print_(monitor: Hmp, format: Format, value: int) -> str:
+    """Shows the value of an expression, as 2*(3+$pc); fmt is one of x d u o c."""
+    return f"{shown(value, format or 'x')}\n"
+
+
+def shown(value: int, format: str) -> str:
+    """A number of 64 bits in a format.  Raises HumanError."""
+    signed = value - (1 << 64) if value >> 63 else value
+    forms = {"x": f"{value:#x}", "d": f"{signed}", "u": f"{value}", "c": character(value & 0xFF)}
+    forms["o"] = f"0{value:o}" if value else "0"
+    if format not in forms:
+        raise HumanError(f"/{format}: use one of x d u o c")
+    return forms[format]
 
 
 @hmp("balloon")

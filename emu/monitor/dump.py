@@ -59,7 +59,7 @@ class Dump:
         if self.format == "o":
             return f" {f'0{value:o}' if value else '0':>{-(-bits // 3)}}"
         if self.format == "c":
-            return f" {_character(value)}"
+            return f" {character(value)}"
         if self.format == "d" and value >> 63:  # as QEMU, which gives only the widest a sign
             value -= 1 << 64
         return f" {value:{-(-bits * 10 // 33)}d}"
@@ -83,7 +83,8 @@ class Dump:
         return "".join(f"{line}\n" for line in view.listing(decoder, data, address, self.count, ""))
 
 
-def _character(value: int) -> str:
+def character(value: int) -> str:
+    """A byte as C writes it."""
     plain = {10: "\\n", 13: "\\r", 39: "\\'", 92: "\\\\"}
     if value in plain:
         return f"'{plain[value]}'"

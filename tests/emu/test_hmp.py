@@ -133,7 +133,7 @@ def test_memory_is_shown_as_by_qemu(tmp_path):
         ours = machine.client()  # which answers once memory is loaded
         machine.machine.memory.load(AT, data)
         # First: QEMU shows these in the format that x was given last.
-        for line in ("print 1+2*3", "print 0-1", "info status", "bogus"):
+        for line in ("print 1+2*3", "p/x 0-1", "print /d 0-1", "print /o 8", "info status", "bogus"):
             assert ours.human(line).split(" (")[0].strip() == theirs.human(line).split(" (")[0].strip(), line
         for format in FORMATS:
             for line in (f"xp /{format} {AT:#x}", f"xp/{format} {AT}+128", f"x /{format} {AT:#x}"):
