@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from accel.errors import BadImage, EmuError
+from accel.errors import BadImage, EmuError, GuestFault
 from emu import Machine
 from emu.loader.arm64_image import parse_arm64
 from emu.loader.fdt import Node, flatten
 from emu.samples.checksum import program
 from emu.samples.elf import executable
 from isa.arch import find
+from tests.emu import pc_fuzz
 
 LOOP = 0x14000000  # b .
 
@@ -211,3 +212,41 @@ def test_a_machine_with_damaged_files_starts_or_says_why():
         except Exception as error:
             raise AssertionError(f"seed {seed}, case {case}: {arch}") from error
         assert lines == 0, f"seed {seed}, case {case}"
+
+
+def test_no_kernel_for_a_pc_gets_past_the_loader_unseen():
+    """Loaded again and again into one machine, as at a reset: its memory stays as large as it was."""
+    seed, cases = random.randrange(1 << 32), int(os.environ.get("EMU_FUZZ_CASES", "3000"))
+    rng = random.Random(seed)
+    with Machine("microvm", accel="tcg", ram=pc_fuzz.RAM, kernel=pc_fuzz.bzimage()) as machine:
+        machine.start()
+        machine.reset()
+        refused = 0
+        for case, image in enumerate(pc_fuzz.damaged(seed, cases)):
+            machine.kernel = image
+            machine.initrd = rng.choice((None, None, None, bytes(5000), bytes(pc_fuzz.RAM - (1 << 20))))
+            machine.append = rng.choice(("", "", "quiet acpi=off", "x" * 3000))
+            said = ""
+            try:
+                machine.board.load(machine)
+            except EmuError as error:
+                said = str(error)
+            except Exception as error:
+                raise AssertionError(f"seed {seed}, case {case}") from error
+            refused += said != ""
+            known = not said or said.startswith(("kernel: ", "initrd "))
+            assert (known, "\n" in said) == (True, False), f"seed {seed}, case {case}: {said}"
+        assert 0 < refused < case
+
+
+def test_a_pc_with_a_damaged_kernel_runs_it_or_says_why():
+    seed, cases = random.randrange(1 << 32), int(os.environ.get("EMU_FUZZ_CASES", "3000")) // 60
+    for case, image in enumerate(pc_fuzz.damaged(seed, cases)):
+        try:
+            with Machine("microvm", accel="tcg", ram=pc_fuzz.RAM, kernel=image) as machine:
+                machine.run(timeout=0.002)
+                machine.reset()
+        except (BadImage, GuestFault):
+            pass
+        except Exception as error:
+            raise AssertionError(f"seed {seed}, case {case}") from error
