@@ -523,8 +523,9 @@ static int reset_arm(emu_uc_machine *m, const emu_uc_config *config)
     reset(m->cpu);
     find_cpacr(m, write_cpacr32);
     emu_uc_timers_new(m);
-    /* As firmware leaves a non-secure CPU: NS, FW and AW of SCR. */
+    /* As firmware leaves a non-secure CPU: NSACR lets it have VFP and NEON; NS, FW and AW of SCR. */
     write_cp15(m, 14, 0, 0, false, 62500000);
+    write_cp15(m, 1, 1, 2, true, 0xc00);
     return write_cp15(m, 1, 1, 0, true, 0x31);
 }
 
