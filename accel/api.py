@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from accel.clock import Clock
     from accel.irq import InterruptController
-    from accel.memory import AddressSpace
+    from accel.memory import AddressSpace, Region
     from isa.arch import Arch
 else:
     Protocol = object  # typing costs every start 5 ms
@@ -72,11 +72,12 @@ class Caps:
     name: "kvm" or "tcg"; max_vcpus; irqchips: kinds of in-kernel interrupt controllers ("pc" = PIC, IOAPIC,
     LAPIC and PIT; "lapic" = the LAPICs alone); single_step, breakpoints, watchpoints: step() and debug();
     instruction_budget: run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run
-    loop; notes: what a person should know, one line each.
+    loop; dirty_log: track() and dirty(); notes: what a person should know, one line each.
     """
 
     __slots__ = (
         "breakpoints",
+        "dirty_log",
         "instruction_budget",
         "ioeventfd",
         "irqchips",
@@ -98,6 +99,7 @@ class Caps:
         watchpoints: bool = False,
         instruction_budget: bool = False,
         ioeventfd: bool = False,
+        dirty_log: bool = False,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
@@ -108,6 +110,7 @@ class Caps:
         self.watchpoints = watchpoints
         self.instruction_budget = instruction_budget
         self.ioeventfd = ioeventfd
+        self.dirty_log = dirty_log
         self.notes = notes
 
 
@@ -181,6 +184,18 @@ class Accelerator(Protocol):
 
     def clock(self) -> Clock:
         """The guest's time."""
+
+    def track(self, region: Region, on: bool = True) -> None:
+        """Notes from now on which pages of a region of RAM are written, by the guest and by devices.
+
+        Where caps.dirty_log says so; no vCPU may be running.  Raises MapError for what is no RAM.
+        """
+
+    def dirty(self, region: Region) -> bytes:
+        """The pages of a tracked region that were written since track(), or since the last call.
+
+        A bit each, the first page's the lowest of the first byte; no vCPU may be running.
+        """
 
     def close(self) -> None:
         """Frees the engine.  No vCPU may be running."""

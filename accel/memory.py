@@ -152,6 +152,17 @@ class Region:
             raise MapError(f"{self.name}: the memory map it belongs to is closed")
         return self.pointer
 
+    def track(self, on: bool) -> None:
+        """Notes from now on, or no more, which pages are written; for engines: see Accelerator.track()."""
+        if lib.emu_region_track(self._live(), on) != 0:
+            raise MapError(f"{self.name}: no pages to note as written; it is no RAM, or memory is short")
+
+    def take_dirty(self) -> bytes:
+        """The pages noted as written, a bit each, lowest of the first byte first; begins anew."""
+        words = ffi.new("uint64_t[]", lib.emu_region_dirty_words(self._live()))
+        lib.emu_region_take_dirty(self.pointer, words)
+        return bytes(ffi.buffer(words))[: -(-self.size // (8 * lib.EMU_PAGE))]
+
     @property
     def buffer(self) -> memoryview:
         """RAM or ROM as the host's own memory, writable; no copy."""

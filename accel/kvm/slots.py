@@ -8,7 +8,7 @@ ioeventfd; where the kernel has no room for it, the core's own rings (map.c).
 from __future__ import annotations
 
 from accel.errors import MapError
-from accel.kvm.device import errno_text
+from accel.kvm.device import checked, errno_text
 from accel.memory import IO, ROM, Range, span
 from accel.native import ffi, lib
 
@@ -16,8 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from accel.memory import Region
+
 PAGE = 4096
-SLOT_READONLY = 2
+SLOT_LOG, SLOT_READONLY = 1, 2
 
 IOEVENT_MATCH = 1
 IOEVENT_PORT = 2
@@ -75,7 +77,8 @@ class Slots:
         self._limit = limit
         self._free: list[int] = []
         self._next = 0
-        self._by_piece: dict[tuple[int, int, int, int], Any] = {}
+        self._by_piece: dict[tuple[int, int, int, int], tuple[Any, Region]] = {}
+        self._tracked: set[Region] = set()
 
     def range_added(self, piece: Range) -> None:
         if piece.region.kind == IO or (piece.base - piece.offset) % PAGE:
@@ -91,6 +94,8 @@ class Slots:
         slot = ffi.new("emu_kvm_slot *")
         slot.slot = self._free.pop() if self._free else self._take_next()
         slot.flags = SLOT_READONLY if piece.region.kind == ROM else 0
+        if piece.region in self._tracked:
+            slot.flags |= SLOT_LOG
         slot.base = first
         slot.size = end - first
         host = int(ffi.cast("uintptr_t", piece.region.host))
@@ -102,16 +107,47 @@ class Slots:
                 f"KVM refuses {piece.region.name} at {span(piece.base, piece.size)} ({errno_text(status)});"
                 " keep it below the host CPU's physical address limit and away from other memory"
             )
-        self._by_piece[piece.key()] = slot
+        self._by_piece[piece.key()] = slot, piece.region
 
     def range_removed(self, piece: Range) -> None:
-        slot = self._by_piece.pop(piece.key(), None)
-        if slot is None:
+        slot, region = self._by_piece.pop(piece.key(), (None, None))
+        if slot is None or region is None:
             return
+        if slot.flags & SLOT_LOG:
+            self._note(slot, region)
         slot.size = 0
         slot.flags = 0
         lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_SET_USER_MEMORY_REGION, slot)
         self._free.append(slot.slot)
+
+    def track(self, region: Region, on: bool) -> None:
+        """Has the kernel log writes to a region's slots, or no more."""
+        (self._tracked.add if on else self._tracked.discard)(region)
+        for slot, owner in self._by_piece.values():
+            if owner is region:
+                slot.flags = slot.flags & ~SLOT_LOG | SLOT_LOG * on
+                checked(
+                    lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_SET_USER_MEMORY_REGION, slot),
+                    f"log writes to {region.name}",
+                    "free memory on the host",
+                )
+
+    def note(self, region: Region) -> None:
+        """Marks the region's pages that the kernel saw written; its log begins anew."""
+        for slot, owner in self._by_piece.values():
+            if owner is region and slot.flags & SLOT_LOG:
+                self._note(slot, region)
+
+    def _note(self, slot: Any, region: Region) -> None:
+        bits = ffi.new("uint64_t[]", -(-slot.size // (64 * PAGE)))
+        log = ffi.new("emu_kvm_dirty_log *", {"slot": slot.slot, "bitmap": bits})
+        checked(
+            lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_GET_DIRTY_LOG, log),
+            f"tell which pages of {region.name} were written",
+            "track it again",
+        )
+        offset = slot.host - int(ffi.cast("uintptr_t", region.host))
+        lib.emu_region_mark_pages(region.pointer, offset, bits, len(bits))
 
     def _take_next(self) -> int:
         self._next += 1

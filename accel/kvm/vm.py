@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from accel.kvm.cpuid import Leaves
     from accel.kvm.irqchip import KernelIrqchip, KernelLapics
-    from accel.memory import AddressSpace, Range
+    from accel.memory import AddressSpace, Range, Region
     from isa.arch import Arch
 
 # By QEMU's words for kernel-irqchip: the kind of irqchip(), and the capability behind it.
@@ -139,10 +139,12 @@ class KvmAccelerator:
             breakpoints=debug,
             watchpoints=debug and not device.emulates_cpl0(),  # KVM's emulator does not look for them
             ioeventfd=ioeventfd,
+            dirty_log=True,
             notes=tuple(notes),
         )
         self._listeners: list[tuple[AddressSpace, Any]] = []
-        self._follow(self.memory, Slots(self.fd, extension(self.fd, device.CAP_NR_MEMSLOTS) or 32))
+        self._slots = Slots(self.fd, extension(self.fd, device.CAP_NR_MEMSLOTS) or 32)
+        self._follow(self.memory, self._slots)
         if ioeventfd:
             any_width = bool(extension(self.fd, device.CAP_IOEVENTFD_ANY_LENGTH))
             self._follow(self.memory, Doorbells(self.fd, False, any_width))
@@ -225,6 +227,16 @@ class KvmAccelerator:
     def clock(self) -> Clock:
         """The guest's time, for the devices outside the kernel."""
         return self._clock
+
+    def track(self, region: Region, on: bool = True) -> None:
+        """Notes which pages of a region are written; see accel.api.Accelerator."""
+        region.track(on)
+        self._slots.track(region, on)
+
+    def dirty(self, region: Region) -> bytes:
+        """The pages that were written; see accel.api.Accelerator."""
+        self._slots.note(region)
+        return region.take_dirty()
 
     # -- end -------------------------------------------------------------------------
 

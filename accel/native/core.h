@@ -102,6 +102,22 @@ typedef struct emu_doorbell {
 int emu_region_doorbell(emu_region *region, const emu_doorbell *bell);
 size_t emu_region_doorbells(const emu_region *region, emu_doorbell *out, size_t max);
 
+/*
+ * Which pages of RAM are written.  While a region is tracked, what goes through the map and what
+ * emu_space_written() tells is noted here; engines note their vCPUs' stores, or say them when asked.
+ * track, take and untrack are for when no vCPU runs.
+ */
+#define EMU_PAGE 4096
+/* -1: no RAM, or no memory. */
+int emu_region_track(emu_region *region, int on);
+/* A bit for each page from the region's first on, lowest first, in emu_region_dirty_words() words; begins anew. */
+size_t emu_region_dirty_words(const emu_region *region);
+void emu_region_take_dirty(emu_region *region, uint64_t *out);
+/* Notes pages as written; nothing if the region is not tracked. */
+void emu_region_mark(emu_region *region, uint64_t offset, uint64_t size);
+/* The same for the pages of a bitmap, whose first bit stands for the page of `offset`. */
+void emu_region_mark_pages(emu_region *region, uint64_t offset, const uint64_t *bits, size_t words);
+
 /* ---- the map --------------------------------------------------------------- */
 
 typedef struct emu_range {
@@ -164,6 +180,11 @@ typedef void (*emu_watch_fn)(void *opaque, uint64_t addr, uint64_t size);
 int emu_space_watch(emu_space *space, emu_watch_fn fn, void *opaque);
 void emu_space_unwatch(emu_space *space, void *opaque);
 void emu_space_written(emu_space *space, uint64_t addr, uint64_t size);
+
+/* How often pages of a region of the map began to be noted anew; 0: none is tracked. */
+uint64_t emu_space_tracked(const emu_space *space);
+/* Notes `size` bytes of RAM at a host address as written. */
+void emu_space_mark_host(emu_space *space, const void *host, uint64_t size);
 
 /* ---- interrupt lines ------------------------------------------------------ */
 

@@ -53,6 +53,7 @@ int emu_kvm_signal(void)
 #define SAME_NUMBER(name) _Static_assert(EMU_##name == name, #name)
 
 SAME_SIZE(emu_kvm_slot, struct kvm_userspace_memory_region);
+SAME_SIZE(emu_kvm_dirty_log, struct kvm_dirty_log);
 SAME_SIZE(emu_kvm_ioevent, struct kvm_ioeventfd);
 SAME_PLACE(emu_kvm_ioevent, flags, struct kvm_ioeventfd, flags);
 SAME_SIZE(emu_kvm_regs, struct kvm_regs);

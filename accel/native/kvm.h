@@ -72,6 +72,12 @@ typedef struct emu_kvm_slot { /* kvm_userspace_memory_region */
     uint64_t host;
 } emu_kvm_slot;
 
+typedef struct emu_kvm_dirty_log { /* kvm_dirty_log */
+    uint32_t slot;
+    uint32_t pad;
+    void *bitmap; /* a bit for each page, in words of 64 */
+} emu_kvm_dirty_log;
+
 typedef struct emu_kvm_ioevent { /* kvm_ioeventfd */
     uint64_t match;
     uint64_t base;

@@ -37,6 +37,9 @@ struct emu_region {
 
     emu_doorbell *bells;
     size_t nbells;
+
+    atomic_ullong *dirty; /* pages written, a bit each; kept until the end: devices may be at work */
+    atomic_int is_tracked;
 };
 
 struct view {
@@ -57,6 +60,7 @@ struct emu_space {
         _Atomic(emu_watch_fn) fn;
         void *opaque;
     } watchers[EMU_WATCHERS];
+    atomic_ullong tracked;
 };
 
 static uint64_t ones(uint32_t width)
@@ -87,6 +91,7 @@ void emu_region_free(emu_region *region)
     free(region->order);
     free(region->table);
     free(region->bells);
+    free(region->dirty);
     free(region);
 }
 
@@ -320,6 +325,7 @@ int emu_region_write(emu_region *region, uint64_t offset, uint32_t width, uint64
     value &= ones(width);
     if (region->kind == EMU_RAM) {
         memcpy(region->host + offset, &value, width);
+        emu_region_mark(region, offset, width);
         return EMU_OK;
     }
     if (region->kind == EMU_ROM && region->write == NULL)
@@ -347,6 +353,91 @@ int emu_region_write(emu_region *region, uint64_t offset, uint32_t width, uint64
         done += n;
     }
     return EMU_OK;
+}
+
+/* ---- pages written ---------------------------------------------------------- */
+
+size_t emu_region_dirty_words(const emu_region *region)
+{
+    uint64_t pages = region->size / EMU_PAGE + (region->size % EMU_PAGE != 0);
+    return (size_t)(pages / 64 + (pages % 64 != 0));
+}
+
+/* Engines that keep notes of their own look at this before their vCPUs run. */
+static void begin_anew(const emu_region *region)
+{
+    if (region->space != NULL)
+        atomic_fetch_add(&region->space->tracked, 1);
+}
+
+int emu_region_track(emu_region *region, int on)
+{
+    if (region->kind != EMU_RAM)
+        return -1;
+    size_t words = emu_region_dirty_words(region);
+    if (on && region->dirty == NULL && (region->dirty = calloc(words, sizeof *region->dirty)) == NULL)
+        return -1;
+    for (size_t i = 0; on && i < words; i++)
+        atomic_store(&region->dirty[i], 0);
+    atomic_store(&region->is_tracked, on != 0);
+    begin_anew(region);
+    return 0;
+}
+
+void emu_region_take_dirty(emu_region *region, uint64_t *out)
+{
+    size_t words = emu_region_dirty_words(region);
+    for (size_t i = 0; i < words; i++)
+        out[i] = region->dirty != NULL ? atomic_exchange(&region->dirty[i], 0) : 0;
+    begin_anew(region);
+}
+
+void emu_region_mark(emu_region *region, uint64_t offset, uint64_t size)
+{
+    if (!atomic_load_explicit(&region->is_tracked, memory_order_acquire) || size == 0 || offset >= region->size)
+        return;
+    uint64_t last = size > region->size - offset ? region->size - 1 : offset + size - 1;
+    for (uint64_t page = offset / EMU_PAGE; page <= last / EMU_PAGE; page++)
+        atomic_fetch_or(&region->dirty[page / 64], UINT64_C(1) << page % 64);
+}
+
+void emu_region_mark_pages(emu_region *region, uint64_t offset, const uint64_t *bits, size_t words)
+{
+    for (size_t i = 0; i < words; i++)
+        for (uint64_t left = bits[i]; left != 0; left &= left - 1) {
+            uint64_t page = 64 * i + (uint64_t)__builtin_ctzll(left);
+            emu_region_mark(region, offset + page * EMU_PAGE, EMU_PAGE);
+        }
+}
+
+uint64_t emu_space_tracked(const emu_space *space)
+{
+    return atomic_load_explicit(&space->tracked, memory_order_relaxed);
+}
+
+void emu_space_mark_host(emu_space *space, const void *host, uint64_t size)
+{
+    for (size_t i = 0; i < space->nregions; i++) {
+        emu_region *region = space->regions[i];
+        uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
+        if (region->kind == EMU_RAM && offset < region->size)
+            emu_region_mark(region, offset, size);
+    }
+}
+
+/* What was written at addresses of the map. */
+static void mark_range(emu_space *space, uint64_t addr, uint64_t size)
+{
+    emu_range range;
+    for (uint64_t done = 0; done < size && addr + done >= addr;) {
+        if (!emu_space_find(space, addr + done, &range))
+            return;
+        uint64_t skip = addr + done - range.base, n = range.size - skip;
+        if (n > size - done)
+            n = size - done;
+        emu_region_mark(range.region, range.offset + skip, n);
+        done += n;
+    }
 }
 
 /* ---- the map --------------------------------------------------------------- */
@@ -732,6 +823,8 @@ void emu_space_unwatch(emu_space *space, void *opaque)
 
 void emu_space_written(emu_space *space, uint64_t addr, uint64_t size)
 {
+    if (emu_space_tracked(space) != 0)
+        mark_range(space, addr, size);
     for (size_t i = 0; i < EMU_WATCHERS; i++) {
         emu_watch_fn fn = atomic_load_explicit(&space->watchers[i].fn, memory_order_acquire);
         if (fn != NULL)

@@ -261,6 +261,8 @@ static void invalidate(struct target *t, void *uc, void *locked, uint64_t ram, i
         t->invalidate(uc, locked, ram, size, pc);
         return;
     }
+    if (m->tracked != 0)
+        emu_space_mark_host(m->memory, t->host(uc, NULL, ram), (uint64_t)size);
     m->stored = ram;
     if (has_code(m, ram))
         t->invalidate(uc, locked, ram, size, pc);
@@ -375,6 +377,21 @@ void emu_uc_code_watch(emu_uc_machine *m)
 {
     if (targets[m->which].ready && is_laid_out(m))
         m->features |= EMU_UC_ALIASES;
+}
+
+/*
+ * Pages of RAM are noted as written anew (core.h): their first stores are to come to invalidate() again.  So
+ * do all of a fresh TLB entry.
+ */
+void emu_uc_code_track(emu_uc_machine *m)
+{
+    uint64_t tracked = emu_space_tracked(m->memory);
+    if (m->tracked == tracked || !(m->features & EMU_UC_ALIASES))
+        return;
+    m->tracked = tracked;
+    for (size_t i = 0; i < m->npieces; i++)
+        if (m->pieces[i]->host != NULL && !m->pieces[i]->readonly)
+            targets[m->which].reset_dirty(m->cpu, (uintptr_t)m->pieces[i]->host, m->pieces[i]->size);
 }
 
 /* ---- changes from the host's side ------------------------------------------------ */

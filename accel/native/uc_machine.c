@@ -510,6 +510,7 @@ static int run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
         exit->kind = EMU_EXIT_FAULT;
         snprintf(exit->text, sizeof exit->text, "no hook to count instructions with");
     }
+    emu_uc_code_track(m);
     unsigned idle = 0;
     while (exit->kind == 0) {
         if (atomic_exchange(&m->kicked, 0) != 0) {

@@ -103,6 +103,8 @@ struct emu_uc_machine {
     emu_sysreg_write_fn system_write;
     void *system_opaque;
 
+    uint64_t tracked;          /* emu_space_tracked() as this CPU's TLB has it */
+
     bool sleeps;               /* run() sleeps in place of ending with EMU_EXIT_HALT */
     atomic_uint asleep;
 
@@ -164,6 +166,7 @@ void emu_uc_code_replace(size_t which, const struct isa *isa);
 void emu_uc_code_watch(emu_uc_machine *m);
 void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size);
 bool emu_uc_code_changed(emu_uc_machine *m);
+void emu_uc_code_track(emu_uc_machine *m);
 /* foreign machines, before they run: others may have changed any memory. */
 void emu_uc_code_foreign(emu_uc_machine *m);
 void emu_uc_code_free(emu_uc_machine *m);

@@ -17,7 +17,7 @@ from accel.tcg.state_x86 import Aside
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.irq import InterruptController, IrqLine
-    from accel.memory import AddressSpace, Range
+    from accel.memory import AddressSpace, Range, Region
     from accel.tcg.signals import Waker
     from isa.arch import Arch
 
@@ -356,7 +356,9 @@ class UnicornAccelerator:
         self._vcpu: UnicornVcpu | None = None
         self._clock = Clock()
         self._places: dict[str, tuple[int, ...]] = {}
-        self.caps = Caps("tcg", max_vcpus=1, instruction_budget=True, breakpoints=False)
+        self.caps = Caps(
+            "tcg", max_vcpus=1, instruction_budget=True, dirty_log=path == "private", breakpoints=False
+        )
 
     def vcpu(self, index: int, **features: Any) -> UnicornVcpu:
         """The guest's only vCPU, number 0, in its reset state."""
@@ -393,6 +395,14 @@ class UnicornAccelerator:
     def clock(self) -> Clock:
         """The guest's time."""
         return self._clock
+
+    def track(self, region: Region, on: bool = True) -> None:
+        """Notes which pages of a region are written; see accel.api.Accelerator."""
+        region.track(on)
+
+    def dirty(self, region: Region) -> bytes:
+        """The pages that were written; see accel.api.Accelerator."""
+        return region.take_dirty()
 
     # -- Listener of the memory map --------------------------------------------------
 
