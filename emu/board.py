@@ -141,12 +141,16 @@ class Board:
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         """Connects the interrupt controller to a new CPU."""
 
+    def may_hand_over(self, engine: Accelerator, state: dict[str, Any]) -> None:
+        """Raises AccelError where a guest with a vCPU of that state cannot go to another engine."""
+        raise AccelError(f"board {type(self).__name__.lower()} stays on the accelerator it was started on")
+
     def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
         """Takes the interrupts from a vCPU to that of another engine, whose `state` is about to be loaded.
 
         Returns the host's time (ns) before which the guest must not run, or 0.
         """
-        raise AccelError(f"board {type(self).__name__.lower()} stays on the accelerator it was started on")
+        return 0
 
     def line(self, number: int) -> IrqLine:
         """Input `number` of the interrupt controller."""

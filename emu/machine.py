@@ -460,6 +460,7 @@ class Machine:
         here = self._seats.setdefault(self.accel_name, Seat(self.accel, cpu.vcpu, cpu.initial))
         there = self._seat(name)
         state = cpu.vcpu.save()
+        self.board.may_hand_over(there.engine, state)
         try:
             due = self._sit(here, there, dict(state))
         except EmuError:

@@ -132,6 +132,9 @@ class Microvm(Board):
     def connect_cpu(self, machine: Machine, cpu: Cpu) -> None:
         self.controllers.connect_cpu(cpu)
 
+    def may_hand_over(self, engine: Accelerator, state: dict[str, Any]) -> None:
+        self.controllers.may_hand_over(engine, state)
+
     def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
         return self.controllers.hand_over(engine, before, after, state)
 

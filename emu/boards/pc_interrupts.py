@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from accel.api import Accelerator
     from emu.machine import Cpu, Machine
 
+# Of the APIC base register, and of the timer's entry (Intel SDM vol. 3, 11.12.1 and 11.5.1).
+X2APIC, TSC_DEADLINE = 1 << 10, 1 << 18
 ISA_LINES, PIT_LINE, PIT_INPUT = 16, 0, 2
 
 
@@ -68,19 +70,29 @@ class PcInterrupts:
 
     # -- another engine ------------------------------------------------------------------
 
+    def may_hand_over(self, engine: Accelerator, state: dict[str, Any]) -> None:
+        """Raises AccelError where a vCPU of such a state would lose its timer on `engine`."""
+        if self.who == "board":
+            own = self.apic.state_in_c()
+            if engine.caps.irqchips and own.hz != handover.KERNEL_APIC_HZ:
+                raise AccelError(
+                    "the guest was reset under tcg and knows the local APIC's timer at another pace than the"
+                    " kernel's; start it with kernel-irqchip=off"
+                )
+        elif not engine.caps.irqchips and (
+            state["apic_base"] & X2APIC or state["lapic"]["lvt_timer"] & TSC_DEADLINE
+        ):
+            raise AccelError(
+                "the guest uses the kernel's local APIC as the board's own does not work (x2APIC mode or the"
+                " deadline timer); start it with --cpu host,-x2apic,-tsc-deadline or kernel-irqchip=off"
+            )
+
     def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
         """Goes over from the vCPU `before` to `after` of `engine`, whose `state` is about to be loaded.
 
         The state then fits the controllers there.  Returns the host's time (ns) before which the guest must
-        not run, so that the timer is where it was.  Raises AccelError where the guest's timers would run at
-        another pace.
+        not run, so that the timer is where it was.
         """
-        own = self.apic.state_in_c()
-        if self.who == "board" and engine.caps.irqchips and own.hz != handover.KERNEL_APIC_HZ:
-            raise AccelError(
-                "the guest was reset under tcg and knows the local APIC's timer at another pace than the"
-                " kernel's; give kernel-irqchip=off"
-            )
         if self.who != "board":
             self._leave_kernel(before, state)
         self.apic.leave_cpu(after.index)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from accel.errors import AccelError, Unsupported
+from emu.device import Device, Irq, Reg
 from emu.machine import Machine, Result
 from tests.conftest import usable
 from tests.emu.linux_guest import Screen, image, initrd
@@ -18,7 +19,8 @@ from tests.emu.test_uboot import firmware
 from tests.guest.assemble import assemble, output_on_host
 
 BASE, REFERENCE, COUNTS = 0x10_0000, 0x10_5000, 0x10_6000
-NAMES = ("rounds", "pit", "apic", "backwards", "tsc", "wrong", "vector", "where", "pc")
+NAMES = ("rounds", "pit", "apic", "backwards", "tsc", "wrong", "vector", "where", "pc", "wire")
+WIRE, INPUT = 0xD000_0000, 11
 # How fast the local APIC's timer counts: the board's own, and the kernel's.
 APIC_HZ = {"board": 10_000_000, "kernel": 1_000_000_000}
 PIT_HZ = 1_193_182
@@ -28,6 +30,17 @@ CONTROLLERS = {
     "split": "kvm,kernel-irqchip=split",
     "board": "kvm,kernel-irqchip=off",
 }
+
+
+class Wire(Device):
+    """A line that the guest sets low."""
+
+    output = Irq()
+
+    LEVEL = Reg(0)
+
+    def write_LEVEL(self, value: int) -> None:
+        self.output.set(value)
 
 
 def guest(controllers: str, **defines: str) -> bytes:
@@ -43,7 +56,7 @@ def guest(controllers: str, **defines: str) -> bytes:
 
 def counts(machine: Machine) -> dict[str, int]:
     """What the guest has counted so far."""
-    return dict(zip(NAMES, struct.unpack("<9Q", machine.memory.peek(COUNTS, 72)), strict=True))
+    return dict(zip(NAMES, struct.unpack("<10Q", machine.memory.peek(COUNTS, 80)), strict=True))
 
 
 def run_until_all_go_on(machine: Machine, before: dict[str, int]) -> dict[str, int]:
@@ -71,14 +84,23 @@ def test_a_guest_computes_rightly_wherever_it_is_moved(controllers: str) -> None
 
 def move_at_random(controllers: str, moves: int, seed: int) -> None:
     draw = random.Random(seed)
-    code = guest(controllers)
-    with Machine("microvm", accel=CONTROLLERS[controllers], kernel=code) as machine:
-        seen = run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
+    wire = Wire()
+    with Machine(
+        "microvm",
+        accel=CONTROLLERS[controllers],
+        kernel=guest(controllers),
+        devices=[(wire, WIRE, INPUT)],
+    ) as machine:
+        run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
         for move in range(moves):
             machine.run(timeout=draw.random() * 0.02)
+            seen, raised = counts(machine), draw.random() < 0.5
+            wire.output.set(raised)  # here it is taken to the CPU, there the CPU takes it
             machine.switch(("tcg", "kvm")[move % 2])
             assert machine.accel_name == ("tcg", "kvm")[move % 2]
-            seen = run_until_all_go_on(machine, seen)
+            now = run_until_all_go_on(machine, seen)
+            # Under KVM a level may interrupt once more while its end is on the way.
+            assert (now["wire"] > seen["wire"], wire.output.level) == (raised, 0), machine.accel_name
 
 
 def test_wide_vectors_that_tcg_does_not_have_come_back() -> None:
@@ -86,12 +108,12 @@ def test_wide_vectors_that_tcg_does_not_have_come_back() -> None:
     if "avx" not in Path("/proc/cpuinfo").read_text().split():
         pytest.skip("this host's CPU has no AVX")
     with Machine("microvm", accel="kvm", kernel=guest("board", AVX="1")) as machine:
-        seen = run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
+        run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
         for _ in range(10):
             machine.run(timeout=0.003)
             machine.switch("tcg")
             machine.switch("kvm")
-            seen = run_until_all_go_on(machine, seen)
+            run_until_all_go_on(machine, counts(machine))
 
 
 def test_it_moves_while_it_runs_in_another_thread() -> None:
@@ -131,6 +153,12 @@ def test_what_cannot_move_says_why_and_stays() -> None:
         assert machine.accel_name == "kvm"
     with Machine("microvm", accel="kvm") as machine, pytest.raises(AccelError, match="'xen'"):
         machine.switch("xen")
+    with Machine("microvm", accel=CONTROLLERS["kernel"]) as machine:
+        cpu = machine.cpus[0].vcpu
+        cpu.load({"lapic": cpu.save()["lapic"] | {"lvt_timer": 0x4_00EF}})
+        with pytest.raises(AccelError, match="kernel-irqchip=off"):
+            machine.switch("tcg")
+        assert machine.accel_name == "kvm"
     with Machine("virt", accel="tcg") as machine, pytest.raises(Unsupported, match="kvm runs only guests"):
         machine.switch("kvm")
 

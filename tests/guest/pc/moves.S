@@ -1,6 +1,6 @@
 # A guest that checks itself while it is moved between accelerators: in user mode it computes with integers, SSE2,
-# x87 (and AVX, with -DAVX) in all registers and compares what comes out with what is at REFERENCE; the 8254 and the
-# local APIC's timer interrupt it.  With -DHOST the same computation as a Linux program, which writes its outcome.
+# x87 (and AVX, with -DAVX) in all registers and compares what comes out with what is at REFERENCE; the 8254, the
+# local APIC's timer and a wire that its handler lowers interrupt it.  With -DHOST the same computation as a Linux program, which writes its outcome.
 #
 # At 4000h from the start: RESULTS; 5000h: REFERENCE; 6000h: COUNTS (in the order of tests/emu/test_switch.py).
 
@@ -15,6 +15,8 @@
 #define STACK 0x310000
 #define USER_STACK 0x320000
 #define APIC 0xfee00000
+#define IO_APIC 0xfec00000
+#define WIRE 0xd0000000
 
         .text
         .globl start
@@ -82,6 +84,9 @@ start:  cli
         mov     $IDT + 16 * 0x30, %edi
         mov     $on_apic, %esi
         call    gate
+        mov     $IDT + 16 * 0x40, %edi
+        mov     $on_wire, %esi
+        call    gate
         mov     $IDT + 16 * 0xff, %edi
         mov     $on_spurious, %esi
         call    gate
@@ -117,6 +122,12 @@ start:  cli
         movl    $0xb, 0x3e0(%rbx)
         movl    $0x20030, 0x320(%rbx)
         movl    $APIC_PERIOD, 0x380(%rbx)
+        # the I/O APIC: input 11, by level
+        mov     $IO_APIC, %ebx
+        movl    $0x10 + 2 * 11 + 1, (%rbx)
+        movl    $0, 0x10(%rbx)
+        movl    $0x10 + 2 * 11, (%rbx)
+        movl    $0x8040, 0x10(%rbx)
         # the 8254: counter 0, mode 2
         put     0x34, 0x43
         put     (PIT_PERIOD & 0xff), 0x40
@@ -165,6 +176,13 @@ on_pit: count   1
         back
 on_apic:
         count   2
+        mov     $APIC, %ecx
+        movl    $0, 0xb0(%rcx)
+        back
+on_wire:
+        count   9
+        mov     $WIRE, %ecx
+        movl    $0, (%rcx)
         mov     $APIC, %ecx
         movl    $0, 0xb0(%rcx)
         back
