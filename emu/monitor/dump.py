@@ -80,7 +80,8 @@ class Dump:
         data = machine.memory.peek(address, length) if self.physical else view.peek(address, length)
         if not data:
             raise HumanError(f"there is no memory at {address:#x}")
-        return "".join(f"{line}\n" for line in view.listing(decoder, data, address, self.count, ""))
+        listing = view.listing(decoder, data, address, self.count, "")
+        return "".join(f"{line.lstrip()}\n" for line in listing)
 
 
 def character(value: int) -> str:
