@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -357,6 +359,56 @@ def test_an_end_is_added_and_removed(client):
     assert client.error("chardev-add", id="x", backend={"type": "null"})
     client.ask("chardev-remove", id="x")
     assert client.error("chardev-add", id="y", backend={"type": "stdio"})
+
+
+# Of every kind, as people type them into qmp-shell.
+TYPED = """query-version
+query-status
+query-name
+query-uuid
+query-kvm
+query-target
+query-commands
+query-events
+query-machines
+query-cpus-fast
+query-hotpluggable-cpus
+query-cpu-definitions
+query-memory-size-summary
+query-balloon
+balloon value=20971520
+query-block
+query-blockstats
+query-named-block-nodes flat=true
+query-jobs
+query-chardev
+query-rx-filter
+query-iothreads
+query-migrate
+query-migrate-capabilities
+query-gic-capabilities
+query-tpm-models
+qom-list path=/machine
+qom-get path=/machine/peripheral-anon/device[2] property=guest-stats
+qom-list-types implements=device
+device-list-properties typename=virtio-balloon-device
+human-monitor-command command-line=help
+cont
+stop
+system_reset
+"""
+
+
+def test_qmp_shell_types_commands_of_every_kind(machine):
+    shell = Path(sys.executable).with_name("qmp-shell")
+    if not shell.exists():
+        pytest.skip("qmp-shell of qemu.qmp (PyPI) is not installed")
+    done = subprocess.run(
+        [shell, str(machine.path)], input=TYPED, capture_output=True, text=True, timeout=60, check=False
+    )
+    answered = done.stdout.count('"return"') + done.stdout.count("'return'")
+    assert answered == len(TYPED.splitlines()), done.stdout
+    assert "Connected to QEMU 7.2.0" in done.stdout
 
 
 def test_every_command_does_something_or_says_why_not(client):
