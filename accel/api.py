@@ -197,6 +197,12 @@ class Accelerator(Protocol):
         A bit each, the first page's the lowest of the first byte; no vCPU may be running.
         """
 
+    def enter(self) -> None:
+        """The guest comes here from another engine on the same maps: pages tracked there are here, too."""
+
+    def leave(self) -> None:
+        """The guest goes to another engine; pages that were written are told of there."""
+
     def close(self) -> None:
         """Frees the engine.  No vCPU may be running."""
 

@@ -113,6 +113,7 @@ class Region:
         self.kind = kind
         self.priority = priority
         self.mapped = False
+        self.tracked = False
         self.fd = -1
         self.host: Any = ffi.NULL
         self.pointer: Any = ffi.NULL
@@ -156,6 +157,7 @@ class Region:
         """Notes from now on, or no more, which pages are written; for engines: see Accelerator.track()."""
         if lib.emu_region_track(self._live(), on) != 0:
             raise MapError(f"{self.name}: no pages to note as written; it is no RAM, or memory is short")
+        self.tracked = on
 
     def take_dirty(self) -> bytes:
         """The pages noted as written, a bit each, lowest of the first byte first; begins anew."""

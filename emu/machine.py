@@ -473,6 +473,8 @@ class Machine:
     def _sit(self, here: Seat, there: Seat, state: dict[str, Any]) -> int:
         due = self.board.hand_over(there.engine, here.vcpu, there.vcpu, state)
         there.vcpu.load(state)
+        here.engine.leave()
+        there.engine.enter()
         (cpu,) = self.cpus
         cpu.vcpu, cpu.initial = there.vcpu, there.initial
         self._accel = there.engine

@@ -120,6 +120,10 @@ class Slots:
         lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_SET_USER_MEMORY_REGION, slot)
         self._free.append(slot.slot)
 
+    def tracks(self, region: Region) -> bool:
+        """Whether the kernel logs writes to a region's slots."""
+        return region in self._tracked
+
     def track(self, region: Region, on: bool) -> None:
         """Has the kernel log writes to a region's slots, or no more."""
         (self._tracked.add if on else self._tracked.discard)(region)

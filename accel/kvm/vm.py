@@ -238,6 +238,19 @@ class KvmAccelerator:
         self._slots.note(region)
         return region.take_dirty()
 
+    def enter(self) -> None:
+        """The guest comes from another engine: goes on noting which pages are written."""
+        for region in self.memory.regions:
+            if region.tracked != self._slots.tracks(region):
+                self._slots.track(region, region.tracked)
+
+    def leave(self) -> None:
+        """The guest goes to another engine: what the kernel has seen written is noted with the regions."""
+        for region in self.memory.regions:
+            if self._slots.tracks(region):
+                self._slots.note(region)
+                self._slots.track(region, False)
+
     # -- end -------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -404,6 +404,12 @@ class UnicornAccelerator:
         """The pages that were written; see accel.api.Accelerator."""
         return region.take_dirty()
 
+    def enter(self) -> None:
+        """The guest comes from another engine; see accel.api.Accelerator."""
+
+    def leave(self) -> None:
+        """The guest goes to another engine; see accel.api.Accelerator."""
+
     # -- Listener of the memory map --------------------------------------------------
 
     def range_removed(self, piece: Range) -> None:

@@ -134,6 +134,22 @@ def test_it_moves_while_it_runs_in_another_thread() -> None:
         assert run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))["rounds"] < 1000  # it began anew
 
 
+def test_pages_that_are_tracked_are_so_on_either_side() -> None:
+    usable("kvm")
+    with Machine("microvm", accel="kvm", kernel=guest("board")) as machine:
+        run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
+        ram = next(region for region in machine.memory.regions if region.name == "ram")
+        machine.accel.track(ram)
+        page = COUNTS // 4096
+        for name in ("tcg", "kvm", "tcg"):
+            machine.accel.dirty(ram)
+            run_until_all_go_on(machine, counts(machine))
+            machine.switch(name)
+            written = machine.accel.dirty(ram)
+            assert written[page // 8] >> page % 8 & 1, name
+            assert sum(byte.bit_count() for byte in written) < 100
+
+
 def test_a_paused_machine_stays_so_and_one_that_was_not_started_starts_there() -> None:
     usable("kvm")
     with Machine("microvm", accel="tcg", kernel=guest("board")) as machine:
