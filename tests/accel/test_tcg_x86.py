@@ -225,3 +225,68 @@ def test_a_machine_starts_at_the_reset_vector_in_real_mode():
     assert (rip, cs, base, limit) == (0xFFF0, 0xF000, 0xFFFF_0000, 0xFFFF)
     assert (cr0, eflags, efer) == (0x6000_0010, 2, 0)
     bare.close()
+
+
+# What KVM says of an event under way (accel.kvm.state), the vector that is taken, and its error code.
+EVENTS = {
+    "page fault": (
+        {
+            "exception_injected": 1,
+            "exception_nr": 14,
+            "exception_has_error_code": 1,
+            "exception_error_code": 2,
+        },
+        14,
+        2,
+    ),
+    "protection": (
+        {
+            "exception_pending": 1,
+            "exception_nr": 13,
+            "exception_has_error_code": 1,
+            "exception_error_code": 0,
+        },
+        13,
+        0,
+    ),
+    "undefined": ({"exception_injected": 1, "exception_nr": 6}, 6, None),
+    "interrupt": ({"interrupt_injected": 1, "interrupt_nr": 0x61}, 0x61, None),
+    "nmi": ({"nmi_injected": 1, "nmi_masked": 1}, 2, None),
+    "nmi that waits": ({"nmi_pending": 1}, 2, None),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_that_another_engine_had_begun_is_taken_first(pc, name):
+    """Frames: Intel SDM vol. 3, 6.14.2; an interrupt that was acknowledged does not wait for IF."""
+    events, vector, error = EVENTS[name]
+    taken: list[int] = []
+    pc.vcpu.taken = taken.append
+    pc.load(words("90 90 f4"))
+    pc.vcpu.load(pc.vcpu.save() | {"events": events})
+    assert pc.vcpu.save()["events"].items() >= events.items()
+    assert run(pc).kind == ExitKind.HALT
+    assert vector_taken(pc) == vector
+    assert taken == []  # its controller has heard of it already
+    pushed = frame(pc, 6)
+    if error is not None:
+        assert pushed[0] == error
+        pushed = pushed[1:]
+    assert pushed[:2] == (CODE64_AT, CODE64)
+
+
+def test_an_nmi_waits_while_one_is_served(pc):
+    pc.load(words("90 90 f4"))
+    pc.vcpu.load(pc.vcpu.save() | {"events": {"nmi_masked": 1, "nmi_pending": 1}})
+    assert run(pc).kind == ExitKind.HALT
+    assert pc.vcpu.get("rip") == (CODE64_AT + 3,)
+    assert pc.vcpu.save()["events"]["nmi_pending"] == 1
+
+
+def test_the_time_stamp_counter_goes_on_from_where_it_was(pc):
+    pc.load(words("0f 31 f4"))  # rdtsc; hlt
+    pc.vcpu.load(pc.vcpu.save() | {"tsc": 1 << 50})
+    assert run(pc).kind == ExitKind.HALT
+    low, high = pc.vcpu.get("rax", "rdx")
+    assert 0 <= (high << 32 | low) - (1 << 50) < 1 << 40
+    assert pc.vcpu.save()["tsc"] > high << 32 | low
