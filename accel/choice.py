@@ -51,6 +51,7 @@ def choose_machine(spec: str, arch: str, cpu: str = "") -> "tuple[str, dict[str,
     name, note = choose(names, arch, "machine")
     if name == "kvm":
         words = _kvm_options(given, cpu)
+        note = note or _late_ends(words)
         if names == "auto" or "tcg" in names.split(":"):
             from accel.kvm.trial import why_not
 
@@ -61,6 +62,18 @@ def choose_machine(spec: str, arch: str, cpu: str = "") -> "tuple[str, dict[str,
         else:
             return name, words, note
     return name, {"cpu": cpu} if cpu else {}, note
+
+
+def _late_ends(words: "dict[str, Any]") -> str:
+    """A warning for who asks for split controllers where a HLT holds the end of an interrupt back."""
+    from accel.kvm.device import emulates_cpl0
+
+    if words["irqchip"] != "split" or not emulates_cpl0():
+        return ""
+    return (
+        "this host's KVM emulates kernel mode, and its local APICs alone may lose a level-triggered interrupt"
+        " of a guest that sleeps; use kernel-irqchip=on or off"
+    )
 
 
 def _kvm_options(given: "dict[str, str]", cpu: str) -> "dict[str, Any]":

@@ -6,6 +6,7 @@ import pytest
 
 from emu.device import Device, Irq, Reg
 from emu.machine import Machine
+from emu.virtio.rng import VirtioRng
 from tests.conftest import obstacle
 from tests.guest.assemble import assemble
 
@@ -36,7 +37,12 @@ def outcome(accel: str, case: str, cpus: int = 1) -> int:
     """What the guest of tests/guest/pc/interrupts.S says: 1 for right."""
     code = assemble("pc/interrupts.S", 0x10_0000, CASE=case)
     with Machine(
-        "microvm", accel=accel, cpus=cpus, kernel=code, devices=[(Wire(), DEVICE, INPUT)]
+        "microvm",
+        accel=accel,
+        cpus=cpus,
+        kernel=code,
+        devices=[(Wire(), DEVICE, INPUT)],
+        virtio=[VirtioRng()],
     ) as machine:
         result = machine.run(timeout=60)
         where = [cpu.vcpu.get("rip", "rbx") for cpu in machine.cpus]
@@ -48,6 +54,11 @@ def outcome(accel: str, case: str, cpus: int = 1) -> int:
 # local APICs from telling that end until the next interrupt.
 @pytest.mark.parametrize("case", ["pit", "timer", "lines", "priority"])
 def test_interrupts_come_as_the_controllers_manuals_say(accel, case):
+    assert outcome(accel, case) == 1
+
+
+@pytest.mark.parametrize("case", ["itself", "entropy"])
+def test_interrupts_of_its_own_and_of_a_virtio_device_come_each_once(accel, case):
     assert outcome(accel, case) == 1
 
 

@@ -12,7 +12,10 @@
         .set    DEVICE, 0xd0000000      /* the test's: write 1 asserts the line, 0 releases it */
         .set    CODE, 0x10
         .set    DATA, 0x18
+        .set    VIRTIO, 0xfeb00000      /* the first slot: a source of entropy, at input 16 */
+        .ifndef ROUNDS
         .set    ROUNDS, 50
+        .endif
 
         .macro  finish code
         movb    $\code, %al
@@ -81,6 +84,7 @@ start:
         gate    32, pic_tick
         gate    0x40, local_tick
         gate    0x50, level
+        gate    0x58, served
         gate    0x60, count_only
         gate    0x70, ping
         gate    0x71, pong
@@ -223,6 +227,62 @@ processors: /* the second one is started, then interrupts go to and fro, both as
         jne     wrong3
         jmp     right
 
+itself: /* interrupts to itself, one after the other */
+        apic    0x310, 0
+5:      incl    %r10d
+        apic    0x300, 0x40060
+6:      sti
+        nop
+        cli
+        cmpl    %r10d, %ebx
+        jb      6b
+        ja      wrong2
+        cmpl    $ROUNDS, %r10d
+        jb      5b
+        jmp     right
+
+entropy: /* virtio-mmio 1.2: requests one at a time, each told by a level-triggered interrupt */
+        movl    $VIRTIO, %r9d
+        movl    $0, 0x70(%r9)
+        movl    $3, 0x70(%r9)           /* status: ACKNOWLEDGE, DRIVER */
+        movl    $1, 0x24(%r9)
+        movl    $1, 0x20(%r9)           /* features: VERSION_1 */
+        movl    $0, 0x24(%r9)
+        movl    $0, 0x20(%r9)
+        movl    $11, 0x70(%r9)          /* FEATURES_OK */
+        movl    $0, 0x30(%r9)
+        movl    $8, 0x38(%r9)           /* queue 0 of 8 */
+        movl    $0x20000, 0x80(%r9)
+        movl    $0x21000, 0x90(%r9)
+        movl    $0x22000, 0xa0(%r9)
+        movl    $0, 0x84(%r9)
+        movl    $0, 0x94(%r9)
+        movl    $0, 0xa4(%r9)
+        movl    $1, 0x44(%r9)
+        movl    $15, 0x70(%r9)          /* DRIVER_OK */
+        io_apic 0x30 + 1, 0
+        io_apic 0x30, 0x8058
+        movl    $0x23000, 0x20000       /* the descriptor: 64 bytes for the device to write */
+        movl    $0, 0x20004
+        movl    $64, 0x20008
+        movl    $2, 0x2000c
+5:      incl    %r10d
+        movw    %r10w, 0x21002          /* available again; each entry of the ring is 0 */
+        movl    $0, 0x50(%r9)
+6:      cli
+        cmpw    %r10w, 0x22002
+        jne     7f
+        cmpl    %r10d, %ebx             /* used, and told */
+        jae     8f
+7:      sti
+        pause                           /* not HLT: see the test of "lines" */
+        jmp     6b
+8:      cmpl    $ROUNDS, %r10d
+        jb      5b
+        cmpl    $0, 0x23000
+        je      wrong3                  /* it may be so in one run of 2^32 */
+        jmp     right
+
 second:
         movl    $DATA, %eax
         movl    %eax, %ds
@@ -260,6 +320,13 @@ level:
         jb      6f
         movl    $0, (%r9)
 6:      apic    0xb0, 0
+        iretq
+
+served:
+        incl    %ebx
+        movl    0x60(%r9), %eax
+        movl    %eax, 0x64(%r9)
+        apic    0xb0, 0
         iretq
 
 ping:   /* the first processor's: answers */
