@@ -9,18 +9,19 @@ programming reference for family 17h.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 INTEL, AMD, HOST = "GenuineIntel", "AuthenticAMD", ""
 
 
-class Cpu(NamedTuple):
+class Cpu:
     """vendor: CPUID's, HOST for the host's own; signature: family, model, stepping; text: its name."""
 
-    vendor: str
-    signature: tuple[int, int, int]
-    text: str
-    features: frozenset[str]
+    def __init__(
+        self, vendor: str, signature: tuple[int, int, int], text: str, features: frozenset[str]
+    ) -> None:
+        self.vendor = vendor
+        self.signature = signature
+        self.text = text
+        self.features = features
 
 
 def _set(*words: str) -> frozenset[str]:
