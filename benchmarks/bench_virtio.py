@@ -1,14 +1,16 @@
-"""What virtio devices carry, beside QEMU's: the same kernel, driver programs and files on virt, in turn.
+"""What virtio devices carry, beside QEMU's: one kernel, driver programs and files, by translation, in turn.
 
-    python benchmarks/bench_virtio.py [--rounds N] [--only ROW ...] [--transport mmio|pci]
-                                      [--format raw|qcow2] [--json FILE]
+    python benchmarks/bench_virtio.py [--board virt|microvm] [--rounds N] [--only ROW ...]
+                                      [--transport mmio|pci] [--format raw|qcow2] [--json FILE]
+
+The boards are bench_boot.py's; on microvm QEMU has its devices on PCI, and the kernel no 9p.
 
 Rows: a disk read and written from one end to the other (1 GiB, 1 MiB a request, without the guest's cache)
 and at random (4 KiB a request, one at a time); a TCP stream to and from the host through user networking and
 single bytes sent to and fro; a shared folder's file.  Figures are the guest's MiB or operations a second,
 medians with the smallest and largest, and emu divided by QEMU; then CPU seconds of the host for each.  The
-disk's file is in the host's page cache.  Asserts nothing.  Ctrl-C keeps what is done.  Needs
-aarch64-linux-gnu-gcc.
+disk's file is in the host's page cache.  Asserts nothing.  Ctrl-C keeps what is done.  Needs a C compiler for
+the guest.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from bench_boot import MARK, cpu_seconds  # noqa: E402
+from bench_boot import BOARDS, MARK, cpu_seconds  # noqa: E402
 
 from emu.images import busybox  # noqa: E402
 from tests.emu.linux_guest import image  # noqa: E402
@@ -98,11 +100,14 @@ def services() -> Iterator[dict[str, int]]:
             listener.close()
 
 
-def program(folder: Path) -> bytes:
+def program(folder: Path, architecture: str) -> bytes:
     """guest/transfer.c for the guest."""
-    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    name = {"arm64": "aarch64", "amd64": "x86_64"}[architecture] + "-linux-gnu-gcc"
+    compiler = shutil.which(name)
     if compiler is None:
-        sys.exit("aarch64-linux-gnu-gcc is not installed: apt-get install gcc-aarch64-linux-gnu")
+        sys.exit(
+            f"{name} is not installed: apt-get install gcc-{name.removesuffix('-gcc').replace('_', '-')}"
+        )
     out = folder / "transfer"
     subprocess.run([compiler, "-O2", "-static", "-o", out, HERE / "guest" / "transfer.c"], check=True)
     return out.read_bytes()
@@ -126,10 +131,11 @@ def run(command: list[str]) -> dict[str, tuple[float, float]]:
     spent = 0.0
     try:
         for line in process.stdout:
-            if not line.startswith(MARK):
+            _, marked, words = line.partition(MARK)
+            if not marked:
                 continue
             cpu = cpu_seconds(process.pid)
-            name, _, value = line[len(MARK) :].partition(" = ")
+            name, _, value = words.partition(" = ")
             if value.strip():
                 found[name.strip()] = (float(value), cpu - spent)
             spent = cpu
@@ -141,10 +147,15 @@ def run(command: list[str]) -> dict[str, tuple[float, float]]:
 
 def commands(options: argparse.Namespace, folder: Path, ports: dict[str, int]) -> dict[str, list[str]]:
     """emu and QEMU with the same guest and devices."""
+    board = BOARDS[options.board]
     kernel, disk, share = folder / "Image", folder / "initrd", folder / "share"
-    kernel.write_bytes(image())
-    files = {"bin/transfer": program(folder)}
-    disk.write_bytes(busybox.initrd(script(options.only or list(ROWS), ports), files=files))
+    kernel.write_bytes(image(board.architecture))
+    files = {"bin/transfer": program(folder, board.architecture)}
+    rows = options.only or [
+        row for row in ROWS if board.architecture == "arm64" or not row.startswith("share")
+    ]
+    made = busybox.initrd(script(rows, ports), files=files, architecture=board.architecture)
+    disk.write_bytes(made)
     share.mkdir()
     (share / "file").write_bytes(os.urandom(MIB) * SHARED)
     drive = folder / f"disk.{options.format}"
@@ -159,37 +170,41 @@ def commands(options: argparse.Namespace, folder: Path, ports: dict[str, int]) -
                 file.write(os.urandom(MIB))
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, drive], check=True)
         raw.unlink()
-    append = "console=ttyAMA0 quiet"
+    append = f"console={board.console} quiet"
+    machine = board.emu.replace("GIC", "2") + (",virtio=pci" if options.transport == "pci" else "")
     emu = [
-        str(Path(sys.executable).with_name("emu")), "boot",
-        "--machine", "virt" + (",virtio=pci" if options.transport == "pci" else ""),
+        str(Path(sys.executable).with_name("emu")), "boot", "--accel", "tcg", "--machine", machine,
         "-m", str(MEMORY), "--kernel", str(kernel), "--initrd", str(disk), "--append", append, "--no-reboot",
-        "--drive", f"{drive},format={options.format}", "--net", "user", "--share", str(share),
+        "--drive", f"{drive},format={options.format}", "--net", "user",
     ]  # fmt: skip
     found = {"emu": emu}
-    qemu = shutil.which("qemu-system-aarch64")
-    if qemu is None:
-        print("qemu-system-aarch64 is not installed: emu alone", file=sys.stderr)
-        return found
-    kind = "pci" if options.transport == "pci" else "device"
+    qemu = shutil.which(board.program)
+    kind = "pci" if options.transport == "pci" or board.architecture == "amd64" else "device"
     rom = ",romfile=" if kind == "pci" else ""
-    found["qemu"] = [
-        qemu, "-M", "virt,gic-version=2", "-cpu", "cortex-a53", "-m", str(MEMORY), "-nodefaults",
+    theirs = [
+        *board.qemu.replace("GIC", "2").split(), "-accel", "tcg", "-m", str(MEMORY), "-nodefaults",
         "-nographic", "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(disk), "-append", append,
         "-no-reboot", "-global", "virtio-mmio.force-legacy=false",
         "-drive", f"if=none,id=d,file={drive},format={options.format}",
         "-device", f"virtio-blk-{kind},drive=d",
         "-netdev", "user,id=n", "-device", f"virtio-net-{kind},netdev=n{rom}",
-        "-fsdev", f"local,id=f,path={share},security_model=none",
-        "-device", f"virtio-9p-{kind},fsdev=f,mount_tag=share",
-        "-device", f"virtio-rng-{kind}", "-device", f"virtio-balloon-{kind}",
     ]  # fmt: skip
+    if board.architecture == "arm64":
+        emu += ["--share", str(share)]
+        theirs += ["-fsdev", f"local,id=f,path={share},security_model=none"]
+        theirs += ["-device", f"virtio-9p-{kind},fsdev=f,mount_tag=share"]
+        theirs += ["-device", f"virtio-rng-{kind}", "-device", f"virtio-balloon-{kind}"]
+    if qemu is None:
+        print(f"{board.program} is not installed: emu alone", file=sys.stderr)
+    else:
+        found["qemu"] = [qemu, *theirs]
     return found
 
 
 def main() -> None:
     """The command line in this module's first lines."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--board", default="virt", choices=list(BOARDS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--transport", default="mmio", choices=["mmio", "pci"])
