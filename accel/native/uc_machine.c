@@ -591,8 +591,8 @@ static int run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
                      fetch ? "the next instruction is not in memory; a device is there, or nothing" : uc_strerror(error));
             break;
         }
-        if (is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 && !has_work(m)
-                          : !m->left && atomic_load(&m->lines) == 0) {
+        bool slept = is_private(m) ? load32(m->cpu + CPU_HALTED) != 0 : !m->left && atomic_load(&m->lines) == 0;
+        if (slept && !(is_private(m) && has_work(m))) {
             m->halted = m->isa->may_sleep;
             if (m->stepping) {
                 exit->kind = EMU_EXIT_DEBUG;
@@ -604,8 +604,8 @@ static int run(emu_uc_machine *m, uint64_t budget, emu_exit *exit)
                 sleep_until_rung(m);
             else
                 exit->kind = EMU_EXIT_HALT;
-        } else if (m->left || emu_uc_pc(m) != begin) {
-            idle = 0;
+        } else if (slept || m->left || emu_uc_pc(m) != begin) {
+            idle = 0; /* the same HLT may end run after run, with an interrupt already there */
         } else if (++idle == 8) {
             exit->kind = EMU_EXIT_FAULT;
             snprintf(exit->text, sizeof exit->text, "Unicorn stops at once and does not say why");

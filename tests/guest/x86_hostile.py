@@ -254,6 +254,16 @@ GUESTS = {
     fb                             ; sti
     eb fe                          ; jmp b
     """,
+    "asleep, and woken at once": """
+    c7 87 80 03 00 00 01 00 00 00  ; mov [rdi+0x380],0x1
+    fa                             ; cli
+    b9 e8 03 00 00                 ; mov ecx,0x3e8
+    ff c9                          ; dec ecx
+    75 fc                          ; jne to the dec
+    fb                             ; sti: what has come meanwhile wakes from the hlt, and not before
+    f4                             ; hlt
+    eb f2                          ; jmp to the cli
+    """,
     "the fastest timer of the 8254": """
     b0 34                          ; mov al,0x34
     e6 43                          ; out 0x43,al
