@@ -8,6 +8,7 @@ from emu.monitor.command import CommandError, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.backends.chardev import Chardev
     from emu.monitor.client import Client
 
 ChardevInfo = TypedDict("ChardevInfo", {"label": str, "filename": str, "frontend-open": bool})
@@ -31,11 +32,17 @@ class ChardevBackend(TypedDict):
 def query_chardev(client: Client) -> list[ChardevInfo]:
     """The host's ends: of serial lines, of ports, and of monitors."""
     told: list[ChardevInfo] = [
-        {"label": name, "filename": each.filename, "frontend-open": each.front is not None}
+        {"label": name, "filename": each.filename, "frontend-open": _open(each)}
         for name, each in client.machine.inventory.chardevs.items()
     ]
     ends = client.control.monitors.ends if client.control.monitors is not None else []
     return told + [{"label": end.label, "filename": end.filename, "frontend-open": True} for end in ends]
+
+
+def _open(chardev: Chardev) -> bool:
+    """Whether somebody listens in the guest: a serial line always does, a port when it is opened."""
+    front = chardev.front
+    return front is not None and bool(getattr(front, "opened", True))
 
 
 @command("query-chardev-backends")

@@ -24,11 +24,6 @@ class BalloonData(TypedDict):
     actual: int
 
 
-class DeletedData(TypedDict, total=False):
-    device: str
-    path: str
-
-
 MigrationStatus = Literal[
     "none", "setup", "cancelling", "cancelled", "active", "completed", "failed", "pre-switchover", "device",
 ]  # fmt: skip
@@ -54,7 +49,6 @@ EVENTS: dict[str, Any] = {
     "STOP": None,
     "RESUME": None,
     "BALLOON_CHANGE": BalloonData,
-    "DEVICE_DELETED": DeletedData,
     "MIGRATION": MigrationData,
     "MIGRATION_PASS": PassData,
     "VSERPORT_CHANGE": PortData,

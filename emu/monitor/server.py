@@ -19,6 +19,7 @@ from accel.errors import EmuError
 from emu.backends.streams import remove_stale_socket
 from emu.keyval import Options
 from emu.monitor.balloons import BalloonWatch
+from emu.monitor.ports import watch_ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Monitors:
         self.ends: list[End] = []
         control.monitors = self
         self._balloon = BalloonWatch(self.run)
+        watch_ports(self.run)
 
     def open(self, kind: str, words: str) -> End:
         """Opens an end for "qmp" or "hmp".  Raises MonitorError."""

@@ -9,7 +9,7 @@ Linux has a port's device at /dev/virtio-ports/NAME.  Bytes are moved by native/
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from accel.errors import DeviceError
@@ -28,7 +28,8 @@ FIELDS = ("ready", "open", "owed", "sent")
 class Port:
     """A port that ends at `chardev`; QEMU calls one that is a console virtconsole, others virtserialport.
 
-    name: what the guest finds it by.
+    name: what the guest finds it by; opening: called when the guest has opened it (True) or closed it, in the
+    device's thread.
     """
 
     def __init__(self, chardev: Chardev, *, name: str = "", console: bool = False) -> None:
@@ -41,6 +42,7 @@ class Port:
         self.console = console
         self.number = -1
         self.lock = threading.RLock()
+        self.opening: Callable[[bool], None] = lambda opened: None
         self._device: VirtioConsole | None = None
 
     def __str__(self) -> str:
@@ -188,6 +190,9 @@ def emu_py_console(handle: Any, event: int, number: int, data: Any, size: int) -
     chardev = device.ports[number].chardev
     if event == lib.EMU_VIRTIO_CONSOLE_ROOM:
         chardev.accept()
+        return 0
+    if event == lib.EMU_VIRTIO_CONSOLE_OPENED:
+        device.ports[number].opening(size != 0)
         return 0
     chardev.write(bytes(ffi.buffer(data, size)))
     return int(chardev.full)

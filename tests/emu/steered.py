@@ -20,7 +20,7 @@ class Client:
 
     def __init__(self, path, negotiate=True):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(str(path))
         self._file = self.socket.makefile("rb")
         self.events = []

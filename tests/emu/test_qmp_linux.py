@@ -8,15 +8,19 @@ import time
 import pytest
 
 import emu.block
+from emu.backends.chardev import MemoryChardev
 from emu.virtio.balloon import VirtioBalloon
 from emu.virtio.blk import VirtioBlk
+from emu.virtio.console import Port, VirtioConsole
 from tests.emu.linux_guest import Screen, image, initrd
 from tests.emu.steered import steered
 
-MODULES = ("virtio_mmio", "virtio_balloon", "virtio_blk", "gpio_keys", "evdev")
+MODULES = ("virtio_mmio", "virtio_balloon", "virtio_blk", "virtio_console", "gpio_keys", "evdev")
 BALLOON = "/machine/peripheral-anon/device[1]"
 SCRIPT = """
 exec 3< /dev/input/event0
+for port in /dev/vport*p1; do exec 4<> $port; done
+exec 4<&-
 echo A; cat /proc/meminfo; echo READY; read word
 echo B; cat /proc/meminfo; read word
 dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null
@@ -33,7 +37,9 @@ def linux(tmp_path_factory):
     screen = Screen()
     options = {"kernel": image(), "initrd": initrd(SCRIPT, MODULES), "append": "console=ttyAMA0 quiet"}
     disk = VirtioBlk(emu.block.open(folder / "disk"))
-    with steered(folder, ram=256 << 20, serial=screen, virtio=[disk, VirtioBalloon()], **options) as machine:
+    channel = VirtioConsole([Port(MemoryChardev(), name="org.example.channel")])
+    devices = [disk, VirtioBalloon(), channel]
+    with steered(folder, ram=256 << 20, serial=screen, virtio=devices, paused=True, **options) as machine:
         machine.screen = screen
         machine.folder = folder
         machine.guest = Guest(machine)
@@ -64,6 +70,11 @@ class Guest:
 
 def test_a_guest_is_looked_at_squeezed_and_switched_off(linux):
     guest, client = linux.guest, linux.client()
+    client.ask("cont")
+
+    # A channel, as the guest opens and closes it.
+    for opened in (True, False):
+        assert client.event("VSERPORT_CHANGE") == {"id": "org.example.channel", "open": opened}
     guest.wait("READY")
 
     # Statistics: as the guest's own /proc/meminfo, and dated.

@@ -221,9 +221,12 @@ static void hear(emu_virtio *device, const struct control *message)
         owed |= port->plugged ? 1u << PORT_OPEN : 0;
         port->state.owed = port->state.ready ? owed : 0;
     } else if (message->event == PORT_OPEN) {
+        bool before = port->state.open != 0;
         port->state.open = message->value != 0;
         if (!port->state.open)
             port->state.count = 0; /* what it has not read, nobody will */
+        if (before != (message->value != 0))
+            console->event(console->opaque, EMU_VIRTIO_CONSOLE_OPENED, message->id, NULL, !before);
     }
 }
 
@@ -276,6 +279,8 @@ static void reset(emu_virtio *device)
     struct console *console = device->own;
     for (uint32_t i = 0; i < console->ports; i++) {
         struct port *port = &console->port[i];
+        if (port->state.open != 0)
+            console->event(console->opaque, EMU_VIRTIO_CONSOLE_OPENED, i, NULL, 0);
         memset(&port->state, 0, sizeof port->state);
         port->first = 0;
     }
