@@ -80,3 +80,35 @@ def test_a_second_processor_starts_and_interrupts_go_to_and_fro(accel):
     if accel == "tcg":
         pytest.skip("tcg has one vCPU")
     assert outcome(accel, "processors", cpus=2) == 1
+
+
+def test_after_a_reset_the_second_processor_waits_for_its_start_again(accel):
+    if accel == "tcg":
+        pytest.skip("tcg has one vCPU")
+    code = assemble("pc/interrupts.S", 0x10_0000, CASE="processors")
+    with Machine("microvm", accel=accel, cpus=2, kernel=code) as machine:
+        for _ in range(3):
+            assert machine.run(timeout=60).code >> 1 == 1
+            assert machine.memory.read(0x5000, 4) == 1  # it began once
+            machine.reset()
+            machine.memory.write(0x5000, 4, 0)
+
+
+def test_init_starts_the_first_processor_anew(accel):
+    if accel == "tcg":
+        pytest.skip("Unicorn knows no INIT")
+    assert outcome(accel, "init", cpus=2) == 1
+
+
+def test_processors_that_interrupt_each_other_can_be_paused_at_any_moment(accel):
+    if accel == "tcg":
+        pytest.skip("tcg has one vCPU")
+    code = assemble("pc/interrupts.S", 0x10_0000, CASE="processors")
+    with Machine("microvm", accel=accel, cpus=2, kernel=code) as machine:
+        result = machine.run(timeout=0.01)
+        while machine.state != "shutdown":
+            states = [cpu.vcpu.save() for cpu in machine.cpus]
+            for cpu, state in zip(machine.cpus, states, strict=True):
+                cpu.vcpu.load(state)  # as it is: nothing is lost by it
+            result = machine.run(timeout=0.01)
+        assert result.code >> 1 == 1

@@ -283,6 +283,14 @@ entropy: /* virtio-mmio 1.2: requests one at a time, each told by a level-trigge
         je      wrong3                  /* it may be so in one run of 2^32 */
         jmp     right
 
+init:   /* INIT brings the first processor back to the reset vector, and from there here again; memory stays */
+        cmpl    $0x1a17, 0x5004
+        je      right
+        movl    $0x1a17, 0x5004
+        apic    0x300, 0x8c500          /* to all */
+        spin    100000
+        finish  2
+
 second:
         movl    $DATA, %eax
         movl    %eax, %ds
