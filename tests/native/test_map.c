@@ -229,6 +229,46 @@ static void doorbells_ring_and_full_ones_do_not_block(void)
     close(fd);
 }
 
+static void written_pages_are_noted_wherever_their_region_is_mapped(void)
+{
+    static uint8_t memory[130 * EMU_PAGE + 1];
+    uint64_t bits[3];
+    emu_space *space = emu_space_new(0);
+    emu_region *ram = emu_region_new(EMU_RAM, sizeof memory, memory), *rom = emu_region_new(EMU_ROM, 1, memory);
+    CHECK_EQUAL(emu_region_track(rom, 1), -1);
+    CHECK_EQUAL(emu_region_dirty_words(ram), 3);
+    CHECK_EQUAL(emu_space_add(space, ram, 0x10000000, 0), 0);
+    CHECK_EQUAL(emu_space_tracked(space), 0);
+    emu_space_write(space, 0x10000000, 8, 1);
+    CHECK_EQUAL(emu_region_track(ram, 1), 0);
+    CHECK(emu_space_tracked(space) != 0);
+    emu_space_write(space, 0x10000000 + 2 * EMU_PAGE - 4, 8, 1);
+    emu_space_written(space, 0x0ffffff0, 0x10); /* before it: nobody's */
+    emu_space_written(space, 0x10000000 + 63 * EMU_PAGE, 2 * EMU_PAGE);
+    emu_space_written(space, 0x10000000 + 130 * EMU_PAGE, UINT64_MAX);
+    emu_space_mark_host(space, memory + 5 * EMU_PAGE, 1);
+    emu_space_mark_host(space, bits, sizeof bits);
+    emu_region_mark(ram, 128 * EMU_PAGE, UINT64_MAX);
+    emu_region_mark(ram, UINT64_MAX, 2);
+    emu_region_take_dirty(ram, bits);
+    CHECK_EQUAL(bits[0], UINT64_C(1) << 63 | 1 << 5 | 1 << 2 | 1 << 1);
+    CHECK_EQUAL(bits[1], 1);
+    CHECK_EQUAL(bits[2], 7);
+    const uint64_t pages[] = {5, UINT64_MAX}; /* more of them than there are */
+    emu_region_mark_pages(ram, 60 * EMU_PAGE, pages, 2);
+    emu_region_take_dirty(ram, bits);
+    CHECK_EQUAL(bits[0], UINT64_C(5) << 60);
+    CHECK_EQUAL(bits[1], UINT64_MAX << 60);
+    CHECK_EQUAL(bits[2], 7);
+    CHECK_EQUAL(emu_region_track(ram, 0), 0);
+    emu_space_write(space, 0x10000000, 8, 1);
+    emu_region_take_dirty(ram, bits);
+    CHECK_EQUAL(bits[0], 0);
+    emu_space_free(space);
+    emu_region_free(ram);
+    emu_region_free(rom);
+}
+
 int main(void)
 {
     RUN(contradictions_make_no_region);
@@ -239,5 +279,6 @@ int main(void)
     RUN(hooks_are_called_with_whole_words_and_their_answer_is_cut);
     RUN(nothing_wraps);
     RUN(doorbells_ring_and_full_ones_do_not_block);
+    RUN(written_pages_are_noted_wherever_their_region_is_mapped);
     return 0;
 }
