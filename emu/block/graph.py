@@ -81,10 +81,22 @@ def _add(inventory: Inventory, options: dict[str, Any], name: str, made: list[No
         discard=discard == "unmap",
         cache=cache,
     )
-    if driver in FORMATS:
+    if driver in FORMATS and not _without_backing(node, options):
         open_node(node)
     made.append(inventory.add_node(node))
     return node
+
+
+def _without_backing(node: Node, options: dict[str, Any]) -> bool:
+    """Whether an image is to be put on top of what it stands on later (`"backing": null`).
+
+    What that is may be in use until then, so the image is opened when it is put there (blockdev-snapshot).
+    """
+    import emu.block
+
+    if "backing" not in options or options["backing"] is not None:
+        return False
+    return emu.block.info(node.filename, format=node.driver).backing is not None
 
 
 def open_node(node: Node) -> None:

@@ -412,10 +412,13 @@ def blockdev_snapshot(client: Client, node: str, overlay: str) -> None:
     inventory = client.machine.inventory
     entry, disk, below = _find(client, node, node)
     made = inventory.nodes.get(overlay)
-    if made is None or made.image is None:
+    if made is None:
         raise CommandError(f"Cannot find device='{overlay}' nor node-name='{overlay}'")
-    made.image.close()
-    made.image = None
+    if made.driver != "qcow2" or made.read_only or made in [each for _, _, each in disks(client)]:
+        raise CommandError(f"node {overlay} cannot be put on top of another; give a qcow2 image nobody uses")
+    if made.image is not None:
+        made.image.close()
+        made.image = None
     made.backing = below
     try:
         _put_on_top(disk, below, made)
@@ -423,6 +426,20 @@ def blockdev_snapshot(client: Client, node: str, overlay: str) -> None:
         made.backing = None
         raise
     entry.node = made
+
+
+class Action(TypedDict):
+    type: Literal["blockdev-snapshot", "blockdev-snapshot-sync"]
+    data: dict[str, Any]
+
+
+@command("transaction")
+def transaction(client: Client, actions: list[Action], properties: dict[str, Any] | None = None) -> None:
+    """Makes a snapshot; of several at once none is made, since they could not all be undone."""
+    if len(actions) > 1:
+        raise CommandError(f"{len(actions)} actions in a transaction are not supported; give them one by one")
+    for action in actions:
+        client.execute(action["type"], action["data"])
 
 
 def _put_on_top(disk: VirtioBlk, below: Node, made: Node, *, create: bool = False) -> None:

@@ -118,6 +118,21 @@ def query_command_line_options(client: Client, option: str | None = None) -> lis
     return []
 
 
+WakeupInfo = TypedDict("WakeupInfo", {"wakeup-suspend-support": bool})
+
+
+@command("query-current-machine")
+def query_current_machine(client: Client) -> WakeupInfo:
+    """Whether a guest that has suspended itself can be woken: it cannot suspend."""
+    return {"wakeup-suspend-support": False}
+
+
+@command("query-mice")
+def query_mice(client: Client) -> list[dict[str, Any]]:
+    """The mice: there are none."""
+    return []
+
+
 @command("query-iothreads")
 def query_iothreads(client: Client) -> list[dict[str, Any]]:
     """Threads that a client has made for devices: none; each device has its own."""

@@ -317,7 +317,36 @@ def test_a_snapshot_that_cannot_be_made_leaves_the_disk(client, machine, tmp_pat
     assert client.ask("query-block")[0]["inserted"]["node-name"] == node
 
 
-def test_nodes_are_added_put_on_top_and_removed(client, machine, tmp_path):
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_image_is_put_on_top_as_libvirt_does(client, machine, tmp_path, whole):
+    """It is added without what it stands on, which a disk still uses, and then put there."""
+    (entry, *_) = machine.machine.inventory.of_kind("virtio-blk")
+    entry.virtio.image.write(0, b"before")
+    node = client.ask("query-block")[0]["inserted"]["node-name"]
+    over = tmp_path / "over.qcow2"
+    words = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", str(tmp_path / "b.qcow2")]
+    subprocess.run([*words, str(over), str(SIZE)], check=True)
+    client.ask("blockdev-add", driver="file", node_name="over-file", filename=str(over))
+    client.ask("blockdev-add", driver="qcow2", node_name="over", file="over-file", backing=None)
+    assert client.error("blockdev-snapshot", node=node, overlay="nothing")
+    assert client.error("blockdev-snapshot", node="over", overlay=node)
+    action = {"type": "blockdev-snapshot", "data": {"node": node, "overlay": "over"}}
+    if whole:
+        client.ask("transaction", actions=[action])
+    else:
+        client.ask("blockdev-snapshot", node=node, overlay="over")
+    assert client.ask("query-block")[0]["inserted"]["node-name"] == "over"
+    assert entry.virtio.image.read(0, 6) == b"before"
+    entry.virtio.image.write(0, b"after!")
+    assert client.error("transaction", actions=[action])
+    assert client.error("transaction", actions=[action, action])
+    assert "in use" in client.error("blockdev-del", node_name=node)
+    assert "in use" in client.error("blockdev-del", node_name="over")
+    with emu.block.open(tmp_path / "b.qcow2", read_only=True, lock=False) as kept:
+        assert kept.read(0, 6) == b"before"
+
+
+def test_nodes_are_added_and_removed(client, machine, tmp_path):
     node = client.ask("query-block")[0]["inserted"]["node-name"]
     other = tmp_path / "d.raw"
     emu.block.create(other, SIZE, format="raw")
