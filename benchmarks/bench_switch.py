@@ -3,8 +3,8 @@
     python benchmarks/bench_switch.py [--moves N] [--seed N] [--json FILE]
 
 The guest of tests/guest/pc/moves.S computes in all registers, checks what comes out, and counts the
-interrupts of two timers; it is moved at random moments, with the interrupt controllers in the kernel, split,
-and the board's own.  U-Boot is moved between the keys of its commands.  A move's time is the clock's, from
+interrupts of two timers; it is moved at random moments, with the interrupt controllers in the kernel and
+with the board's own.  U-Boot is moved between the keys of its commands.  A move's time is the clock's, from
 the call of Machine.switch() to its return, of a machine that is paused; the first one opens the other
 accelerator.  With counter 0 of the 8254 in use, one into the kernel's controllers waits for that counter's
 phase: that is in it.  Ends with an error if a guest goes wrong.

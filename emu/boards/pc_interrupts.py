@@ -52,16 +52,16 @@ class PcInterrupts:
         """Leaves to the engine what it has."""
         self.kernel: Any = engine.irqchip("pc")
         local = engine.irqchip("lapic")
-        if local is not None or self.who == "split":
+        if local is not None:
             self.apic.leave_to(local)
         self.who = "kernel" if self.kernel is not None else "board" if local is None else "split"
 
     def connect_cpu(self, cpu: Cpu) -> None:
         """Gives the next CPU its interrupts."""
-        if self.who != "kernel":
-            self.apic.connect_cpu(cpu)
-        if self.who != "board":
+        if self.who == "kernel":
             self._quiet = {"lapic": cpu.initial["lapic"]}
+        else:
+            self.apic.connect_cpu(cpu)
 
     def power_on(self) -> None:
         """The kernel's after a reset; the board's own are devices like others."""
@@ -72,6 +72,11 @@ class PcInterrupts:
 
     def may_hand_over(self, engine: Accelerator, state: dict[str, Any]) -> None:
         """Raises AccelError where a vCPU of such a state would lose its timer on `engine`."""
+        if self.who == "split":
+            raise AccelError(
+                "with kernel-irqchip=split the kernel holds an interrupt of the older controllers where"
+                " nobody can read it; to move between accelerators use kernel-irqchip=on or off"
+            )
         if self.who == "board":
             own = self.apic.state_in_c()
             if engine.caps.irqchips and own.hz != handover.KERNEL_APIC_HZ:
@@ -93,40 +98,37 @@ class PcInterrupts:
         The state then fits the controllers there.  Returns the host's time (ns) before which the guest must
         not run, so that the timer is where it was.
         """
-        if self.who != "board":
+        if self.who == "kernel":
             self._leave_kernel(before, state)
         self.apic.leave_cpu(after.index)
         self._choose(engine)
-        if self.who != "board":
+        due = 0
+        if self.who == "kernel":
             state["lapic"] = handover.local_to_kernel(self.apic, self._kernel_apic)
+            due = self._enter_kernel()
         else:
             own = self.apic.state_in_c()
             state["cr8"] = own.local[0].priority >> 4
-        due = 0
-        if self.who == "kernel":
-            due = self._enter_kernel()
-        else:
-            if self.who == "split":
-                self.apic.forget_local()
             self.apic.take_cpu(after.index, after)
         self._end_lines()
         return due
 
     def _leave_kernel(self, before: Any, state: dict[str, Any]) -> None:
         """What the kernel has goes to the board's own."""
-        self._kernel_apic = state.pop("lapic")
+        # The kernel's timers never rest: what interrupts between these two does so twice, and is not lost.
+        del state["lapic"]
+        saved = self.kernel.save()
+        self._kernel_apic = before.save()["lapic"]
         before.load(self._quiet)
-        if self.who == "kernel":
-            saved = self.kernel.save()
-            levels = 0
-            for number, line in self._lines.items():
-                if number != PIT_LINE:
-                    levels |= line.level << number
-                    self.kernel.lower(number)
-            self.kernel.reset()
-            handover.pics_from_kernel(self.pics, saved)
-            handover.io_apic_from_kernel(self.apic, saved["ioapic"], levels)
-            handover.timer_from_kernel(self.timer, self.port_b, saved["pit"])
+        levels = 0
+        for number, line in self._lines.items():
+            if number != PIT_LINE:
+                levels |= line.level << number
+                self.kernel.lower(number)
+        self.kernel.reset()
+        handover.pics_from_kernel(self.pics, saved)
+        handover.io_apic_from_kernel(self.apic, saved["ioapic"], levels)
+        handover.timer_from_kernel(self.timer, self.port_b, saved["pit"])
         handover.local_from_kernel(self.apic, self._kernel_apic)
 
     def _enter_kernel(self) -> int:

@@ -67,11 +67,8 @@ class LocalApic(Device):
         lib.emu_apic_output(self.pointer, number, ffi.NULL, ffi.NULL)
 
     def leave_to(self, kernel: Any) -> None:
-        """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  None: they are here."""
+        """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  Before the CPUs."""
         self._kernel = kernel
-        if kernel is None:
-            lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
-            return
         send, route, chip = kernel.outputs()
         lib.emu_apic_elsewhere(
             self.pointer,
@@ -79,14 +76,6 @@ class LocalApic(Device):
             cast("emu_apic_route_fn", route),
             cast("void *", chip),
         )
-
-    def forget_local(self) -> None:
-        """The local APICs as after reset: the kernel's have their state."""
-        state = self.state_in_c()
-        lib.emu_apic_reset(self.pointer)
-        fresh = self.state_in_c()
-        fresh.io, fresh.external = state.io, state.external
-        self.load_from_c(fresh)
 
     def external(self, vector: int) -> None:
         """What the older controllers' INTR stands for: a vector + 1, or 0 for none."""
