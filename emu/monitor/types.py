@@ -8,7 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.machine import Machine
 
-OBJECTS = ("secret", "memory-backend-ram", "memory-backend-memfd", "rng-random")
+# libvirt 9.0 asks for memory-backend-file's properties whatever it was told, and ends itself over an error.
+OBJECTS = ("secret", "memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
 # The parts of each board's own, by QEMU's names.
 PARTS = {
     "aarch64": ("pl011", "pl031", "pl061", "arm_gic", "arm-gicv3"),
