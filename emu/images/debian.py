@@ -127,6 +127,8 @@ done
 CONSOLE = """
 # emu: root's shell on the serial line; without --autologin root it asks who is there.
 T0:23:respawn:/sbin/agetty --autologin root --keep-baud 115200,38400,9600 ttyAMA0 vt220
+# emu: the power button.
+pb:2345:once:/bin/busybox acpid -l /dev/null
 """
 
 INIT = f"""\
@@ -285,6 +287,7 @@ class Installation:
             self._write(name, text)
         self._write("etc/apt/sources.list", sources(ARCHITECTURE))
         self._write("etc/emu/rcS", RCS, 0o755)
+        self._write(f"etc/acpi/{busybox.POWER_KEY}", "#!/bin/sh\nexec /sbin/poweroff\n", 0o755)
         inittab = self.root / "etc/inittab"
         lines = inittab.read_text().replace("/etc/init.d/rcS", "/etc/emu/rcS").splitlines(keepends=True)
         inittab.write_text("".join(line for line in lines if "/sbin/getty" not in line) + CONSOLE)

@@ -122,7 +122,7 @@ class Blocks:
         forgets = given.switch("snapshot", self.snapshot) and not read_only
         given.idle(*IDLE, "bus")
         name = given.word("id")
-        node_name = given.word("node-name") or unused_name(self.inventory)
+        node_name = given.word("node-name")
         given.finish()
         filename = self.descriptors.path(path)
         if forgets:
@@ -138,7 +138,7 @@ class Blocks:
             )
         )
         node = Node(
-            node_name,
+            node_name or unused_name(self.inventory),
             format or _probe(filename),
             filename,
             child=file,

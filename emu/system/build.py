@@ -22,6 +22,7 @@ from emu.system.types import MACHINES, MachineType, cpus, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.backends.chardev import Chardev
     from emu.board import Board
     from emu.machine import Machine
     from emu.steering import Monitor
@@ -116,6 +117,10 @@ class Builder:
                 driver = given.needed("driver")
                 if driver != "none":
                     raise DeviceError(f"-{option} {driver} is not supported: there is no sound; use none")
+        for value in self.asked.all("sandbox"):
+            given = Given("-sandbox", value, first="enable")
+            if given.switch("enable"):
+                raise DeviceError("-sandbox on is not supported: confine emu from outside, or say off")
         for value in self.asked.all("overcommit"):
             given = Given("-overcommit", value)
             given.only("mem-lock", "off", "no", "false")
@@ -254,7 +259,7 @@ class Builder:
         given = Given("-m", self.asked.last("m"), first="size", json=False)
         ram = given.bytes("size", type.ram, "m")
         most = given.bytes("maxmem", ram, "m")
-        given.idle("slots") if most == ram else None
+        given.idle("slots")
         given.finish()
         if most != ram:
             raise DeviceError("-m: maxmem: memory is not plugged in later; the balloon takes and gives it")
@@ -281,7 +286,7 @@ class Builder:
                 self.blocks.drive(words)
             elif name == "pflash":
                 self.blocks.drive(f"file={_comma(words)}", "-pflash", interface="pflash")
-            elif name in ("hda", "hdb", "cdrom"):
+            elif name in ("hda", "hdb", "hdc", "hdd", "cdrom"):
                 media = "cdrom" if name == "cdrom" else "disk"
                 self.blocks.drive(f"file={_comma(words)}", f"-{name}", media=media)
 
@@ -450,10 +455,28 @@ class Builder:
             inventory=self.inventory,
             fw_cfg=[self._item(words) for words in self.asked.all("fw_cfg")],
             ahead=self._clock(),
+            debugcon=self._debugcon(),
             **started,
         )
         self.opened.callback(made.close)
         return made
+
+    def _debugcon(self) -> Chardev | None:
+        if not self.asked.has("debugcon"):
+            return None
+        backend = self.ends.legacy("-debugcon", self.asked.last("debugcon"), "debugcon")
+        return self.ends.chardev(backend, "the debug port")
+
+    def actions(self) -> tuple[bool, bool]:
+        """Whether the process stays when the guest has ended, and ends when it resets."""
+        given = Given("-action", "")
+        for words in self.asked.all("action"):
+            given.values |= Given("-action", words).values
+        pause = given.word("shutdown", "poweroff", among=("poweroff", "pause")) == "pause"
+        ends = given.word("reboot", "reset", among=("reset", "shutdown")) == "shutdown"
+        given.idle("panic", "watchdog")
+        given.finish()
+        return pause or self.asked.has("no-shutdown"), ends or self.asked.has("no-reboot")
 
     def _item(self, words: str) -> tuple[str, bytes]:
         given = Given("-fw_cfg", words, first="name", json=False)

@@ -58,6 +58,7 @@ def _machine(arch: str, asked: Asked, signals: Signals, opened: ExitStack, backg
             opened.callback(pid.close)
         background.ready()
 
+    stays, ends = builder.actions()
     orders = Orders(
         builder.monitors,
         name=builder.name,
@@ -65,8 +66,8 @@ def _machine(arch: str, asked: Asked, signals: Signals, opened: ExitStack, backg
         paused=asked.has("S"),
         incoming=asked.last("incoming"),
         gdb=builder.gdb(),
-        no_shutdown=asked.has("no-shutdown"),
-        no_reboot=asked.has("no-reboot"),
+        no_shutdown=stays,
+        no_reboot=ends,
         told=messages.tell,
         ready=ready,
     )
