@@ -143,6 +143,20 @@ def test_nmi_needs_no_if(pc):
     assert vector_taken(pc) == 2
 
 
+def test_a_cpu_may_halt_again_and_again_with_an_interrupt_due(pc):
+    """Where it halts is where it was woken each time, and the next interrupt has come meanwhile."""
+    pc.vcpu.taken = lambda vector: pc.vcpu.interrupt(0, 0x41 + 1)
+    pc.load(words("fb f4 eb fc"))  # sti; hlt; jmp sti
+    # inc ecx; cmp ecx, 100; jae hlt; and dword [rsp+16], ~IF; iretq; hlt
+    handler = words("ff c1 83 f9 64 73 0a 81 64 24 10 ff fd ff ff 48 cf f4")
+    pc.memory.load(HANDLERS + 16 * 0x41, words("e9") + struct.pack("<i", 0x1000 - 5))
+    pc.memory.load(HANDLERS + 16 * 0x41 + 0x1000, handler)
+    pc.vcpu.set(rcx=0)
+    pc.vcpu.interrupt(0, 0x41 + 1)
+    exit = run(pc)
+    assert (exit.kind, pc.vcpu.get("rcx")[0]) == (ExitKind.HALT, 100), exit.text
+
+
 def test_an_interrupt_reaches_a_guest_that_runs(pc):
     pc.load(words("eb fe"))
     pc.vcpu.set(eflags=0x202)
