@@ -84,8 +84,11 @@ def _kvm_options(given: "dict[str, str]", cpu: str) -> "dict[str, Any]":
     """
     from accel.kvm.device import emulates_cpl0
 
-    words: dict[str, Any] = {"irqchip": given.get("kernel-irqchip") or ("off" if emulates_cpl0() else "on")}
+    emulated = emulates_cpl0()
+    words: dict[str, Any] = {"irqchip": given.get("kernel-irqchip") or ("off" if emulated else "on")}
     words["crossing"] = given.get("crossing") != "off"
+    if emulated and words["crossing"] and words["irqchip"] == "off":
+        words["moves"] = True
     if cpu:
         words["cpu"] = cpu
     return words

@@ -82,8 +82,10 @@ HIDDEN = (
     *("pdcm", "perfctr_core", "perfctr_nb", "perfctr_llc", "ibs"),
 )
 NEEDS_LAPIC = ("tsc_deadline_timer", "x2apic", "extapic")
-# Where kernel mode is emulated: what the emulator lacks, and hypercalls, which never return there.
+# Where kernel mode is emulated: what the emulator lacks; hypercalls, which never return there; and what KVM
+# itself keeps in the guest's memory, since tcg does a part of the work (cross.c).
 NOT_EMULATED = (
+    *("kvmclock", "kvmclock2", "kvm_steal_time", "kvm_asyncpf", "kvm_asyncpf_int", "kvm_pv_eoi"),
     "cx16",
     "popcnt",
     "invpcid",
@@ -123,6 +125,27 @@ STATES = {
     "shstk ibt": 3 << 11,
     "amx_tile": 3 << 17,
 }
+
+# What tcg does with the host's help, instruction by instruction: not shown to a guest that stays there.
+SLOW_UNDER_TCG = (
+    *(
+        "xsave",
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "vaes",
+        "vpclmulqdq",
+        "gfni",
+        "avx_vnni",
+        "fsgsbase",
+        "bmi1",
+        "bmi2",
+    ),
+    *("avx512f", "avx512dq", "avx512ifma", "avx512cd", "avx512bw", "avx512vl", "avx512vbmi", "avx512_vbmi2"),
+    *("avx512_vnni", "avx512_bitalg", "avx512_vpopcntdq", "avx512_bf16", "avx512_fp16", "xsaveopt", "xsavec"),
+    *("xgetbv1", "xsaves", "smap"),
+)
 
 Leaves = dict[tuple[int, int], list[int]]
 _REGISTERS = ("flags", "eax", "ebx", "ecx", "edx")
@@ -298,13 +321,29 @@ def _set_topology(leaves: Leaves, vcpu: int) -> None:
         leaves[0x8000_001E, 0][1:] = [vcpu, 0, 0, 0]
 
 
-def apply(vcpu_fd: int, leaves: Leaves) -> None:
-    """Gives a vCPU its leaves; before its first run."""
+def packed(leaves: Leaves) -> bytearray:
+    """A kvm_cpuid2."""
     buffer = bytearray(HEADER.pack(len(leaves), 0))
     for (function, index), values in leaves.items():
         buffer += ENTRY.pack(function, index, *(value & 0xFFFF_FFFF for value in values), 0, 0, 0)
+    return buffer
+
+
+def for_tcg(leaves: Leaves) -> Leaves:
+    """Of a vCPU's leaves what its companion under tcg shows."""
+    result = {key: list(values) for key, values in leaves.items()}
+    bits = feature_bits()
+    for name in SLOW_UNDER_TCG:
+        function, index, register, bit = bits[name]
+        if (function, index) in result:
+            result[function, index][_REGISTERS.index(register)] &= ~(1 << bit)
+    return result
+
+
+def apply(vcpu_fd: int, leaves: Leaves) -> None:
+    """Gives a vCPU its leaves; before its first run."""
     checked(
-        lib.emu_kvm_ioctl(vcpu_fd, lib.EMU_KVM_SET_CPUID2, ffi.from_buffer(buffer)),
+        lib.emu_kvm_ioctl(vcpu_fd, lib.EMU_KVM_SET_CPUID2, ffi.from_buffer(packed(leaves))),
         "set the CPU's features",
         "hide fewer or other features",
     )

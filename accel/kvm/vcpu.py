@@ -84,7 +84,8 @@ class KvmVcpu:
         try:
             host = accelerator.supported()
             self._xsave_layout = xsave.layout(host)
-            cpuid.apply(self.fd, _leaves(accelerator, host, index, irqchip, features))
+            self.leaves = _leaves(accelerator, host, index, irqchip, features)
+            cpuid.apply(self.fd, self.leaves)
         except BaseException:
             self.close()
             raise
@@ -219,6 +220,7 @@ class KvmVcpu:
 
     def get(self, *names: str) -> tuple[int, ...]:
         """Registers by name.  Raises KeyError for an unknown one."""
+        checked(lib.emu_kvm_vcpu_come_back(self.pointer), "take the CPU back", "close the machine")
         registers = Registers(self)
         return tuple(registers.get(name) for name in names)
 

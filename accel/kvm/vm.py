@@ -46,6 +46,9 @@ class KvmAccelerator:
     cpu: a CPU's name and features, as --cpu has them.
     crossing: whether instructions that KVM refuses are done by the host's CPU or by tcg; else they end run()
     with FAULT.
+    moves: whether the only vCPU goes on under tcg when KVM keeps refusing, or it is in kernel mode for long;
+    for hosts whose KVM emulates kernel mode, without an interrupt controller in the kernel, in threads that
+    have no signals to hear.
     irqchip: which interrupt controllers the kernel may have: "on" all, "split" the local APICs, "off" none.
 
     Raises Unsupported for another ISA (guest's or host's), Unavailable where the host has no usable KVM.
@@ -60,6 +63,7 @@ class KvmAccelerator:
         device_path: str = "/dev/kvm",
         features: Mapping[str, bool] | None = None,
         crossing: bool = True,
+        moves: bool = False,
         cpu: str = "",
         irqchip: str = "on",
     ) -> None:
@@ -76,6 +80,7 @@ class KvmAccelerator:
         self.cpu = _wish(cpu)
         self.cpu_notes: list[str] = []
         self.crossing = crossing
+        self._moves = moves and crossing
         self._clock = Clock()
         self._msrs: tuple[int, ...] = ()
         self._vcpus: dict[int, KvmVcpu] = {}
@@ -143,7 +148,9 @@ class KvmAccelerator:
             notes=tuple(notes),
         )
         self._listeners: list[tuple[AddressSpace, Any]] = []
-        self._slots = Slots(self.fd, extension(self.fd, device.CAP_NR_MEMSLOTS) or 32)
+        slots = extension(self.fd, device.CAP_NR_MEMSLOTS) or 32
+        self._spare = slots - 1
+        self._slots = Slots(self.fd, slots - self.crossing)
         self._follow(self.memory, self._slots)
         if ioeventfd:
             any_width = bool(extension(self.fd, device.CAP_IOEVENTFD_ANY_LENGTH))
@@ -178,8 +185,12 @@ class KvmAccelerator:
         if self.crossing:
             from accel.kvm.crossing import prepare
 
-            prepare(vcpu)
+            prepare(vcpu, self._spare)
         self._vcpus[index] = vcpu
+        # Under tcg instructions are atomic for one CPU alone.
+        stays = self._moves and self._irqchip is None and len(self._vcpus) == 1
+        for each in self._vcpus.values():
+            lib.emu_kvm_vcpu_stays(each.pointer, stays)
         return vcpu
 
     def _hide_pages(self) -> None:

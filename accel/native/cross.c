@@ -16,6 +16,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So many refusals show that a guest keeps asking: then it stays with the companion, where that may be. */
+#define PATIENCE 32
+
+enum { MSR_TSC = 0x10 };
+enum { CPUID_LEAVES = 256 };
+
+struct cpuid { /* kvm_cpuid2 */
+    uint32_t count, padding;
+    struct {
+        uint32_t leaf, subleaf, flags, value[4], reserved[3];
+    } entries[CPUID_LEAVES];
+};
+
 struct emu_cross {
     emu_x86 state;
     emu_kvm_vcpu *vcpu;
@@ -23,10 +36,17 @@ struct emu_cross {
     _Atomic(emu_uc_machine *) companion;
     emu_host *host;
     bool hosted; /* host has been asked for */
+    bool stays, sleeps;
+    atomic_bool inside; /* the companion has the vCPU */
+    bool flushed; /* the guest has changed translations that KVM may keep */
+    int vm;
+    uint32_t slot;
+    struct emu_uc_shared shared;
+    struct cpuid cpuid;
     emu_cross_counts counts;
 };
 
-emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports)
+emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports, int vm, uint32_t slot)
 {
     emu_cross *c = aligned_alloc(64, (sizeof *c + 63) / 64 * 64);
     if (c == NULL)
@@ -35,6 +55,8 @@ emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports
     c->vcpu = vcpu;
     c->memory = memory;
     c->ports = ports;
+    c->vm = vm;
+    c->slot = slot;
     return c;
 }
 
@@ -110,6 +132,15 @@ static void count(emu_cross *c, const uint8_t *bytes, uint32_t n)
     c->counts.lost++;
 }
 
+static emu_host *host_of(emu_cross *c)
+{
+    if (!c->hosted) {
+        c->hosted = true;
+        c->host = emu_host_new();
+    }
+    return c->host;
+}
+
 /* ---- the companion ------------------------------------------------------------------ */
 
 static int failed(emu_exit *out, const char *what, const char *why)
@@ -117,6 +148,117 @@ static int failed(emu_exit *out, const char *what, const char *why)
     memset(out, 0, sizeof *out);
     snprintf(out->text, sizeof out->text, "KVM cannot emulate an instruction, and %s: %s", what, why);
     return out->kind = EMU_EXIT_FAULT;
+}
+
+static emu_uc_machine *of(const emu_cross *c) { return atomic_load(&((emu_cross *)(uintptr_t)c)->companion); }
+
+/* What the guest is to see of its CPU, with the bits that follow the guest's registers. */
+static void on_cpuid(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t *values)
+{
+    emu_cross *c = opaque;
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < c->cpuid.count && i < CPUID_LEAVES; i++)
+        if (c->cpuid.entries[i].leaf == (leaf & 0x80000000))
+            most = c->cpuid.entries[i].value[0];
+    for (int again = 0; again < 2; again++) {
+        for (uint32_t i = 0; i < c->cpuid.count && i < CPUID_LEAVES; i++) {
+            __typeof__(c->cpuid.entries[0]) *entry = &c->cpuid.entries[i];
+            if (entry->leaf == leaf && (!(entry->flags & 1) || entry->subleaf == subleaf)) {
+                memcpy(values, entry->value, sizeof entry->value);
+                again = 2;
+                break;
+            }
+        }
+        if (again == 0 && (leaf & 0xc0000000) == 0 && leaf > most)
+            leaf = most; /* as Intel's do */
+        else
+            break;
+    }
+    const emu_uc_reg cr4 = {.id = EMU_UC_STATUS, .code = {UC_X86_REG_CR4}};
+    uint64_t value[8] = {0};
+    emu_uc_machine_read(of(c), &cr4, value);
+    if (leaf == 1)
+        values[2] = (values[2] & ~(1u << 27)) | (value[0] & 1u << 18 ? 1u << 27 : 0);
+    else if (leaf == 0xd && subleaf == 0)
+        values[1] = emu_x86_xsave_size(c->state.xcr0);
+}
+
+static uint64_t companions_tsc(emu_cross *c)
+{
+    const emu_uc_reg tsc = {.id = EMU_UC_INSIDE, .code = {EMU_UC_TSC}};
+    uint64_t value[8] = {0};
+    emu_uc_machine_read(of(c), &tsc, value);
+    return value[0];
+}
+
+static bool on_msr(void *opaque, uint32_t index, uint64_t *value, bool write)
+{
+    emu_cross *c = opaque;
+    if (index == MSR_TSC && !write) {
+        *value = companions_tsc(c);
+        return true;
+    }
+    if (emu_x86_msr(c->vcpu, index, value, write) != 0)
+        return false;
+    if (index == MSR_TSC) {
+        const emu_uc_reg tsc = {.id = EMU_UC_INSIDE, .code = {EMU_UC_TSC}};
+        const uint64_t values[8] = {*value};
+        emu_uc_machine_write(of(c), &tsc, values);
+    }
+    return true;
+}
+
+static bool on_translation(void *opaque)
+{
+    ((emu_cross *)opaque)->flushed = true;
+    return false;
+}
+
+static void on_accepted(void *opaque, uint32_t number, int vector)
+{
+    emu_kvm_vcpu_took(((emu_cross *)opaque)->vcpu, vector);
+}
+
+static int more_inside(void *opaque, unsigned groups)
+{
+    emu_cross *c = opaque;
+    emu_x86_from_uc(of(c), &c->state, groups);
+    return 0;
+}
+
+static void on_touch(void *opaque, uint64_t address, bool write) { emu_uc_x86_touch(of(opaque), address, write); }
+
+/* Undefined to the library, which lacks AVX, XSAVE and more that the guest was promised. */
+static bool on_undefined(void *opaque)
+{
+    emu_cross *c = opaque;
+    emu_uc_machine *m = of(c);
+    emu_x86_from_uc(m, &c->state, EMU_X86_GENERAL | EMU_X86_SYSTEM);
+    emu_host_job job = {
+        .memory = c->memory,
+        .state = &c->state,
+        .have = EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_XCR0,
+        .more = more_inside,
+        .msr = on_msr,
+        .touch = on_touch,
+        .opaque = c,
+    };
+    uint8_t bytes[15];
+    uint32_t n = emu_host_fetch(&job, bytes);
+    enum emu_host_result result = emu_host_do(host_of(c), &job, bytes, n);
+    if (result == EMU_HOST_NOT || result == EMU_HOST_FAILED)
+        return false;
+    count(c, bytes, n);
+    c->counts.host++;
+    emu_x86_to_uc(m, &c->state, job.changed & ~(unsigned)EMU_X86_XCR0);
+    if (result == EMU_HOST_RAISED) {
+        m->raised = true;
+        emu_uc_end(m, EMU_EXIT_RAISED, NULL);
+        m->loop_exit_restore(m->cpu, 0);
+    }
+    if (result == EMU_HOST_FAULT)
+        emu_uc_x86_raise(m, job.fault.vector, job.fault.error);
+    return true;
 }
 
 static emu_uc_machine *companion(emu_cross *c, emu_exit *out)
@@ -130,8 +272,14 @@ static emu_uc_machine *companion(emu_cross *c, emu_exit *out)
         m = emu_uc_machine_new(&config, c->memory, c->ports, text, sizeof text);
     if (m == NULL)
         failed(out, "Unicorn does not start", text);
-    else
-        m->foreign = true;
+    if (m == NULL)
+        return NULL;
+    c->shared = (struct emu_uc_shared){
+        .opaque = c, .cpuid = on_cpuid, .msr = on_msr, .undefined = on_undefined, .translation = on_translation};
+    m->shared = &c->shared;
+    m->foreign = true;
+    emu_uc_machine_accepted(m, on_accepted, c);
+    emu_uc_machine_sleep(m, c->sleeps);
     atomic_store(&c->companion, m);
     return m;
 }
@@ -164,30 +312,117 @@ static int by_companion(emu_cross *c, unsigned have, emu_exit *out)
     return kind;
 }
 
+/* ---- staying ------------------------------------------------------------------------- */
+
+enum { STAYING = EACH | EMU_X86_EVENTS | EMU_X86_XCR0 };
+
+int emu_cross_move_in(emu_cross *c, emu_exit *out)
+{
+    emu_uc_machine *m = companion(c, out);
+    if (m == NULL)
+        return out->kind;
+    uint64_t tsc = 0;
+    int status = emu_x86_from_kvm(c->vcpu, &c->state, STAYING);
+    if (status == 0)
+        status = emu_x86_msr(c->vcpu, MSR_TSC, &tsc, false);
+    if (status < 0)
+        return failed(out, "its state cannot be read", strerror(-status));
+    c->state.exception = (struct emu_x86_exception){0}; /* KVM's for the refusal */
+    emu_x86_to_uc(m, &c->state, STAYING);
+    const emu_uc_reg reg = {.id = EMU_UC_INSIDE, .code = {EMU_UC_TSC}};
+    const uint64_t value[8] = {tsc};
+    emu_uc_machine_write(m, &reg, value);
+    emu_uc_code_foreign(m);
+    c->counts.stays++;
+    c->inside = true;
+    emu_uc_machine_interrupt(m, 0, emu_kvm_vcpu_intr(c->vcpu));
+    return 0;
+}
+
+bool emu_cross_inside(const emu_cross *c) { return atomic_load(&((emu_cross *)(uintptr_t)c)->inside); }
+int emu_cross_cpuid(emu_cross *c, const void *table, size_t size)
+{
+    if (size > sizeof c->cpuid)
+        return -EINVAL;
+    memcpy(&c->cpuid, table, size);
+    return 0;
+}
+void emu_cross_stays(emu_cross *c, int stays) { c->stays = stays != 0; }
+uint64_t emu_cross_pc(emu_cross *c) { return emu_uc_pc(of(c)); }
+
+int emu_cross_go(emu_cross *c, emu_exit *out)
+{
+    int kind = emu_uc_machine_run(of(c), 0, out);
+    return kind == EMU_EXIT_KICKED ? 0 : kind; /* who kicked has asked the vCPU, too */
+}
+
+/* KVM trusts what it made of the guest's tables until a slot goes, any. */
+static void forget_translations(emu_cross *c)
+{
+    static _Alignas(4096) uint8_t page[4096];
+    emu_kvm_slot slot = {.slot = c->slot, .base = (UINT64_C(1) << 40) - 4096, .size = 4096, .host = (uintptr_t)page};
+    emu_kvm_ioctl(c->vm, EMU_KVM_SET_USER_MEMORY_REGION, &slot);
+    slot.size = 0;
+    emu_kvm_ioctl(c->vm, EMU_KVM_SET_USER_MEMORY_REGION, &slot);
+}
+
+int emu_cross_leave(emu_cross *c)
+{
+    if (!c->inside)
+        return 0;
+    c->inside = false;
+    emu_uc_machine *m = of(c);
+    emu_x86_from_uc(m, &c->state, STAYING);
+    emu_kvm_vcpu_set_halted(c->vcpu, emu_uc_machine_halted(m));
+    if (c->flushed)
+        forget_translations(c);
+    c->flushed = false;
+    return emu_x86_to_kvm(c->vcpu, &c->state, STAYING);
+}
+
+void emu_cross_interrupt(emu_cross *c, int line, int level)
+{
+    emu_uc_machine *m = of(c);
+    if (m != NULL && line < 2)
+        emu_uc_machine_interrupt(m, (uint32_t)line, level);
+}
+
+void emu_cross_sleep(emu_cross *c, int sleeps)
+{
+    c->sleeps = sleeps != 0;
+    if (of(c) != NULL)
+        emu_uc_machine_sleep(of(c), sleeps);
+}
+
 static int more(void *opaque, unsigned groups)
 {
     emu_cross *c = opaque;
     return emu_x86_from_kvm(c->vcpu, &c->state, groups);
 }
 
-int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, emu_exit *out)
+static bool msr(void *opaque, uint32_t index, uint64_t *value, bool write)
+{
+    emu_cross *c = opaque;
+    return emu_x86_msr(c->vcpu, index, value, write) == 0;
+}
+
+int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, bool may_stay, emu_exit *out)
 {
     count(c, bytes, nbytes);
+    if (may_stay && c->stays && c->counts.host + c->counts.companion >= PATIENCE)
+        return emu_cross_move_in(c, out);
     int status = emu_x86_from_kvm(c->vcpu, &c->state, EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_EVENTS);
     if (status < 0)
         return failed(out, "its state cannot be read", strerror(-status));
-    if (!c->hosted) {
-        c->hosted = true;
-        c->host = emu_host_new();
-    }
     emu_host_job job = {
         .memory = c->memory,
         .state = &c->state,
         .have = EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_EVENTS,
         .more = more,
+        .msr = msr,
         .opaque = c,
     };
-    enum emu_host_result result = c->host != NULL ? emu_host_do(c->host, &job, bytes, nbytes) : EMU_HOST_NOT;
+    enum emu_host_result result = emu_host_do(host_of(c), &job, bytes, nbytes);
     c->state.shadow = false;
     c->state.exception = (struct emu_x86_exception){0};
     int kind = 0;

@@ -79,6 +79,8 @@ enum emu_x86_group {
 /* 0 or -errno.  The vCPU is out of KVM_RUN, no access under way. */
 int emu_x86_from_kvm(emu_kvm_vcpu *vcpu, emu_x86 *state, unsigned groups);
 int emu_x86_to_kvm(emu_kvm_vcpu *vcpu, const emu_x86 *state, unsigned groups);
+/* One MSR; not 0: KVM refuses it. */
+int emu_x86_msr(emu_kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool write);
 /* Not while it runs. */
 void emu_x86_from_uc(emu_uc_machine *machine, emu_x86 *state, unsigned groups);
 void emu_x86_to_uc(emu_uc_machine *machine, const emu_x86 *state, unsigned groups);
@@ -87,14 +89,27 @@ void emu_x86_to_uc(emu_uc_machine *machine, const emu_x86 *state, unsigned group
 
 typedef struct emu_cross emu_cross;
 
-/* NULL: no memory. */
-emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports);
+/* vm, slot: as for emu_kvm_vcpu_cross.  NULL: no memory. */
+emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports, int vm, uint32_t slot);
+int emu_cross_cpuid(emu_cross *cross, const void *table, size_t size);
+void emu_cross_stays(emu_cross *cross, int stays);
 void emu_cross_free(emu_cross *cross);
 /*
- * KVM refused the instruction `bytes` at rip.  0: the vCPU may go on under KVM;
- * else what its run ends with, in *out.
+ * KVM refused the instruction `bytes` at rip.  0: the vCPU goes on, inside or
+ * under KVM; else what its run ends with, in *out.
  */
-int emu_cross_refused(emu_cross *cross, const uint8_t *bytes, uint32_t nbytes, emu_exit *out);
+int emu_cross_refused(emu_cross *cross, const uint8_t *bytes, uint32_t nbytes, bool may_stay, emu_exit *out);
+/* Has the companion take it, without any refusal.  As emu_cross_refused. */
+int emu_cross_move_in(emu_cross *cross, emu_exit *out);
+/* Whether the companion has the vCPU: emu_cross_go in place of KVM_RUN. */
+bool emu_cross_inside(const emu_cross *cross);
+int emu_cross_go(emu_cross *cross, emu_exit *out);
+uint64_t emu_cross_pc(emu_cross *cross);
+/* Gives it back to KVM, for whoever asks for registers.  0 or -errno. */
+int emu_cross_leave(emu_cross *cross);
+/* The vCPU's inputs and what it tells, as of kvm.h; the first from any thread. */
+void emu_cross_interrupt(emu_cross *cross, int line, int level);
+void emu_cross_sleep(emu_cross *cross, int sleeps);
 /* From any thread: ends what goes on outside of KVM soon; the memory map has changed. */
 void emu_cross_kick(emu_cross *cross);
 void emu_cross_remap(emu_cross *cross);

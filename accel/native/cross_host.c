@@ -11,8 +11,7 @@
  */
 #if defined(__x86_64__) && defined(__linux__)
 
-#include "cross_host.h"
-
+#include "cross_insn.h"
 #include "cross_table.h"
 
 #include <errno.h>
@@ -34,13 +33,6 @@
 #define ARITHMETIC 0x8d5u /* CF PF AF ZF SF OF */
 #define RF 0x10000u
 #define NUMBERS_OF_XSAVE 0xe7u /* x87 SSE AVX, AVX-512: not what concerns the host's own memory */
-
-enum { VECTOR_UD = 6, VECTOR_NM = 7, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14, VECTOR_XM = 19 };
-enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_WP = 1 << 16 };
-enum { CR4_PSE = 1 << 4, CR4_PAE = 1 << 5, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10, CR4_LA57 = 1 << 12,
-       CR4_OSXSAVE = 1 << 18, CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22 };
-enum { EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
-enum { FLAG_AC = 1 << 18, FLAG_VM = 1 << 17, FLAG_TF = 1 << 8 };
 
 /* What code reaches relative to itself: behind it in one mapping. */
 struct frame {
@@ -264,30 +256,6 @@ void emu_host_free(emu_host *host)
 
 /* ---- decoding ---------------------------------------------------------------------------- */
 
-enum escape { LEGACY, VEX, EVEX };
-
-struct insn {
-    const uint8_t *bytes;
-    uint32_t n, at; /* at: how much has been read */
-    bool wide, over; /* 64-bit mode; ran out of bytes */
-    bool operand16, address32, lock;
-    uint8_t repeat, rex, segment; /* F2 or F3; 0: none; 255: the default */
-    enum escape escape;
-    uint8_t map, opcode, modrm, prefix /* of P0 ... */, vvvv;
-    bool w, broadcast, bare;
-    uint8_t length; /* of vectors: 16, 32, 64 */
-    uint8_t payload[3]; /* what follows C4 or 62 */
-    const struct row *row;
-    bool x87;
-    uint8_t imm;
-    /* memory */
-    bool memory;
-    int base, index, scale; /* -1: none; base 16: rip */
-    int64_t displacement;
-    uint32_t bytes_of_memory;
-    bool store, load;
-};
-
 static uint8_t next(struct insn *i)
 {
     if (i->at >= i->n) {
@@ -389,7 +357,7 @@ static const struct row *group_row(const struct insn *i)
     return NULL;
 }
 
-static bool decode_memory(struct insn *i)
+bool emu_insn_memory(struct insn *i)
 {
     unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
     unsigned b = i->escape == LEGACY ? i->rex & 1u : ~i->payload[0] >> 5 & 1u;
@@ -475,7 +443,7 @@ static bool decode_x87(struct insn *i)
     if (!i->memory)
         return !i->over;
     int size = x87_memory[i->opcode - 0xd8][i->modrm >> 3 & 7];
-    if (size == 0 || !decode_memory(i))
+    if (size == 0 || !emu_insn_memory(i))
         return false;
     i->bytes_of_memory = (uint32_t)(size < 0 ? -size : size);
     i->store = size < 0;
@@ -535,7 +503,7 @@ static bool decode(struct insn *i)
         /* what a mask leaves out must stay as it was */
         if (i->escape == EVEX && (i->payload[2] & 7))
             i->load = true;
-        if (i->bytes_of_memory == 0 || i->bytes_of_memory > 64 || !decode_memory(i))
+        if (i->bytes_of_memory == 0 || i->bytes_of_memory > 64 || !emu_insn_memory(i))
             return false;
         scale_displacement(i);
     }
@@ -548,7 +516,7 @@ static bool decode(struct insn *i)
 
 /* ---- the guest's memory -------------------------------------------------------------------- */
 
-static bool fault(emu_host_job *job, int vector, bool has_error, uint32_t error, uint64_t address)
+bool emu_insn_fault(emu_host_job *job, int vector, bool has_error, uint32_t error, uint64_t address)
 {
     job->fault.vector = (uint8_t)vector;
     job->fault.has_error = has_error;
@@ -598,7 +566,7 @@ static enum walk walk(emu_host_job *job, uint64_t linear, bool write, uint64_t *
         uint64_t entry = width == 8 ? __atomic_load_n((uint64_t *)at, __ATOMIC_ACQUIRE)
                                     : __atomic_load_n((uint32_t *)at, __ATOMIC_ACQUIRE);
         if (!(entry & PTE_P)) {
-            fault(job, VECTOR_PF, true, error, linear);
+            emu_insn_fault(job, VECTOR_PF, true, error, linear);
             return FAULTS;
         }
         bool top_of_pae = pae && !lma && level == 3;
@@ -611,7 +579,7 @@ static enum walk walk(emu_host_job *job, uint64_t linear, bool write, uint64_t *
         if (leaf) {
             bool smap = !user && for_user && (s->cr4 & CR4_SMAP) && !(s->rflags & FLAG_AC);
             if ((user && !for_user) || smap || (write && !writable && (user || (s->cr0 & CR0_WP)))) {
-                fault(job, VECTOR_PF, true, error | 1, linear);
+                emu_insn_fault(job, VECTOR_PF, true, error | 1, linear);
                 return FAULTS;
             }
             if (write)
@@ -636,7 +604,7 @@ static enum walk walk(emu_host_job *job, uint64_t linear, bool write, uint64_t *
     return NOWHERE;
 }
 
-static enum emu_host_result linear_address(const struct insn *i, emu_host_job *job, uint64_t *out)
+enum emu_host_result emu_insn_linear(const struct insn *i, emu_host_job *job, uint64_t *out)
 {
     const emu_x86 *s = job->state;
     uint64_t address = (uint64_t)i->displacement;
@@ -660,7 +628,7 @@ static enum emu_host_result linear_address(const struct insn *i, emu_host_job *j
         uint64_t last = address + i->bytes_of_memory - 1;
         if ((uint64_t)((int64_t)(address << unused) >> unused) != address ||
             (uint64_t)((int64_t)(last << unused) >> unused) != last) {
-            fault(job, which == EMU_X86_SS ? VECTOR_SS : VECTOR_GP, true, 0, 0);
+            emu_insn_fault(job, which == EMU_X86_SS ? VECTOR_SS : VECTOR_GP, true, 0, 0);
             return EMU_HOST_FAULT;
         }
     } else {
@@ -726,6 +694,44 @@ static int transfer_operand(emu_space *memory, const struct operand *o, uint8_t 
     return status;
 }
 
+enum emu_host_result emu_insn_transfer(emu_host_job *job, uint64_t linear, uint8_t *data, uint32_t size, bool write)
+{
+    for (int pass = 0; pass < 2; pass++) /* first whether all of it is there */
+        for (uint32_t done = 0, n; done < size; done += n) {
+            uint64_t at = linear + done, physical;
+            n = (uint32_t)(PAGE - at % PAGE);
+            if (n > size - done)
+                n = size - done;
+            if (pass == 0 && job->touch != NULL)
+                job->touch(job->opaque, at, write);
+            switch (walk(job, at, write, &physical)) {
+            case NOWHERE: return EMU_HOST_NOT;
+            case FAULTS: return EMU_HOST_FAULT;
+            case WALKED: break;
+            }
+            if (pass == 1 && transfer(job->memory, physical, data + done, n, write) == EMU_RAISED)
+                return EMU_HOST_RAISED;
+        }
+    return EMU_HOST_DONE;
+}
+
+uint32_t emu_host_fetch(emu_host_job *job, uint8_t *bytes)
+{
+    const emu_x86 *s = job->state;
+    const uint32_t most = 15;
+    uint64_t linear = s->rip + ((s->efer & EFER_LMA) && (s->segment[EMU_X86_CS].attributes & 0x2000)
+                                    ? 0 : s->segment[EMU_X86_CS].base);
+    void (*touch)(void *, uint64_t, bool) = job->touch;
+    uint32_t first = (uint32_t)(PAGE - linear % PAGE), n = first < most ? first : most;
+    job->touch = NULL;
+    if (emu_insn_transfer(job, linear, bytes, n, false) != EMU_HOST_DONE)
+        n = 0;
+    else if (n < most && emu_insn_transfer(job, linear + n, bytes + n, most - n, false) == EMU_HOST_DONE)
+        n = most;
+    job->touch = touch;
+    return n;
+}
+
 /* ---- doing it -------------------------------------------------------------------------------- */
 
 static enum emu_host_result allowed(const struct insn *i, emu_host_job *job)
@@ -737,7 +743,7 @@ static enum emu_host_result allowed(const struct insn *i, emu_host_job *job)
     if (i->x87) {
         uint64_t bits = i->opcode == 0x9b ? CR0_MP | CR0_TS : 0;
         if (bits ? (s->cr0 & bits) == bits : (s->cr0 & (CR0_EM | CR0_TS)) != 0) {
-            fault(job, VECTOR_NM, false, 0, 0);
+            emu_insn_fault(job, VECTOR_NM, false, 0, 0);
             return EMU_HOST_FAULT;
         }
         return EMU_HOST_DONE;
@@ -755,11 +761,11 @@ static enum emu_host_result allowed(const struct insn *i, emu_host_job *job)
         enabled = (s->xcr0 & need) == need;
     }
     if (!enabled) {
-        fault(job, VECTOR_UD, false, 0, 0);
+        emu_insn_fault(job, VECTOR_UD, false, 0, 0);
         return EMU_HOST_FAULT;
     }
     if (s->cr0 & CR0_TS) {
-        fault(job, VECTOR_NM, false, 0, 0);
+        emu_insn_fault(job, VECTOR_NM, false, 0, 0);
         return EMU_HOST_FAULT;
     }
     return EMU_HOST_DONE;
@@ -907,7 +913,7 @@ static enum emu_host_result of_fault(emu_host *host, emu_host_job *job, int vect
     } else if (vector == VECTOR_PF) {
         return EMU_HOST_NOT; /* guest memory that the host has not got */
     }
-    fault(job, vector, vector == VECTOR_GP || vector == VECTOR_SS || vector == 17, 0, 0);
+    emu_insn_fault(job, vector, vector == VECTOR_GP || vector == VECTOR_SS || vector == 17, 0, 0);
     return EMU_HOST_FAULT;
 }
 
@@ -936,7 +942,11 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
     uint32_t cs = s->segment[EMU_X86_CS].attributes;
     struct insn i = {.bytes = bytes, .n = nbytes > 15 ? 15 : nbytes, .base = -1};
     i.wide = (s->efer & EFER_LMA) && (cs & 0x2000);
-    if ((!i.wide && !(cs & 0x4000)) || !decode(&i)) /* 16-bit code */
+    if (!i.wide && !(cs & 0x4000)) /* 16-bit code */
+        return EMU_HOST_NOT;
+    if (!decode(&i))
+        return !i.over && i.map != 0 && i.escape == LEGACY && (s->cr0 & CR0_PE) ? emu_insn_system(&i, job) : EMU_HOST_NOT;
+    if (host == NULL)
         return EMU_HOST_NOT;
     enum emu_host_result result = allowed(&i, job);
     if (result != EMU_HOST_DONE)
@@ -953,11 +963,11 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
     if (base < 0)
         return EMU_HOST_NOT;
     if (i.memory) {
-        if ((result = linear_address(&i, job, &linear)) != EMU_HOST_DONE)
+        if ((result = emu_insn_linear(&i, job, &linear)) != EMU_HOST_DONE)
             return result;
         bool aligned = !i.x87 && (i.row->flags & F_ALIGNED) && (i.escape == LEGACY || (i.row->flags & F_ALL));
         if (aligned && linear % i.bytes_of_memory != 0) {
-            fault(job, VECTOR_GP, true, 0, 0);
+            emu_insn_fault(job, VECTOR_GP, true, 0, 0);
             return EMU_HOST_FAULT;
         }
         if ((result = reach(&i, job, linear, &o)) != EMU_HOST_DONE)

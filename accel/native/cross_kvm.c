@@ -114,6 +114,17 @@ static int each_msr(int fd, struct msrs *msrs, uint64_t request)
     return 0;
 }
 
+int emu_x86_msr(emu_kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool write)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } one = {.head.nmsrs = 1, .entry = {.index = index, .data = write ? *value : 0}};
+    int done = emu_kvm_ioctl(emu_kvm_vcpu_fd(vcpu), write ? KVM_SET_MSRS : KVM_GET_MSRS, &one);
+    *value = one.entry.data;
+    return done == 1 ? 0 : -EINVAL;
+}
+
 int emu_x86_from_kvm(emu_kvm_vcpu *vcpu, emu_x86 *s, unsigned groups)
 {
     int fd = emu_kvm_vcpu_fd(vcpu), status = 0;

@@ -2,7 +2,7 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #include "cross.h"
-#include "uc_library.h"
+#include "uc_machine.h"
 
 #include <string.h>
 
@@ -23,16 +23,13 @@ static uint64_t get(emu_uc_machine *m, int id, uint32_t code0, uint32_t code1)
 
 static void set(emu_uc_machine *m, int id, uint32_t code0, uint32_t code1, uint64_t value)
 {
+    /* for some a write has effects, and costs */
+    if (id < 0 && get(m, id, code0, code1) == value)
+        return;
     const emu_uc_reg reg = {.id = id, .code = {code0, code1}};
     const uint64_t values[8] = {value};
     emu_uc_machine_write(m, &reg, values);
 }
-
-static const int general[16] = {
-    UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP, UC_X86_REG_RBP,
-    UC_X86_REG_RSI, UC_X86_REG_RDI, UC_X86_REG_R8,  UC_X86_REG_R9,  UC_X86_REG_R10, UC_X86_REG_R11,
-    UC_X86_REG_R12, UC_X86_REG_R13, UC_X86_REG_R14, UC_X86_REG_R15,
-};
 
 /* ---- vectors ------------------------------------------------------------------------ */
 
@@ -113,6 +110,11 @@ static void vectors_from(emu_uc_machine *m, emu_x86 *s)
 
 /* ---- all ---------------------------------------------------------------------------- */
 
+static uint64_t event_of(const struct emu_x86_exception *e)
+{
+    return e->pending ? EMU_UC_EVENT_EXCEPTION | (uint64_t)e->vector << 8 | (uint64_t)e->error << 32 : 0;
+}
+
 enum { SELECTOR, BASE, LIMIT, ATTRIBUTES };
 enum { EFER = 0xc0000080 };
 /* SMAP and PKE, which the library's model does not have: they come back as they were. */
@@ -122,8 +124,10 @@ void emu_x86_to_uc(emu_uc_machine *m, const emu_x86 *s, unsigned groups)
 {
     if (groups & EMU_X86_SYSTEM) {
         /* EFER with paging off, or the library does not take LME. */
-        set(m, EMU_UC_STATUS, UC_X86_REG_CR0, 0, s->cr0 & ~UINT64_C(0x80000000));
-        set(m, EMU_UC_SYSTEM, EFER, 0, s->efer & ~UINT64_C(0x400));
+        if (get(m, EMU_UC_SYSTEM, EFER, 0) != s->efer) {
+            set(m, EMU_UC_STATUS, UC_X86_REG_CR0, 0, s->cr0 & ~UINT64_C(0x80000000));
+            set(m, EMU_UC_SYSTEM, EFER, 0, s->efer & ~UINT64_C(0x400));
+        }
         set(m, EMU_UC_STATUS, UC_X86_REG_CR4, 0, s->cr4);
         set(m, EMU_UC_STATUS, UC_X86_REG_CR3, 0, s->cr3);
         set(m, EMU_UC_STATUS, UC_X86_REG_CR0, 0, s->cr0);
@@ -144,11 +148,16 @@ void emu_x86_to_uc(emu_uc_machine *m, const emu_x86 *s, unsigned groups)
             set(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0, s->msr[i]);
     if (groups & EMU_X86_VECTORS)
         vectors_to(m, s);
+    if (groups & EMU_X86_EVENTS) {
+        set(m, EMU_UC_INSIDE, EMU_UC_SHADOW, 0, s->shadow);
+        set(m, EMU_UC_INSIDE, EMU_UC_NMI_BLOCKED, 0, s->nmi_masked);
+        set(m, EMU_UC_INSIDE, EMU_UC_EVENT, 0, event_of(&s->exception));
+    }
     if (groups & EMU_X86_GENERAL) {
-        for (int i = 0; i < 16; i++)
-            set(m, general[i], 0, 0, s->general[i]);
+        memcpy(m->env, s->general, sizeof s->general);
         set(m, EMU_UC_STATUS, UC_X86_REG_RFLAGS, 0, s->rflags);
-        set(m, UC_X86_REG_RIP, 0, 0, s->rip);
+        /* not by the library's call, which ends a run that is under way */
+        emu_uc_x86_set_pc(m, s->rip);
     }
 }
 
@@ -176,9 +185,13 @@ void emu_x86_from_uc(emu_uc_machine *m, emu_x86 *s, unsigned groups)
             s->msr[i] = get(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0);
     if (groups & EMU_X86_VECTORS)
         vectors_from(m, s);
+    if (groups & EMU_X86_EVENTS) {
+        s->shadow = get(m, EMU_UC_INSIDE, EMU_UC_SHADOW, 0) != 0;
+        s->nmi_masked = get(m, EMU_UC_INSIDE, EMU_UC_NMI_BLOCKED, 0) != 0;
+        s->exception = (struct emu_x86_exception){0};
+    }
     if (groups & EMU_X86_GENERAL) {
-        for (int i = 0; i < 16; i++)
-            s->general[i] = get(m, general[i], 0, 0);
+        memcpy(s->general, m->env, sizeof s->general);
         s->rflags = get(m, EMU_UC_STATUS, UC_X86_REG_RFLAGS, 0);
         s->rip = get(m, UC_X86_REG_RIP, 0, 0);
     }

@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 int emu_kvm_ioctl(int fd, uint64_t request, void *argument)
@@ -118,6 +119,8 @@ SAME_NUMBER(KVM_SET_XCRS);
 #define SYNCED_TURNS 8u
 #define SYNC_MORE (KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 #define REFUSED_TURNS 64u
+/* How long a CPU may be in emulated kernel mode before it moves. */
+#define SLICE_NS 10000000
 
 enum ask { ASK_KICK = 1, ASK_ATTENTION = 2 };
 
@@ -138,6 +141,7 @@ struct emu_kvm_vcpu {
     int more_sync;    /* whether segments and events can come with an exit, too */
     int more_valid;   /* run->s.regs has them, as they are */
     int events_dirty; /* ... and the kernel does not have those events yet */
+    int may_move, moves;
     uint32_t refused; /* so many more exits are asked for them: KVM has refused something lately */
 
     /*
@@ -301,7 +305,13 @@ void emu_kvm_vcpu_set_halted(emu_kvm_vcpu *vcpu, int halted) { vcpu->halted = ha
 void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out) { *out = vcpu->counts; }
 int emu_kvm_vcpu_parked(const emu_kvm_vcpu *vcpu) { return vcpu->parked; }
 void emu_kvm_vcpu_set_parked(emu_kvm_vcpu *vcpu, int parked) { vcpu->parked = parked != 0; }
-void emu_kvm_vcpu_sleep(emu_kvm_vcpu *vcpu, int sleeps) { vcpu->sleeps = sleeps != 0; }
+void emu_kvm_vcpu_sleep(emu_kvm_vcpu *vcpu, int sleeps)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    vcpu->sleeps = sleeps != 0;
+    if (cross != NULL)
+        emu_cross_sleep(cross, sleeps);
+}
 
 void emu_kvm_vcpu_tell(emu_kvm_vcpu *vcpu, int what, emu_irq_fn fn, void *opaque)
 {
@@ -315,11 +325,48 @@ static void tell(const emu_kvm_vcpu *vcpu, int what, int value)
         vcpu->told[what].fn(vcpu->told[what].opaque, vcpu->index, value);
 }
 
-int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu)
+int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu) { return atomic_load(&vcpu->intr); }
+
+void emu_kvm_vcpu_took(emu_kvm_vcpu *vcpu, int vector)
 {
-    emu_cross *cross = emu_cross_new(vcpu, vcpu->memory, vcpu->ports);
+    int level = vector + 1;
+    atomic_compare_exchange_strong(&vcpu->intr, &level, 0);
+    tell(vcpu, EMU_KVM_TAKES, vector);
+}
+
+static emu_cross *insider(const emu_kvm_vcpu *vcpu)
+{
+    emu_cross *cross = atomic_load(&((emu_kvm_vcpu *)(uintptr_t)vcpu)->cross);
+    return cross != NULL && emu_cross_inside(cross) ? cross : NULL;
+}
+
+int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu)
+{
+    emu_cross *cross = insider(vcpu);
+    return cross == NULL ? 0 : emu_cross_leave(cross);
+}
+
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu, int vm, uint32_t slot)
+{
+    emu_cross *cross = emu_cross_new(vcpu, vcpu->memory, vcpu->ports, vm, slot);
+    if (cross != NULL)
+        emu_cross_sleep(cross, vcpu->sleeps);
     atomic_store(&vcpu->cross, cross);
     return cross == NULL ? -ENOMEM : 0;
+}
+
+int emu_kvm_vcpu_cross_cpuid(emu_kvm_vcpu *vcpu, const void *table, size_t size)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    return cross == NULL ? -ENOSYS : emu_cross_cpuid(cross, table, size);
+}
+
+void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    if (cross != NULL)
+        emu_cross_stays(cross, stays);
+    vcpu->may_move = cross != NULL && stays;
 }
 
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu)
@@ -341,6 +388,9 @@ void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out)
 
 static int load_regs(emu_kvm_vcpu *vcpu)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     if (vcpu->regs_valid)
         return 0;
     int status = emu_kvm_ioctl(vcpu->fd, KVM_GET_REGS, vcpu->regs);
@@ -358,6 +408,9 @@ int emu_kvm_vcpu_regs(emu_kvm_vcpu *vcpu, emu_kvm_regs *out)
 
 int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     memcpy(vcpu->regs, regs, sizeof *regs);
     vcpu->regs_valid = vcpu->regs_dirty = 1;
     /* What the last exit said of the interrupt flag need not hold any more. */
@@ -367,6 +420,9 @@ int emu_kvm_vcpu_set_regs(emu_kvm_vcpu *vcpu, const emu_kvm_regs *regs)
 
 int emu_kvm_vcpu_flush(emu_kvm_vcpu *vcpu)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     if (!vcpu->regs_dirty)
         return 0;
     int status = emu_kvm_ioctl(vcpu->fd, KVM_SET_REGS, vcpu->regs);
@@ -385,6 +441,9 @@ static int flush_events(emu_kvm_vcpu *vcpu)
 
 int emu_kvm_vcpu_events(emu_kvm_vcpu *vcpu, emu_kvm_events *out)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     if (!vcpu->more_valid)
         return emu_kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, out);
     memcpy(out, &vcpu->run->s.regs.events, sizeof *out);
@@ -393,6 +452,9 @@ int emu_kvm_vcpu_events(emu_kvm_vcpu *vcpu, emu_kvm_events *out)
 
 int emu_kvm_vcpu_set_events(emu_kvm_vcpu *vcpu, const emu_kvm_events *events)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     if (!vcpu->more_valid)
         return emu_kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, (void *)events);
     memcpy(&vcpu->run->s.regs.events, events, sizeof *events);
@@ -402,6 +464,9 @@ int emu_kvm_vcpu_set_events(emu_kvm_vcpu *vcpu, const emu_kvm_events *events)
 
 int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     if (vcpu->more_valid) {
         memcpy(out, &vcpu->run->s.regs.sregs, sizeof *out);
         return 0;
@@ -411,6 +476,9 @@ int emu_kvm_vcpu_sregs(emu_kvm_vcpu *vcpu, emu_kvm_sregs *out)
 
 int emu_kvm_vcpu_set_sregs(emu_kvm_vcpu *vcpu, const emu_kvm_sregs *sregs)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     int status = flush_events(vcpu);
     vcpu->more_valid = 0;
     if (status == 0)
@@ -606,7 +674,10 @@ static int stop(emu_kvm_vcpu *vcpu, emu_exit *out, int kind)
     flush_events(vcpu);
     vcpu->more_valid = 0; /* others ask the kernel, and tell it */
     out->kind = kind;
-    if (load_regs(vcpu) == 0 && kind != EMU_EXIT_DEBUG)
+    emu_cross *inside = kind == EMU_EXIT_FAULT ? NULL : insider(vcpu);
+    if (inside != NULL)
+        out->pc = emu_cross_pc(inside);
+    else if (load_regs(vcpu) == 0 && kind != EMU_EXIT_DEBUG)
         out->pc = vcpu->regs->rip;
     if (kind == EMU_EXIT_FAULT)
         fetch(vcpu, out);
@@ -663,12 +734,20 @@ void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level)
 {
     switch (line) {
     case EMU_KVM_INTR:
-        if (atomic_exchange(&vcpu->intr, level) != level && level != 0)
-            ask(vcpu, ASK_ATTENTION);
+        if (atomic_exchange(&vcpu->intr, level) != level || insider(vcpu) != NULL) {
+            emu_cross *inside = insider(vcpu);
+            if (inside != NULL)
+                emu_cross_interrupt(inside, line, level);
+            else if (level != 0)
+                ask(vcpu, ASK_ATTENTION);
+        }
         break;
     case EMU_KVM_NMI: {
         int before = __atomic_exchange_n(&vcpu->nmi_line, level != 0, __ATOMIC_ACQ_REL);
-        if (level != 0 && !before) {
+        emu_cross *inside = insider(vcpu);
+        if (level != 0 && !before && inside != NULL) {
+            emu_cross_interrupt(inside, line, level);
+        } else if (level != 0 && !before) {
             atomic_store(&vcpu->nmi, 1);
             ask(vcpu, ASK_ATTENTION);
         }
@@ -677,6 +756,8 @@ void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level)
     case EMU_KVM_INIT:
         atomic_store(&vcpu->start, START_INIT);
         ask(vcpu, ASK_ATTENTION);
+        if (insider(vcpu) != NULL)
+            emu_cross_kick(insider(vcpu));
         break;
     case EMU_KVM_START: { /* a second one before the first is taken counts for nothing */
         unsigned start = atomic_load(&vcpu->start);
@@ -858,6 +939,9 @@ static int serve(emu_kvm_vcpu *vcpu)
 
 int emu_kvm_vcpu_settle(emu_kvm_vcpu *vcpu)
 {
+    int back = emu_kvm_vcpu_come_back(vcpu);
+    if (back < 0)
+        return back;
     while (vcpu->pending) {
         __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
         int error = enter(vcpu);
@@ -889,7 +973,7 @@ static int wakes(emu_kvm_vcpu *vcpu)
 }
 
 /* Whether this exit is one that a crossing mends; then it does.  0: go on. */
-static int cross(emu_kvm_vcpu *vcpu, emu_exit *out)
+static int cross(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 {
     const struct kvm_run *run = vcpu->run;
     emu_cross *cross = atomic_load(&vcpu->cross);
@@ -904,7 +988,29 @@ static int cross(emu_kvm_vcpu *vcpu, emu_exit *out)
         fetch(vcpu, &refused);
     }
     vcpu->refused = REFUSED_TURNS;
-    return emu_cross_refused(cross, refused.bytes, refused.nbytes, out);
+    return emu_cross_refused(cross, refused.bytes, refused.nbytes, budget == 0, out);
+}
+
+/* A slice has ended: a CPU in kernel mode goes on elsewhere.  0, or what the run ends with. */
+static int move(emu_kvm_vcpu *vcpu, emu_exit *out)
+{
+    emu_cross *cross = atomic_load(&vcpu->cross);
+    emu_kvm_sregs sregs;
+    if (cross == NULL || vcpu->halted || vcpu->parked || emu_kvm_vcpu_settle(vcpu) != 0 ||
+        emu_kvm_vcpu_sregs(vcpu, &sregs) < 0 || sregs.ss.dpl != 0)
+        return 0;
+    return emu_cross_move_in(cross, out);
+}
+
+/* A signal at the end of each slice. */
+static void slice(emu_kvm_vcpu *vcpu, timer_t *timer)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = emu_kvm_signal()};
+    const struct itimerspec period = {{0, SLICE_NS}, {0, SLICE_NS}};
+    event._sigev_un._tid = thread_id();
+    vcpu->moves = vcpu->may_move && timer_create(CLOCK_MONOTONIC, &event, timer) == 0;
+    if (vcpu->moves)
+        timer_settime(*timer, 0, &period, NULL);
 }
 
 /* Until something is asked of the CPU; -1 where a signal came. */
@@ -942,16 +1048,32 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
                     say(out, EMU_EXIT_HALT, EMU_HALTED_FOR_EVER);
                 return EMU_EXIT_HALT;
             }
-            if (sleep_until_asked(vcpu) == 0)
+            if (sleep_until_asked(vcpu) == 0 || vcpu->moves)
                 continue;
             out->code = EMU_KVM_SIGNAL;
             return EMU_EXIT_KICKED;
         }
         vcpu->deaf = 0;
+        emu_cross *inside = insider(vcpu);
+        if (inside != NULL && budget == 0) { /* which counts exits of KVM's */
+            int kind = emu_cross_go(inside, out);
+            if (kind != 0)
+                return kind;
+            continue;
+        }
+        int back = emu_kvm_vcpu_come_back(vcpu);
+        if (back < 0)
+            return run_failed(vcpu, out, -back);
         deliver(vcpu);
         int error = enter(vcpu);
         if (error == EAGAIN)
             continue;
+        if (error == EINTR && vcpu->moves && atomic_load(&vcpu->asks) == 0) {
+            error = move(vcpu, out);
+            if (error != 0)
+                return error;
+            continue;
+        }
         if (error == EINTR) {
             vcpu->counts.signals++;
             unsigned asked = take_asks(vcpu);
@@ -966,7 +1088,7 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         } else if (run->exit_reason == KVM_EXIT_IOAPIC_EOI) {
             tell(vcpu, EMU_KVM_ENDS, run->eoi.vector);
         } else {
-            int kind = cross(vcpu, out);
+            int kind = cross(vcpu, budget, out);
             if (kind == EMU_EXIT_HALT)
                 vcpu->halted = 1;
             else if (kind != 0)
@@ -995,7 +1117,11 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
     vcpu->turns = 0;
     emu_cpu_enter(vcpu->index);
     atomic_store(&vcpu->tid, thread_id());
+    timer_t timer;
+    slice(vcpu, &timer);
     int kind = run_loop(vcpu, budget, out);
+    if (vcpu->moves)
+        timer_delete(timer);
     atomic_store(&vcpu->tid, 0);
     emu_cpu_enter(0);
     return stop(vcpu, out, kind);
@@ -1020,7 +1146,12 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
     return out->kind = EMU_EXIT_FAULT;
 }
 void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) {}
-int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu, int vm, uint32_t slot) { return -ENOSYS; }
+int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu) { return 0; }
+int emu_kvm_vcpu_cross_cpuid(emu_kvm_vcpu *vcpu, const void *table, size_t size) { return -ENOSYS; }
+void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays) {}
+int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu) { return 0; }
+void emu_kvm_vcpu_took(emu_kvm_vcpu *vcpu, int vector) {}
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu) {}
 void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out) { memset(out, 0, sizeof *out); }
 void emu_kvm_vcpu_interrupt(emu_kvm_vcpu *vcpu, int line, int level) {}

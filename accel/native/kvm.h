@@ -274,7 +274,21 @@ void emu_kvm_vcpu_counts(const emu_kvm_vcpu *vcpu, emu_kvm_counts *out);
 /* ---- what KVM refuses to emulate (cross.c) ------------------------------------- */
 
 /* Has another engine do what KVM refuses, from now on; else it ends a run with EMU_EXIT_FAULT. */
-int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu);
+/* vm, slot: of its memory slots one that stays free. */
+int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu, int vm, uint32_t slot);
+/* What CPUID answers there, a kvm_cpuid2 of `size` bytes; before the first run.  -EINVAL: too many leaves. */
+int emu_kvm_vcpu_cross_cpuid(emu_kvm_vcpu *vcpu, const void *table, size_t size);
+/*
+ * Whether that engine may keep the vCPU, and gets it when it is in kernel mode
+ * for long: where it is the only one, has no controller in the kernel, runs in a
+ * thread that has no signals to hear, and KVM is slower.
+ */
+void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays);
+/* Gives the vCPU back to KVM, before calls with its descriptor; 0 or -errno. */
+int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu);
+/* For that engine: INTR as it stands; that it took the vector there. */
+int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu);
+void emu_kvm_vcpu_took(emu_kvm_vcpu *vcpu, int vector);
 /* From any thread: the memory map has changed. */
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu);
 
@@ -283,7 +297,8 @@ void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu);
 typedef struct emu_cross_counts {
     uint64_t host;      /* crossings: by the host's CPU, */
     uint64_t companion; /* by a companion, */
-    uint64_t retired;   /* with that many instructions */
+    uint64_t retired;   /* with that many instructions, */
+    uint64_t stays;     /* and how often it kept the vCPU */
     uint64_t lost;      /* of kinds that found no room below */
     struct {
         uint8_t bytes[15]; /* the first of its kind */

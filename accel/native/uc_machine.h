@@ -72,6 +72,21 @@ struct change { /* RAM written by other than the vCPU */
     uint64_t addr, size;
 };
 
+/*
+ * x86: a guest that another engine executes, too, and to which these belong.
+ * All are called in the vCPU's thread while the machine runs.
+ */
+struct emu_uc_shared {
+    void *opaque;
+    void (*cpuid)(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t *values);
+    /* An MSR that the library does not keep; false: #GP. */
+    bool (*msr)(void *opaque, uint32_t index, uint64_t *value, bool write);
+    /* An instruction that is undefined to the library; whether it has been done. */
+    bool (*undefined)(void *opaque);
+    /* Before an instruction that changes what addresses mean: true ends the run in front of it. */
+    bool (*translation)(void *opaque);
+};
+
 struct emu_uc_machine {
     const struct isa *isa;
     size_t which;              /* its place in the table of instruction sets */
@@ -130,6 +145,7 @@ struct emu_uc_machine {
     /* without the doorbell: pages whose code has run since the last flush, by their number modulo EMU_UC_SEEN */
     uint64_t seen[EMU_UC_SEEN / 64];
 
+    const struct emu_uc_shared *shared; /* x86; NULL for none */
     bool foreign;              /* others execute the same guest: code changes without a word (uc_code.c) */
     uint32_t epoch;
     uint64_t generating;       /* the page whose block is being translated; 0 for none */
@@ -167,6 +183,13 @@ void emu_uc_code_watch(emu_uc_machine *m);
 void emu_uc_code_written(void *opaque, uint64_t addr, uint64_t size);
 bool emu_uc_code_changed(emu_uc_machine *m);
 void emu_uc_code_track(emu_uc_machine *m);
+/* x86, in a hook: raises an exception there, by a long jump.  Page faults by touching what is not there. */
+void emu_uc_x86_raise(emu_uc_machine *m, int vector, uint32_t error);
+bool emu_uc_x86_is_wide(const emu_uc_machine *m);
+/* uc_x86_decode.c: replaces functions of the library; false: it is not as expected. */
+bool emu_uc_x86_decode_replace(void);
+void emu_uc_x86_set_pc(emu_uc_machine *m, uint64_t pc);
+void emu_uc_x86_touch(emu_uc_machine *m, uint64_t address, bool write);
 /* foreign machines, before they run: others may have changed any memory. */
 void emu_uc_code_foreign(emu_uc_machine *m);
 void emu_uc_code_free(emu_uc_machine *m);

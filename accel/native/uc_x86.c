@@ -16,6 +16,8 @@ enum {
     REQUEST_NMI = 0x200,
     REQUEST_EVENT = 0x8000, /* no target uses it: deliver machine->event */
     VECTOR_BREAKPOINT = 3,
+    VECTOR_UNDEFINED = 6,
+    VECTOR_PROTECTION = 13,
     EXCP_DOUBLE_FAULT = 8,
 };
 
@@ -49,6 +51,7 @@ enum {
     HF_LMA = 1 << 14,
     HF_CS64 = 1 << 15,
     HF_OSFXSR = 1 << 22,
+    HF_SMAP = 1 << 23,
     HF_TF_IOPL_VM = 1 << 8 | 3 << 12 | 1 << 17, /* the library adds them from eflags itself */
     HF_CPL = 3,
     HF2_NMI = 1 << 2,
@@ -65,6 +68,9 @@ static struct {
     void (*cpuid)(void *env, uint32_t leaf, uint32_t subleaf, uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d);
     uint64_t (*tsc)(void *env);
     void (*set_dr7)(void *env, uint32_t value);
+    void (*intercept)(void *env, uint32_t type, uint64_t parameter, uintptr_t pc);
+    void (*raise)(void *env, int vector, int error, uintptr_t pc);
+    bool (*fill)(void *cpu, uint64_t address, int size, int access, int mode, bool probe, uintptr_t pc);
     bool ready;
 } x86;
 
@@ -143,6 +149,77 @@ static void shut_down(void *uc)
         x86.reset_request(uc);
 }
 
+/* ---- what a guest of two engines needs ---------------------------------------------- */
+
+/* Of SVM's numbers for intercepted instructions (AMD APM vol. 2, appendix C), which the library asks with. */
+enum { READ_MSR_OR_WRITE = 0x7c, WRITE_CR0 = 0x10, WRITE_CR4 = 0x14, INVLPG = 0x79 };
+
+/* MSRs that the library keeps as the architecture has them. */
+static bool is_kept(uint32_t index)
+{
+    switch (index) {
+    case 0x174: case 0x175: case 0x176: case 0x277:
+    case 0xc0000080: case 0xc0000081: case 0xc0000082: case 0xc0000083: case 0xc0000084:
+    case 0xc0000100: case 0xc0000101: case 0xc0000102: return true;
+    }
+    return false;
+}
+
+/* In place of cpu_svm_check_intercept_param, which is called before each of those instructions. */
+static void intercept(void *env, uint32_t type, uint64_t parameter, uintptr_t pc)
+{
+    emu_uc_machine *m = emu_uc_running;
+    if (m == NULL || m->shared == NULL || pc == 0) {
+        x86.intercept(env, type, parameter, pc);
+        return;
+    }
+    if (type == INVLPG || type == WRITE_CR0 || type == WRITE_CR0 + 3 || type == WRITE_CR4) {
+        if (!m->shared->translation(m->shared->opaque))
+            return;
+        emu_uc_end(m, EMU_EXIT_BUDGET, NULL);
+        m->loop_exit_restore(m->cpu, pc);
+    }
+    uint64_t *general = (uint64_t *)(void *)m->env; /* rax, rcx, rdx ... */
+    uint32_t index = (uint32_t)general[1];
+    if (type != READ_MSR_OR_WRITE || is_kept(index))
+        return;
+    uint64_t value = (general[0] & UINT32_MAX) | general[2] << 32;
+    bool write = parameter != 0;
+    if (!m->shared->msr(m->shared->opaque, index, &value, write))
+        x86.raise(m->env, VECTOR_PROTECTION, 0, pc);
+    x86.restore(m->cpu, pc, true);
+    if (!write) {
+        general[0] = value & UINT32_MAX;
+        general[2] = value >> 32;
+    }
+    store64(m->env + ENV_EIP, load64(m->env + ENV_EIP) + 2);
+    m->loop_exit_restore(m->cpu, 0);
+}
+
+void emu_uc_x86_raise(emu_uc_machine *m, int vector, uint32_t error)
+{
+    store32(m->cpu + CPU_EXCEPTION, UINT32_MAX);
+    x86.raise(m->env, vector, error, 0);
+}
+
+bool emu_uc_x86_is_wide(const emu_uc_machine *m) { return (load32(m->env + ENV_HFLAGS) & HF_CS64) != 0; }
+
+void emu_uc_x86_set_pc(emu_uc_machine *m, uint64_t pc)
+{
+    store64(m->env + ENV_EIP, pc);
+    if (!m->inside)
+        m->halted = false;
+}
+
+void emu_uc_x86_touch(emu_uc_machine *m, uint64_t address, bool write)
+{
+    enum { KERNEL_SMAP, USER, KERNEL };
+    uint32_t hflags = load32(m->env + ENV_HFLAGS), eflags = (uint32_t)load64(m->env + ENV_EFLAGS);
+    int mode = (hflags & HF_CPL) == 3 ? USER : !(hflags & HF_SMAP) || (eflags & 1 << 18) ? KERNEL : KERNEL_SMAP;
+    store32(m->cpu + CPU_EXCEPTION, UINT32_MAX);
+    x86.fill(m->cpu, address, 1, write ? 1 : 0, mode, false, 0);
+}
+
 static void find(void *place, const char *name)
 {
     void *symbol = emu_uc_symbol(&emu_uc_x86_64, name);
@@ -169,6 +246,9 @@ static void prepare(void)
     find(&x86.in[1], "cpu_inw");
     find(&x86.in[2], "cpu_inl");
     find(&x86.cpuid, "cpu_x86_cpuid");
+    find(&x86.intercept, "cpu_svm_check_intercept_param");
+    find(&x86.raise, "raise_exception_err_ra");
+    find(&x86.fill, "x86_cpu_tlb_fill");
     find(&x86.tsc, "cpu_get_tsc");
     find(&x86.set_dr7, "cpu_x86_update_dr7");
     find(&x86.out[0], "cpu_outb");
@@ -178,6 +258,8 @@ static void prepare(void)
     memcpy(&x86.reset_request, &request, sizeof request);
     x86.ready = request != NULL &&
                 emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.cpuid && x86.tsc && x86.set_dr7 && x86.check[0] && x86.check[1] && x86.check[2] &&
+                x86.intercept && x86.raise && x86.fill && emu_uc_x86_decode_replace() &&
+                replaced("cpu_svm_check_intercept_param", (void *)intercept) &&
                 x86.in[0] && x86.in[1] && x86.in[2] && x86.out[0] && x86.out[1] && x86.out[2] &&
                 replaced("cpu_inb", (void *)in_byte) && replaced("cpu_inw", (void *)in_word) &&
                 replaced("cpu_inl", (void *)in_long) && replaced("cpu_outb", (void *)out_byte) &&
@@ -425,6 +507,16 @@ static int on_cpuid(uc_engine *uc, void *opaque)
     uc_reg_read(uc, UC_X86_REG_RAX, &leaf);
     uc_reg_read(uc, UC_X86_REG_RCX, &subleaf);
     uint32_t a = 0, b = 0, c = 0, d = 0;
+    if (m->shared != NULL) {
+        uint32_t given[4] = {0};
+        m->shared->cpuid(m->shared->opaque, (uint32_t)leaf, (uint32_t)subleaf, given);
+        const int registers[4] = {UC_X86_REG_RAX, UC_X86_REG_RBX, UC_X86_REG_RCX, UC_X86_REG_RDX};
+        for (int i = 0; i < 4; i++) {
+            uint64_t value = given[i];
+            uc_reg_write(uc, registers[i], &value);
+        }
+        return 1;
+    }
     x86.cpuid(m->env, (uint32_t)leaf, (uint32_t)subleaf, &a, &b, &c, &d);
     switch ((uint32_t)leaf) {
     case 0: a = 0x16; break;
@@ -505,6 +597,8 @@ static int reset_x86(emu_uc_machine *m, const emu_uc_config *config)
 
 static void exception_x86(emu_uc_machine *m, uint32_t number, bool invalid)
 {
+    if (number == VECTOR_UNDEFINED && invalid && m->shared != NULL && m->shared->undefined(m->shared->opaque))
+        return;
     if (number == VECTOR_BREAKPOINT && (m->config.flags & EMU_UC_BREAKPOINTS))
         emu_uc_end(m, EMU_EXIT_DEBUG, NULL);
     else

@@ -122,7 +122,8 @@ def test_the_kernel_s_controllers_are_usual_but_where_kernel_mode_is_emulated(
 ) -> None:
     monkeypatch.setattr("accel.kvm.device.emulates_cpl0", lambda: emulates)
     _, words, _ = choice.choose_machine("kvm", "x86_64")
-    assert words == {"irqchip": "off" if emulates else "on", "crossing": True}
+    moves = {"moves": True} if emulates else {}
+    assert words == {"irqchip": "off" if emulates else "on", "crossing": True, **moves}
     _, _, note = choice.choose_machine("kvm,kernel-irqchip=split", "x86_64")
     assert ("may lose a level-triggered interrupt" in note) == emulates
 

@@ -93,6 +93,8 @@ def host_has(flag: str) -> bool:
 class Counted(Guest):
     """Has AVX switched on, as far as the host has it, and counts crossings."""
 
+    crossings: Crossings
+
     def started(self, machine) -> None:
         wide = 0xE7 if host_has("avx512f") else 7 if host_has("avx") else 3
         machine.vcpu.set(cr4=OSXSAVE, xcr0=wide)
@@ -101,10 +103,17 @@ class Counted(Guest):
         self.crossings = Crossings(machine.vcpu)
 
 
-@pytest.fixture
-def kernel() -> Counted:
+class Moving(Engine):
+    """kvm, whose vCPU a companion keeps after a while."""
+
+    def open(self, arch, memory, ports=None, **options):
+        return super().open(arch, memory, ports, moves=True, **options)
+
+
+@pytest.fixture(params=[Engine, Moving], ids=["each", "moving"])
+def kernel(request) -> Counted:
     usable("kvm")
-    return Counted(Engine("kvm"), kernel=True)
+    return Counted(request.param("kvm"), kernel=True)
 
 
 def test_what_kvm_refuses_ends_as_on_the_host_cpu(kernel, host_cpu):
@@ -133,7 +142,7 @@ class Kernel:
     The page at PAGES + 0x1000 is not there, the one at PAGES + 0x3000 read-only.  An exception halts.
     """
 
-    def __init__(self, code: bytes, **registers: int) -> None:
+    def __init__(self, code: bytes, *, moves: bool = False, **registers: int) -> None:
         self.memory = AddressSpace()
         self.ports = AddressSpace("ports", 1 << 16)
         self.memory.add_ram("ram", 0, 8 << 20)
@@ -150,7 +159,7 @@ class Kernel:
             load(stub, b"\xb0" + bytes([vector]) + b"\xf4")  # mov al, vector; hlt
             load(0x8000 + 16 * vector, struct.pack("<HHBBHII", stub, CODE64, 0, 0x8E, 0, 0, 0))
         load(CODE, code)
-        self.kvm = KvmAccelerator(find("x86_64"), self.memory, self.ports)
+        self.kvm = KvmAccelerator(find("x86_64"), self.memory, self.ports, moves=moves)
         self.vcpu = self.kvm.vcpu(0)
         flat = {"base": 0, "limit": 0xFFFF_FFFF}
         segments = {"cs": (CODE64, 0xA09B), **dict.fromkeys(("ss", "ds", "es", "fs", "gs"), (DATA64, 0xC093))}
@@ -184,8 +193,8 @@ def made():
     usable("kvm")
     machines: list[Kernel] = []
 
-    def make(code: str, **registers: int) -> Kernel:
-        machines.append(Kernel(bytes.fromhex(code), **registers))
+    def make(code: str, moves: bool = False, **registers: int) -> Kernel:
+        machines.append(Kernel(bytes.fromhex(code), moves=moves, **registers))
         return machines[-1]
 
     yield make
@@ -290,3 +299,38 @@ def test_any_bytes_at_all_leave_the_process_alone(made):
         registers = {name: chance.choice(values) for name in ANY}
         machine.vcpu.set(rip=CODE, rsp=STACK, eflags=2, cr3=0x1000, cr0=0x8001_0033, **registers)
         machine.vcpu.run(budget=20)
+
+
+def test_a_guest_that_keeps_asking_stays_with_a_companion_until_its_registers_are_wanted(made):
+    # mov ecx,100; popcnt eax,ecx; addsd xmm0,xmm1; dec ecx; jne; mov dx,0x10; out dx,al; and again
+    again = "b964000000 f30fb8c1 f20f58c1 ffc9 75f4 66ba1000 ee"
+    machine = made(again + again + "f4", moves=True, xmm0=0, xmm1=0x3FF0 << 48)
+    told = []
+    machine.ports.add_io("port", 0x10, 1).ops(None, lambda *access: told.append(access))
+    assert machine.run().kind == ExitKind.HALT
+    if not emulates_cpl0():
+        pytest.skip("this host's KVM does not emulate kernel mode: it refuses nothing")
+    assert machine.vcpu.get("xmm0", "rcx", "rax") == (0x4069 << 48, 0, 1)
+    assert told == [(0, 1, 1), (0, 1, 1)]
+    assert machine.crossings.kinds["popcnt"] < 100
+    machine.vcpu.set(rip=CODE)
+    assert machine.run().kind == ExitKind.HALT
+    assert machine.vcpu.get("xmm0") == (0x4079 << 48,)
+    assert machine.crossings.stays == 2
+
+
+def test_code_that_changes_under_kvm_is_not_stale_for_the_companion(made):
+    # mov ecx,40; popcnt eax,ecx; dec ecx; jne; mov eax,1; hlt: the companion translates the last of it
+    machine = made("b928000000 f30fb8c1 ffc9 75f8 b801000000 f4", moves=True)
+    for value in (1, 2, 3):
+        machine.memory.load(CODE + 14, struct.pack("<I", value))
+        machine.vcpu.set(rip=CODE)
+        assert machine.run().kind == ExitKind.HALT
+        assert machine.vcpu.get("rax") == (value,)
+        # mov byte [CODE + 14], 9 by KVM, and back
+        machine.memory.load(PAGES, bytes.fromhex("c604250e004000") + bytes([value + 1]) + b"\xf4")
+        machine.vcpu.set(rip=PAGES)
+        assert machine.run().kind == ExitKind.HALT
+        machine.vcpu.set(rip=CODE)
+        assert machine.run().kind == ExitKind.HALT
+        assert machine.vcpu.get("rax") == (value + 1,)
