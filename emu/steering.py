@@ -37,7 +37,7 @@ class Monitor:
 class Orders:
     """How a machine is to be run.
 
-    gdb: where a debugger may come in, by emu/gdb/server.py's words; paused: it waits for a monitor or for
+    gdb: where a debugger may come in, by emu/gdb/sockets.py's words; paused: it waits for a monitor or for
     that; incoming: it waits for its state, from where this says, or from where a monitor will say ("defer");
     told: takes lines for the person who started it; ready: called once every
     monitor can be reached; the others are RunState's and Control's.

@@ -540,6 +540,13 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
     }
 }
 
+static int a64_step(emu_engine *opaque, emu_stop *stop)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    engine->kicked = 0;
+    return step(engine, stop) ? 0 : stop->kind;
+}
+
 static void a64_kick(emu_engine *opaque)
 {
     a64_engine *engine = (a64_engine *)opaque;
@@ -677,6 +684,7 @@ static const emu_engine_ops ops = {
     .open = a64_open,
     .close = a64_close,
     .run = a64_run,
+    .step = a64_step,
     .result = a64_result,
     .save = a64_save,
     .load = a64_load,

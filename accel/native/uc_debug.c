@@ -83,12 +83,10 @@ void emu_uc_debug_new(emu_uc_machine *m)
     void *remove_all = emu_uc_symbol(m->isa, "cpu_breakpoint_remove_all");
     void *handler = m->isa->debug_handler != NULL ? emu_uc_symbol(m->isa, m->isa->debug_handler) : NULL;
     void *there = load_pointer(m->class + CLASS_DEBUG_HANDLER);
-    if (insert == NULL || remove_all == NULL || there == NULL || (m->isa->debug_handler != NULL && handler != there) ||
-        load32(m->cpu + CPU_CFLAGS_NEXT) != UINT32_MAX || load32(m->cpu + CPU_SINGLESTEP) != 0)
+    if (insert == NULL || remove_all == NULL || (m->isa->debug_handler != NULL && handler != there) ||
+        !emu_uc_can_step(m->cpu, on_debug))
         return;
-    void (*ours)(void *) = on_debug;
     memcpy(&m->debug_handler, &there, sizeof m->debug_handler);
-    memcpy(m->class + CLASS_DEBUG_HANDLER, &ours, sizeof ours);
     m->features |= EMU_UC_DEBUG;
 }
 
@@ -130,20 +128,38 @@ int emu_uc_machine_debug(emu_uc_machine *m, const uint64_t *breakpoints, size_t 
     return 0;
 }
 
+bool emu_uc_can_step(uint8_t *cpu, void (*stopped)(void *cpu))
+{
+    uint8_t *class = load_pointer(cpu + CPU_CLASS);
+    if (load_pointer(class + CLASS_DEBUG_HANDLER) == NULL || load32(cpu + CPU_CFLAGS_NEXT) != UINT32_MAX ||
+        load32(cpu + CPU_SINGLESTEP) != 0)
+        return false;
+    memcpy(class + CLASS_DEBUG_HANDLER, &stopped, sizeof stopped);
+    return true;
+}
+
+void emu_uc_step_begin(uint8_t *cpu)
+{
+    store32(cpu + CPU_SINGLESTEP, STEP_ENABLE | STEP_NO_IRQ);
+    store32(cpu + CPU_CFLAGS_NEXT, 1 | CF_LAST_IO);
+}
+
+void emu_uc_step_end(uint8_t *cpu)
+{
+    store32(cpu + CPU_SINGLESTEP, 0);
+    store32(cpu + CPU_CFLAGS_NEXT, UINT32_MAX);
+}
+
 void emu_uc_debug_enter(emu_uc_machine *m)
 {
-    if (m->stepping) {
-        store32(m->cpu + CPU_SINGLESTEP, STEP_ENABLE | STEP_NO_IRQ);
-        store32(m->cpu + CPU_CFLAGS_NEXT, 1 | CF_LAST_IO);
-    }
+    if (m->stepping)
+        emu_uc_step_begin(m->cpu);
 }
 
 void emu_uc_debug_leave(emu_uc_machine *m)
 {
-    if (m->stepping) {
-        store32(m->cpu + CPU_SINGLESTEP, 0);
-        store32(m->cpu + CPU_CFLAGS_NEXT, UINT32_MAX);
-    }
+    if (m->stepping)
+        emu_uc_step_end(m->cpu);
 }
 
 /* Not by uc_vmem_translate where there is another way: it fills the TLB, as an access would. */

@@ -2,6 +2,7 @@
 #ifndef EMU_UC_LAYOUT_H
 #define EMU_UC_LAYOUT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -45,6 +46,11 @@ enum uc_layout {
  * described here and every pointer that is followed leads back; else NULL.
  */
 uint8_t *uc_cpu(uc_engine *uc, uc_arch arch);
+
+/* uc_debug.c: whether a CPU can be made to stop behind one instruction; around that, between runs. */
+bool emu_uc_can_step(uint8_t *cpu, void (*stopped)(void *cpu));
+void emu_uc_step_begin(uint8_t *cpu);
+void emu_uc_step_end(uint8_t *cpu);
 
 static inline uint32_t load32(const uint8_t *at)
 {

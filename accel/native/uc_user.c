@@ -562,6 +562,7 @@ static void step_blocks(emu_engine *engine, bool on)
 /* Runs until it stops; count 1: one instruction, and 0 if nothing else stopped it. */
 static int go(emu_engine *engine, emu_stop *stop, size_t count)
 {
+    uint8_t *stepper = count != 0 ? engine->stepper : NULL;
     for (;;) {
         stop->text[0] = 0;
         stop->access = 0;
@@ -576,7 +577,11 @@ static int go(emu_engine *engine, emu_stop *stop, size_t count)
         uc_interposed_now = &engine->shared;
         engine->running = 1;
         atomic_signal_fence(memory_order_seq_cst);
-        uc_err err = uc_emu_start(engine->uc, uc_user_start_address(engine), 0, 0, count);
+        if (stepper != NULL)
+            emu_uc_step_begin(stepper);
+        uc_err err = uc_emu_start(engine->uc, uc_user_start_address(engine), 0, 0, stepper != NULL ? 0 : count);
+        if (stepper != NULL)
+            emu_uc_step_end(stepper);
         atomic_signal_fence(memory_order_seq_cst);
         engine->running = 0;
         uc_interposed_now = NULL;

@@ -34,6 +34,7 @@ struct emu_engine {
     emu_user_memory memory;
     uc_interposed shared;
     bool stepping;   /* blocks end behind one instruction */
+    uint8_t *stepper; /* the library's CPU, where it can be made to end after one instruction; else NULL */
     bool prepares;   /* only the page behind the guest's memory is there */
     bool interposed; /* else: a hook at every block does the stops */
     volatile sig_atomic_t kicked;

@@ -87,6 +87,12 @@ static uint8_t *find_register(emu_engine *engine, uint8_t *env, int reg)
     return found;
 }
 
+/* Behind the instruction of a step. */
+static void stepped(void *cpu)
+{
+    uc_emu_stop(load_pointer((uint8_t *)cpu + CPU_UC));
+}
+
 void uc_user_find_registers(emu_engine *engine)
 {
     const struct layout *layout = layout_of(engine);
@@ -100,6 +106,7 @@ void uc_user_find_registers(emu_engine *engine)
         all &= (engine->at.args[i] = find_register(engine, env, layout->args[i])) != NULL;
     uint8_t *pc = find_register(engine, env, layout->pc);
     engine->at.pc = all ? pc : NULL;
+    engine->stepper = emu_uc_can_step(cpu, stepped) ? cpu : NULL;
 }
 
 /* ---- the pc ----------------------------------------------------------------------------- */

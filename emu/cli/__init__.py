@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR | --root DIR] [-E VAR=VAL] [-0 ARGV0]
-           [--engine NAME] [--strace] [--stats] [-o FILE] PROGRAM [ARGS ...]
+           [--engine NAME] [--strace] [--stats] [-o FILE] [--gdb END] PROGRAM [ARGS ...]
        emu boot | images | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
@@ -33,6 +33,7 @@ options:
   --strace            print the system calls, signals and ends of PROGRAM and its children on stderr
   --stats             print counts and times by system call when all of them have ended
   -o FILE             print that into FILE
+  -g, --gdb END       wait for a debugger at END: a port, tcp::PORT or unix:PATH
   --dump-code FILE    append translated code to FILE, guest code beside it (translator)
   --perf-map          write /tmp/perf-PID.map, for Linux's perf (translator)
   --                  what follows is PROGRAM, even if it is called like a subcommand
@@ -54,6 +55,10 @@ environment: EMU_TRACEBACK=1 shows where an error was raised.
 Exit status: the program's own; 2 for a wrong use, 126 or 127 for a program that cannot be run or found.
 """
 
+# Options of `emu PROGRAM` that take a value.
+VALUED = frozenset(
+    ("--accel", "--sysroot", "-L", "--root", "-E", "-0", "-o", "--engine", "--dump-code", "-g", "--gdb")
+)
 # Name: the module with add_arguments(parser) and main(args), what it does, examples.
 SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
     "boot": (
@@ -207,7 +212,7 @@ def program(words: list[str]) -> int:
             name, joined, value = word.partition("=")
         else:
             name, joined, value = word[:2], word[2:], word[2:]
-        if name not in ("--accel", "--sysroot", "-L", "--root", "-E", "-0", "-o", "--engine", "--dump-code"):
+        if name not in VALUED:
             return misuse(f"there is no option {name}")
         if not joined:
             if at == len(words):
@@ -222,6 +227,8 @@ def program(words: list[str]) -> int:
             root = value
         elif name == "-0":
             argv0 = value
+        elif name in ("-g", "--gdb"):
+            engine["gdb"] = value
         elif name == "-o":
             seeing["output"] = value
         elif name in ("--engine", "--dump-code"):

@@ -75,7 +75,7 @@ class Stub:
         self.target = target
         self.packets = Packets()
         self.ended = False  # detached or killed: the connection is of no more use
-        self._running = False
+        self.running = False
         self._current = 0  # thread of g, m ...; 0: any
         self._continued = 0  # of c and s; 0: any, -1: all
         self._features: frozenset[bytes] = frozenset()
@@ -104,10 +104,10 @@ class Stub:
         """Takes what the client has sent."""
         for event in self.packets.receive(data):
             if event is INTERRUPT:
-                if self._running:
+                if self.running:
                     self.target.interrupt()
             elif isinstance(event, bytes):
-                if self._running and not event.startswith((b"vCtrlC", b"vCont;t")):
+                if self.running and not event.startswith((b"vCtrlC", b"vCont;t")):
                     self._waiting.append(event)
                     del self._waiting[64:]
                 else:
@@ -150,11 +150,11 @@ class Stub:
 
     def stopped(self, stop: Stop) -> None:
         """What runs has stopped, or ended."""
-        if not self._running:
+        if not self.running:
             return
-        self._running = False
+        self.running = False
         self.packets.send(self._stop(stop))
-        while self._waiting and not self._running:
+        while self._waiting and not self.running:
             self._execute(self._waiting.pop(0))
 
     def _stop(self, stop: Stop) -> bytes:
@@ -219,7 +219,7 @@ class Stub:
 
     @command(b"QPassSignals:")
     def _pass_signals(self, rest: bytes) -> bytes:
-        signals = frozenset(numbers(rest, b";")) if rest else frozenset()
+        signals = frozenset(number(word) for word in rest.split(b";") if word)
         passing = getattr(self.target, "pass_signals", None)
         if passing is None:
             return UNKNOWN
@@ -444,11 +444,11 @@ class Stub:
     # -- running -------------------------------------------------------------------------------
 
     def _resume(self, actions: dict[int, Action]) -> None:
-        self._running = True
+        self.running = True
         try:
             self.target.resume(actions)
         except BaseException:
-            self._running = False
+            self.running = False
             raise
 
     @command(b"vCont?")
@@ -494,7 +494,7 @@ class Stub:
 
     @command(b"vCtrlC")
     def _control_c(self, rest: bytes) -> bytes:
-        if self._running:
+        if self.running:
             self.target.interrupt()
         return OK
 

@@ -79,9 +79,10 @@ class Process:
         self.stdout: bytes | None = None
         self.stderr: bytes | None = None
         self.note = ""
-        files = Files(sysroot, root)
+        files = self.files = Files(sysroot, root)
         environ = own_environ() if environ is None else environ
         path = files.search(os.fspath(program), environ.get("PATH", ""))
+        self.path = path
         name, self.note = self._choose(accel, path, files)
         engines = _engines(name, engine)
         text = ffi.new("char[]", len(os.fsencode(path)) + 1024)  # the path, and what is wrong with it

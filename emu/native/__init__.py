@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 try:
-    from emu import _native
+    import emu._native as _native
 except ImportError as error:
     raise NativeMissing(f"the native core is not built ({error}); build it with: pip install -e .") from None
 

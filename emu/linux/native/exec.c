@@ -587,6 +587,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         emu_process_close_on_exec(process);
         emu_signal_exec(thread);
         take_rights();
+        emu_debug_executed(thread);
     }
     emu_vfork_release(process);
     return 0;

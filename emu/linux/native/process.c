@@ -450,6 +450,7 @@ static int64_t do_clone(emu_thread *thread, const struct clone_request *request)
             munmap(process->vfork, sizeof *process->vfork);
         process->vfork = vfork;
         child_start(thread, request);
+        emu_debug_forked(thread);
         if (request->flags & CLONE_CLEAR_SIGHAND)
             emu_signal_exec(thread);
     }

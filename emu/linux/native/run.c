@@ -10,6 +10,7 @@
 #include "kin.h"
 #include "path.h"
 #include "syscall.h"
+#include "watch.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -139,6 +140,8 @@ static void fault(emu_thread *thread, const emu_stop *stop)
         emu_signal_fault(thread, SIGILL, x86 ? ILL_ILLOPN : ILL_ILLOPC, stop->pc);
         break;
     case EMU_STOP_BREAK:
+        if (emu_debug_breakpoint(thread, stop))
+            break;
         if (x86 && stop->nr == VECTOR_DB) { /* the trap flag */
             emu_signal_fault(thread, SIGTRAP, TRAP_TRACE, stop->pc);
             break;
@@ -169,8 +172,12 @@ void emu_thread_loop(emu_thread *thread)
     emu_process *process = thread->process;
     emu_stop *stop = &thread->stop;
     while (!process->ended && !thread->leaving && process->alone != thread) {
-        int kind = thread->ops->run(thread->engine, stop);
-        if (kind == EMU_STOP_SYSCALL) {
+        if (process->watch != NULL && emu_debug_stops(thread))
+            continue;
+        int kind = thread->stepping ? emu_debug_step(thread, stop) : thread->ops->run(thread->engine, stop);
+        if (kind == 0) {
+            /* a step, and nothing else */
+        } else if (kind == EMU_STOP_SYSCALL) {
             int64_t result = emu_syscall(thread, stop);
             if (result <= EMU_RESTARTSYS && result >= EMU_RESTART_BLOCK) {
                 emu_signal_deliver(thread, stop, result);
@@ -180,6 +187,10 @@ void emu_thread_loop(emu_thread *thread)
                 thread->ops->result(thread->engine, (uint64_t)result);
         } else if (kind != EMU_STOP_KICK) {
             fault(thread, stop);
+            if (thread->stopped == EMU_STOPPED_STEP && !thread->pending) { /* it is made again */
+                thread->stopped = 0;
+                thread->stepping = true;
+            }
         } else {
             emu_turn_yield(thread);
         }

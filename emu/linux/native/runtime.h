@@ -232,6 +232,8 @@ struct emu_thread {
     uint64_t robust_list;     /* the same */
     volatile sig_atomic_t disturbed; /* a signal came that concerned the engine alone */
     volatile sig_atomic_t leaving; /* ends before it runs guest code again */
+    uint32_t stopped; /* debug.c: what it has to tell a debugger, enum emu_stopped; 0: nothing */
+    bool stepping;    /* one instruction, for a debugger */
     /*
      * Something is to be looked at before the guest goes on: set by host signal
      * handlers (followed by ops->kick) and by emu_signal_*, cleared by
@@ -406,9 +408,23 @@ void emu_syscall_again(emu_thread *thread, const emu_stop *stop);
  * signal is delivered; where a thread ends, with a wait status; before the host's own execve.
  */
 int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(emu_thread *, const emu_stop *));
-void emu_watch_signal(emu_thread *thread, const siginfo_t *info);
+bool emu_watch_signal(emu_thread *thread, const siginfo_t *info); /* true: the signal is lost */
 void emu_watch_end(emu_thread *thread, int status);
 void emu_watch_native(emu_thread *thread);
+/*
+ * For a debugger (debug.c, watch.c).  Between instructions: stops where that is wanted; true: it has, and what the
+ * loop knows may have changed.  One instruction, where thread->stepping is set: 0, or as run().  At a breakpoint
+ * instruction: true if it is the debugger's.  In the child of a fork, and behind an execve.
+ */
+bool emu_debug_stops(emu_thread *thread);
+int emu_debug_step(emu_thread *thread, emu_stop *stop);
+bool emu_debug_breakpoint(emu_thread *thread, const emu_stop *stop);
+void emu_debug_forked(emu_thread *thread);
+void emu_debug_executed(emu_thread *thread);
+/* Guest memory, whatever the guest may do there; 0 or -errno. */
+int emu_debug_poke(emu_process *process, uint64_t addr, const void *from, size_t size);
+/* Has a thread of the process, which may be another, look around: at `pending`, wherever it waits. */
+void emu_thread_nudge(pid_t pid, pid_t tid);
 /* Signals that end the process by default shall come by emu_watch_signal first. */
 bool emu_watch_catches(const emu_process *process);
 

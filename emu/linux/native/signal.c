@@ -501,7 +501,8 @@ void emu_signal_deliver(emu_thread *thread, const emu_stop *interrupted, int64_t
                 mirror(sig, &p->actions[sig]);
             }
             pthread_mutex_unlock(&p->lock);
-            emu_watch_signal(thread, &info);
+            if (emu_watch_signal(thread, &info))
+                continue;
             if (fault && (action.handler == HANDLER_IGN || s->mask & BIT(sig))) {
                 /* An instruction cannot go on: neither ignoring nor blocking helps. */
                 kill_process(thread, sig, &info);

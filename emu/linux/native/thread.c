@@ -39,7 +39,7 @@ enum {
  */
 static char mark, light_mark;
 
-static void interrupt(pid_t tid, void *value)
+static void interrupt_of(pid_t pid, pid_t tid, void *value)
 {
     siginfo_t info;
     memset(&info, 0, sizeof info);
@@ -48,7 +48,18 @@ static void interrupt(pid_t tid, void *value)
     info.si_pid = getpid();
     info.si_uid = getuid();
     info.si_value.sival_ptr = value;
-    syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGBUS, &info);
+    syscall(SYS_rt_tgsigqueueinfo, pid, tid, SIGBUS, &info);
+}
+
+static void interrupt(pid_t tid, void *value)
+{
+    interrupt_of(getpid(), tid, value);
+}
+
+/* A guest's process is a fork of the watcher's: what marks a nudge has the same address in both. */
+void emu_thread_nudge(pid_t pid, pid_t tid)
+{
+    interrupt_of(pid, tid, &mark);
 }
 
 bool emu_thread_nudged(emu_thread *thread, int sig, const siginfo_t *info, void *context)

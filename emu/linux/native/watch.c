@@ -8,10 +8,12 @@
  */
 #include "watch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -99,6 +101,7 @@ static emu_watch_slot *take(emu_watch *watch, emu_thread *thread, uint32_t kind)
             slot->tid = thread->tid;
             slot->isa = thread->process->abi->isa;
             slot->skip = 0;
+            slot->step = 0;
             return slot;
         }
         const struct timespec while_others = {0, 200000};
@@ -127,19 +130,27 @@ static int carry_out(emu_thread *thread, emu_watch_slot *slot)
         memcpy(&state, slot->data, sizeof state);
         thread->ops->load(thread->engine, &state);
         return 0;
+    case EMU_ORDER_POKE:
+        return emu_debug_poke(thread->process, slot->addr, slot->data, size);
+    case EMU_ORDER_AUXV:
+        size = thread->process->auxv_words * thread->process->abi->word;
+        if (size > EMU_WATCH_DATA)
+            return -EINVAL;
+        for (size_t i = 0; i < thread->process->auxv_words; i++)
+            memcpy(slot->data + i * thread->process->abi->word, &thread->process->auxv[i], thread->process->abi->word);
+        return (int)size;
+    case EMU_ORDER_PROGRAM:
+        size = strnlen(thread->process->exe_guest, EMU_WATCH_DATA);
+        memcpy(slot->data, thread->process->exe_guest, size);
+        return (int)size;
     default:
         return -EINVAL;
     }
 }
 
-/* Tells what the slot says, does what the watcher wants, and returns when the thread may go on. */
-static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
+static void wait_for_go(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
 {
     enum { LOOK_AROUND = 1000 };
-    slot->ticket = __atomic_add_fetch(&watch->tickets, 1, __ATOMIC_RELAXED);
-    set(&slot->state, ASKED);
-    __atomic_add_fetch(&watch->events, 1, __ATOMIC_ACQ_REL);
-    wake(&watch->events);
     for (;;) {
         uint32_t state = look(&slot->state);
         if (state == GO)
@@ -153,6 +164,22 @@ static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
             set(&watch->closed, 1);
         }
     }
+}
+
+/* Tells what the slot says, does what the watcher wants, and returns when the thread may go on. */
+static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
+{
+    bool debug = watch->debug != 0;
+    /* A debugger has all threads stand before it looks at one: the others need the turn to get there. */
+    if (debug)
+        emu_turn_give(thread);
+    slot->ticket = __atomic_add_fetch(&watch->tickets, 1, __ATOMIC_RELAXED);
+    set(&slot->state, ASKED);
+    __atomic_add_fetch(&watch->events, 1, __ATOMIC_ACQ_REL);
+    wake(&watch->events);
+    wait_for_go(watch, thread, slot);
+    if (debug)
+        emu_turn_take(thread);
 }
 
 static void leave(emu_watch_slot *slot)
@@ -223,17 +250,40 @@ int64_t emu_watch_syscall(emu_thread *thread, emu_stop *stop, int64_t (*answer)(
     return result;
 }
 
-void emu_watch_signal(emu_thread *thread, const siginfo_t *info)
+bool emu_watch_signal(emu_thread *thread, const siginfo_t *info)
 {
     emu_watch *watch = thread->process->watch;
     if (watch == NULL || !(watch->tell & EMU_TELL_SIGNALS))
-        return;
+        return false;
     emu_watch_slot *slot = take(watch, thread, EMU_WATCH_SIGNAL);
     if (slot == NULL)
-        return;
+        return false;
     memcpy(slot->info, info, sizeof slot->info);
     ask(watch, thread, slot);
+    bool lost = slot->skip != 0;
+    if (watch->debug) { /* a signal that is taken leads to its handler's first instruction, without a step */
+        thread->stepping = slot->step != 0 && lost;
+        thread->stopped = slot->step != 0 && !lost ? EMU_STOPPED_STEP : 0;
+    }
     leave(slot);
+    return lost;
+}
+
+bool emu_debug_stops(emu_thread *thread)
+{
+    emu_watch *watch = thread->process->watch;
+    if (watch == NULL || !watch->debug || look(&watch->closed) ||
+        (thread->stopped == 0 && (thread->stepping || !look(&watch->hold))))
+        return false;
+    emu_watch_slot *slot = take(watch, thread, EMU_WATCH_STOP);
+    if (slot == NULL)
+        return false;
+    slot->nr = thread->stopped != 0 ? thread->stopped : EMU_STOPPED_HELD;
+    thread->stopped = 0;
+    ask(watch, thread, slot);
+    thread->stepping = slot->step != 0;
+    leave(slot);
+    return true;
 }
 
 static void tell(emu_thread *thread, uint32_t kind, int64_t result)
@@ -342,6 +392,24 @@ int emu_watch_order(emu_watch *watch, int index, uint32_t order, uint64_t addr, 
             return -ESRCH;
         }
     return slot->status;
+}
+
+void emu_watch_keep(emu_watch *watch, int index)
+{
+    set(&watch->slots[index].state, DONE);
+}
+
+void emu_watch_nudge(int pid)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    const struct dirent *entry;
+    while (tasks != NULL && (entry = readdir(tasks)) != NULL)
+        if (atoi(entry->d_name) > 0)
+            emu_thread_nudge(pid, atoi(entry->d_name));
+    if (tasks != NULL)
+        closedir(tasks);
 }
 
 void emu_watch_go(emu_watch *watch, int index)

@@ -21,7 +21,13 @@
 #include "process.h"
 
 /* Rows are those of emu_watch_row; EMU_WATCH_DATA holds an emu_cpu_state and a page. */
-enum emu_watch_size { EMU_WATCH_ISAS = 5, EMU_WATCH_ROWS = 1024, EMU_WATCH_SLOTS = 64, EMU_WATCH_DATA = 4096 };
+enum emu_watch_size {
+    EMU_WATCH_ISAS = 5,
+    EMU_WATCH_ROWS = 1024,
+    EMU_WATCH_SLOTS = 64,
+    EMU_WATCH_DATA = 4096,
+    EMU_WATCH_BREAKS = 1024,
+};
 
 /* In emu_watch.wanted. */
 enum emu_watch_want { EMU_WANT_CALL = 1, EMU_WANT_RESULT = 2 };
@@ -35,6 +41,15 @@ enum emu_watch_kind {
     EMU_WATCH_SIGNAL,   /* before a signal is delivered: info */
     EMU_WATCH_END,      /* a thread ends: result is its wait status */
     EMU_WATCH_NATIVE,   /* execve of a program that the host's own kernel runs, which nobody watches */
+    EMU_WATCH_STOP,     /* for a debugger, between two instructions: nr is the reason */
+};
+
+/* Reasons of EMU_WATCH_STOP. */
+enum emu_stopped {
+    EMU_STOPPED_HELD = 1, /* `hold` is set */
+    EMU_STOPPED_BREAK,    /* at a breakpoint of the table, which has not been executed */
+    EMU_STOPPED_STEP,     /* behind the instruction that was asked for */
+    EMU_STOPPED_EXEC,     /* before the first instruction of another program */
 };
 
 enum emu_watch_order {
@@ -43,6 +58,9 @@ enum emu_watch_order {
     EMU_ORDER_STRING,   /* up to `size` bytes, NUL included; status: the length, -EFAULT or -ENAMETOOLONG */
     EMU_ORDER_SAVE,     /* the registers to data */
     EMU_ORDER_LOAD,     /* and back */
+    EMU_ORDER_POKE,     /* as WRITE, whatever the guest may do there */
+    EMU_ORDER_AUXV,     /* the auxiliary vector to data; status: bytes */
+    EMU_ORDER_PROGRAM,  /* the guest's name of its program to data; status: bytes */
 };
 
 typedef struct emu_watch_slot {
@@ -55,7 +73,8 @@ typedef struct emu_watch_slot {
     uint64_t args[6]; /* as the registers hold them; of a call, the watcher may change them */
     int64_t result;   /* of a result, the watcher may change it */
     uint32_t isa;
-    uint32_t skip;     /* set by the watcher of a call: it is not made, and has `result` */
+    uint32_t skip;     /* set by the watcher of a call: it is not made, and has `result`; of a signal: it is lost */
+    uint32_t step;     /* of a stop or a signal: one instruction, then a stop again */
     uint8_t info[128]; /* siginfo_t as the host has it */
     uint32_t order;
     int32_t status;
@@ -70,6 +89,13 @@ typedef struct emu_watch_count {
     uint64_t ns; /* of time passed */
 } emu_watch_count;
 
+/* A breakpoint: what stood there. */
+typedef struct emu_watch_break {
+    uint64_t addr;
+    uint32_t size;
+    uint8_t before[4];
+} emu_watch_break;
+
 typedef struct emu_watch {
     uint32_t events;   /* counts what is told */
     uint32_t closed;   /* nobody watches any more; 2: and the guest shall die */
@@ -80,6 +106,10 @@ typedef struct emu_watch {
     uint8_t wanted[EMU_WATCH_ISAS][EMU_WATCH_ROWS];
     emu_watch_count counts[EMU_WATCH_ISAS][EMU_WATCH_ROWS];
     uint64_t engine[2]; /* where counting: what engines did (emu_engine_ops.counts) */
+    uint32_t debug;     /* the watcher is a debugger: before the start */
+    uint32_t hold;      /* its threads stop */
+    uint32_t break_count;
+    emu_watch_break breaks[EMU_WATCH_BREAKS]; /* changed while all threads stand */
     emu_watch_slot slots[EMU_WATCH_SLOTS];
 } emu_watch;
 
@@ -95,6 +125,10 @@ uint32_t emu_watch_row(uint64_t nr);
 int emu_watch_next(emu_watch *watch, int milliseconds);
 /* Has the thread of a slot that emu_watch_next gave do something.  Its status, or -ESRCH if it was killed. */
 int emu_watch_order(emu_watch *watch, int slot, uint32_t order, uint64_t addr, uint64_t size);
+/* It waits on, and emu_watch_next tells of others. */
+void emu_watch_keep(emu_watch *watch, int slot);
+/* Has all threads of a process look around soon: at `hold`, wherever they wait. */
+void emu_watch_nudge(int pid);
 /* The thread of that slot goes on. */
 void emu_watch_go(emu_watch *watch, int slot);
 /* All go on, unwatched, or (kill) die at their next system call. */

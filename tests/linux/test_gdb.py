@@ -1,0 +1,198 @@
+"""gdb-multiarch, unmodified, on Linux programs: what it says of them, beside what it says under qemu-user."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.emu.gdb_client import PATIENCE, command, run
+
+QEMU = {"aarch64": "qemu-aarch64", "arm": "qemu-arm", "riscv64": "qemu-riscv64", "x86_64": "qemu-x86_64"}
+FLAGS = ("-static", "-g", "-O0", "-pthread")
+
+
+def debug(
+    program: str, commands: list[str], path, *arguments: str, options: tuple[str, ...] = ("--accel", "tcg")
+):
+    """What gdb says, what the program says, and how emu ends."""
+    script = command(str(path), commands, program=program)
+    words = [sys.executable, "-m", "emu", *options, "--gdb", f"unix:{path}", program, *arguments]
+    emu = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert emu.stderr is not None
+    first = emu.stderr.readline()
+    if "a debugger may come" not in first:
+        emu.communicate()
+        return "", first, emu.returncode
+    try:
+        said = run(script)
+        out, _ = emu.communicate(timeout=PATIENCE)
+    finally:
+        emu.kill()
+        emu.communicate()
+    return said, out, emu.returncode
+
+
+def under_qemu(isa: str, program: str, commands: list[str], path) -> str:
+    qemu = shutil.which(QEMU[isa])
+    if qemu is None:
+        pytest.skip(f"{QEMU[isa]} is not installed (apt-get install qemu-user)")
+    process = subprocess.Popen([qemu, "-g", str(path), program], stdout=subprocess.DEVNULL)
+    try:
+        while not path.exists():
+            assert process.poll() is None
+        return run(command(str(path), commands, program=program))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def comparable(text: str) -> list[str]:
+    """Without what differs from run to run: numbers of threads, addresses of the stack."""
+    text = re.sub(r"Thread [0-9.]+", "Thread N", text)
+    text = re.sub(r'"[^"\n]*"', '"..."', text)
+    text = re.sub(r"0x[0-9a-f]{8,}|\b\d{9,}\b", "ADDRESS", text)
+    text = re.sub(r"Inferior 1 \(.*?\)", "Inferior 1", text)
+    apart = ("warning", "determining", "[New")
+    return [line.rstrip() for line in text.splitlines() if not line.startswith(apart)]
+
+
+def test_calls_steps_and_variables_look_as_they_do_under_qemu(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    commands = [
+        "break leaf",
+        "continue",
+        "backtrace",
+        "info args",
+        "print place",
+        "print counter",
+        "finish",
+        "tbreak main if counter > 1000",
+        "next",
+        "continue",
+        "print counter",
+        "stepi",
+        "stepi 3",
+        "x/3i $pc",
+        "set var counter = 100",
+        "step",
+        "delete",
+        "tbreak on_signal",
+        "break 'debugged.c':55",
+        "continue",
+        "next",
+        "print place.z",
+        "info locals",
+        "delete",
+        "continue",
+    ]
+    text, out, status = debug(program, commands, tmp_path / "emu")
+    oracle = under_qemu(isa, program, commands, tmp_path / "qemu")
+    assert "#2 " in text, text
+    assert comparable(text) == comparable(oracle)
+    assert out.startswith("result "), out
+    assert status == 7
+
+
+def test_signals_are_told_and_passed_on_or_kept_back(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    text, _out, status = debug(
+        program,
+        ["continue", "break on_signal", "continue", "print counter", "continue"],
+        tmp_path / "a",
+        "signal",
+    )
+    assert "received signal SIGUSR1" in text, text
+    assert re.search(r"Breakpoint 1, on_signal \(number=10\)", text), text
+    assert "exited with code 07" in text, text
+    text, _out, status = debug(program, ["continue", "signal 0"], tmp_path / "b", "signal")
+    assert "exited with code 07" in text, text
+    text, _out, status = debug(
+        program, ["continue", "print $_siginfo_missing", "backtrace", "continue"], tmp_path / "c", "crash"
+    )
+    assert "received signal SIGSEGV" in text, text
+    assert re.search(r"#0 .* main \(argc=2", text), text
+    assert "terminated with signal SIGSEGV" in text, text
+    assert status == -11
+
+
+def test_threads_stand_together_and_each_has_its_frames(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    commands = [
+        "break leaf if stop == 0 && n == 1 && counter == 10",
+        "continue",
+        "info threads",
+        "thread apply all backtrace",
+        "set var stop = 1",
+        "next",
+        "continue",
+    ]
+    text, _out, status = debug(program, commands, tmp_path / "gdb", "threads")
+    assert len(re.findall(r"^[* ] +\d+ +Thread ", text, re.MULTILINE)) == 3, text
+    assert text.count(" worker (name=") >= 2, text
+    assert "exited with code 07" in text, text
+    assert status == 7
+
+
+def test_a_child_runs_on_without_breakpoints(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    text, out, _status = debug(
+        program, ["break leaf if n == 4", "continue", "next", "continue"], tmp_path / "gdb", "fork"
+    )
+    assert "child 22\n" in out, (out, text)
+    assert "exited with code 07" in text, text
+
+
+def test_a_program_executed_in_its_place_stops_at_its_breakpoints_again(build, tmp_path):
+    program = build("debugged", "aarch64", *FLAGS)
+    text, _out, _status = debug(
+        program, ["break main", "continue", "continue", "continue", "continue"], tmp_path / "gdb", "exec"
+    )
+    assert text.count("Breakpoint 1, main") == 2, text
+    assert "exited with code 07" in text, text
+
+
+def test_ctrl_c_and_kill(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    interrupt = ["python import os, signal, threading"]
+    interrupt.append("python threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()")
+    text, _out, status = debug(
+        program,
+        [
+            *interrupt,
+            "continue",
+            "backtrace",
+            "print counter > 10",
+            "kill",
+        ],
+        tmp_path / "gdb",
+        "spin",
+    )
+    assert "received signal SIGINT" in text, text
+    assert re.search(r"#0 .*spin \(\)", text), text
+    assert "$1 = 1" in text, text
+    assert status == -9
+
+
+def test_a_program_runs_on_when_the_debugger_detaches(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    text, out, status = debug(program, ["break leaf", "continue", "detach"], tmp_path / "gdb")
+    assert "result 40, z 5\n" in out, (out, text)
+    assert status == 7
+
+
+def test_libraries_are_found_by_the_program_s_own_words(build, tmp_path):
+    program = build("debugged", "aarch64", "-g", "-O0", "-pthread")
+    root = "/usr/aarch64-linux-gnu"
+    text, _out, _status = debug(
+        program,
+        ["break leaf", "continue", "info sharedlibrary", "info auxv", "info proc exe", "continue"],
+        tmp_path / "gdb",
+        options=("--accel", "tcg", "-L", root),
+    )
+    assert re.search(r"ld-linux-aarch64\.so\.1", text), text
+    assert re.search(r"libc\.so\.6", text), text
+    assert "AT_ENTRY" in text, text
