@@ -191,8 +191,8 @@ def emu_py_console(handle: Any, event: int, number: int, data: Any, size: int) -
     if event == lib.EMU_VIRTIO_CONSOLE_ROOM:
         chardev.accept()
         return 0
-    if event == lib.EMU_VIRTIO_CONSOLE_OPENED:
-        device.ports[number].opening(size != 0)
+    if event in (lib.EMU_VIRTIO_CONSOLE_OPENED, lib.EMU_VIRTIO_CONSOLE_CLOSED):
+        device.ports[number].opening(event == lib.EMU_VIRTIO_CONSOLE_OPENED)
         return 0
     chardev.write(bytes(ffi.buffer(data, size)))
     return int(chardev.full)

@@ -226,7 +226,8 @@ static void hear(emu_virtio *device, const struct control *message)
         if (!port->state.open)
             port->state.count = 0; /* what it has not read, nobody will */
         if (before != (message->value != 0))
-            console->event(console->opaque, EMU_VIRTIO_CONSOLE_OPENED, message->id, NULL, !before);
+            console->event(console->opaque, before ? EMU_VIRTIO_CONSOLE_CLOSED : EMU_VIRTIO_CONSOLE_OPENED, message->id,
+                           NULL, 0);
     }
 }
 
@@ -280,7 +281,7 @@ static void reset(emu_virtio *device)
     for (uint32_t i = 0; i < console->ports; i++) {
         struct port *port = &console->port[i];
         if (port->state.open != 0)
-            console->event(console->opaque, EMU_VIRTIO_CONSOLE_OPENED, i, NULL, 0);
+            console->event(console->opaque, EMU_VIRTIO_CONSOLE_CLOSED, i, NULL, 0);
         memset(&port->state, 0, sizeof port->state);
         port->first = 0;
     }

@@ -167,7 +167,8 @@ emu_virtio *emu_virtio_9p_new(int folder, int read_only, const char *tag);
 enum emu_virtio_console_event {
     EMU_VIRTIO_CONSOLE_OUTPUT = 0, /* bytes of the guest's; the answer is 1 if no more are taken, until drained() */
     EMU_VIRTIO_CONSOLE_ROOM = 1,   /* there is room where there was none */
-    EMU_VIRTIO_CONSOLE_OPENED = 2, /* the guest has opened the port (size 1) or closed it (0) */
+    EMU_VIRTIO_CONSOLE_OPENED = 2, /* the guest has opened the port */
+    EMU_VIRTIO_CONSOLE_CLOSED = 3, /* ... or closed it, or was reset */
 };
 /* A negative answer breaks the device. */
 typedef int (*emu_virtio_console_fn)(void *opaque, uint32_t event, uint32_t port, const uint8_t *data, uint32_t size);
