@@ -38,7 +38,7 @@ enum {
     ENV_EXCEPTION_IS_INT = 0x150c,
     ENV_OLD_EXCEPTION = 0x1578, /* whose delivery is under way, -1 for none */
 };
-enum { CS = 1, SS = 2, DS = 3, ES = 0, FS = 4, GS = 5, GDT = 8, IDT = 9 };
+enum { CS = 1, SS = 2, DS = 3, ES = 0, FS = 4, GS = 5, TR = 7, GDT = 8, IDT = 9 };
 
 /* hflags: what the translator must know of the CPU's state. */
 enum {
@@ -334,6 +334,9 @@ static int access_segment(emu_uc_machine *m, uint32_t which, uint32_t part, uint
             store32(at + SEGMENT_FLAGS,
                     (*value & 0x10000) ? 0 : (uint32_t)(*value & 0xf0ff) << 8);
         *value = load32(at + SEGMENT_FLAGS) >> 8 & 0xf0ff;
+        /* The library's LTR marks the descriptor in memory busy after it has read it; VT-x wants no other. */
+        if (which == TR && (*value & 0x17) == 0x01)
+            *value |= 0x2;
         if (!(*value & 0x80))
             *value |= 0x10000;
         break;

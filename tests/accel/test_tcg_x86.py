@@ -304,3 +304,11 @@ def test_the_time_stamp_counter_goes_on_from_where_it_was(pc):
     low, high = pc.vcpu.get("rax", "rdx")
     assert 0 <= (high << 32 | low) - (1 << 50) < 1 << 40
     assert pc.vcpu.save()["tsc"] > high << 32 | low
+
+
+def test_a_task_register_that_was_loaded_is_busy(pc: Bare) -> None:
+    """Intel SDM vol. 2, LTR; vol. 3, 27.3.1.2: the only one that VT-x enters with."""
+    pc.load(words("b8 30 00 00 00  0f 00 d8  f4"))  # mov eax, 30h; ltr ax; hlt
+    pc.vcpu.set(rip=CODE64_AT)
+    assert run(pc).kind == ExitKind.HALT
+    assert pc.vcpu.get("tr", "tr_attr") == (0x30, 0x8B)
