@@ -311,7 +311,8 @@ def test_a_guest_sees_the_items_and_the_time_it_was_given_and_writes_into_a_pass
     (tmp_path / "initrd").write_bytes(initrd(script, ("qemu_fw_cfg", "rtc-pl031")))
     done = run(
         "-M", "virt", "-m", "256", "-nodefaults", "-display", "none", "-add-fd", f"fd={log},set=3",
-        "-chardev", "file,id=c,path=/dev/fdset/3,append=on", "-serial", "chardev:c", "-rtc", "base=2031-05-06",
+        "-chardev", "file,id=c,path=/dev/fdset/3,append=on", "-serial", "chardev:c",
+        "-rtc", "base=2031-05-06",
         "-fw_cfg", "name=opt/org.example,string=an item",
         "-kernel", tmp_path / "kernel", "-initrd", tmp_path / "initrd", "-append", "console=ttyAMA0 quiet",
         pass_fds=[log], timeout=120,
