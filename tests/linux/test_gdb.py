@@ -196,3 +196,31 @@ def test_libraries_are_found_by_the_program_s_own_words(build, tmp_path):
     assert re.search(r"ld-linux-aarch64\.so\.1", text), text
     assert re.search(r"libc\.so\.6", text), text
     assert "AT_ENTRY" in text, text
+
+
+def test_lldb_breaks_steps_and_sees_variables(build, tmp_path):
+    lldb = shutil.which("lldb")
+    if lldb is None:
+        pytest.skip("lldb is not installed (apt-get install lldb)")
+    program = build("debugged", "aarch64", *FLAGS)
+    words = [sys.executable, "-m", "emu", "--accel", "tcg", "--gdb", "0", program]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emu:
+        assert emu.stderr is not None
+        place = emu.stderr.readline().split()[-1]
+        # lldb goes on from a program's entry by itself: the breakpoint comes first
+        orders = [f"target create {program}", "breakpoint set -n leaf", f"gdb-remote {place}", "bt"]
+        orders += [
+            "frame variable",
+            "thread step-inst",
+            "thread step-out",
+            "breakpoint delete -f",
+            "continue",
+        ]
+        script = [word for order in orders for word in ("-o", order)]
+        text = run([lldb, "-b", "-x", *script])
+        emu.kill()
+    assert re.search(r"frame #1: .*`middle\(n=4\)", text), text
+    assert "(int) n = 1" in text, text
+    assert "stop reason = instruction step into" in text, text
+    assert "stop reason = step out" in text, text
+    assert "exited with status = 7" in text, text
