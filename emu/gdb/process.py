@@ -139,9 +139,13 @@ class ProcessTarget:
     def _moving(self) -> list[int]:
         """Tasks that do not stand."""
         try:
+            # Its links count the folder's folders: the usual case without reading it.
+            if Path(f"/proc/{self.pid}/task").stat().st_nlink - 2 == len(self._slots) and not self._gone:
+                return []
             tasks = [int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()]
         except OSError:
             return []
+        self._gone.intersection_update(tasks)
         return [task for task in tasks if task not in self._slots and task not in self._gone]
 
     def _look(self, milliseconds: int) -> bool:
