@@ -166,6 +166,9 @@ class Vcpu(Protocol):
     def load(self, state: dict[str, Any]) -> None:
         """Takes a state that save() gave, of this or another engine."""
 
+    def done(self) -> list[str]:
+        """What the engine counted of its work so far, for people; nothing where it counts nothing."""
+
 
 class Accelerator(Protocol):
     """One guest under one engine."""

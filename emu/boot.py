@@ -133,6 +133,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", default="", metavar="TEXT", help="what monitors call the machine")
     add("--no-shutdown", action="store_true", help="stay, for monitors, when the guest has ended")
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
+    add(
+        "--stats",
+        action="store_true",
+        help="tell at the end, on stderr, which engines ran the CPUs, their time and exits, what KVM refused",
+    )
     add("--timeout", type=seconds, metavar="SECONDS", help="end after that time, with status 124")
 
 
@@ -213,7 +218,11 @@ def run_boot(options: Any, signals: Signals) -> int:
             timeout=options.timeout,
             told=lambda text: print(f"emu: {text}", file=sys.stderr),
         )
-        result = steer(machine, orders, signals, console)
+        try:
+            result = steer(machine, orders, signals, console)
+        finally:
+            if options.stats:
+                print(*(f"emu: {line}" for line in machine.done()), sep="\n", file=sys.stderr)
         if signals.pending():
             signals.stop()
         return 124 if result.reason == "timeout" else result.code & 0xFF

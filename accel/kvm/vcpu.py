@@ -371,6 +371,18 @@ class KvmVcpu:
         lib.emu_kvm_vcpu_counts(self.pointer, out)
         return {"exits": out.exits, "io": out.io, "mmio": out.mmio, "signals": out.signals}
 
+    def done(self) -> list[str]:
+        """What it did so far; see accel.api.Vcpu."""
+        from accel.kvm.crossing import Crossings
+
+        counts = self.counts()
+        ports, memory, signals = counts["io"], counts["mmio"], counts["signals"]
+        return [
+            f"{counts['exits']} exits of KVM's run loop, {ports} for ports, {memory} for memory;"
+            f" {signals} ends by signals",
+            *Crossings(self).lines(),
+        ]
+
     def close(self) -> None:
         """Frees the vCPU; it must not be running."""
         with self._lock:

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* So many refusals show that a guest keeps asking: then it stays with the companion, where that may be. */
 #define PATIENCE 32
@@ -350,9 +351,18 @@ int emu_cross_cpuid(emu_cross *c, const void *table, size_t size)
 void emu_cross_stays(emu_cross *c, int stays) { c->stays = stays != 0; }
 uint64_t emu_cross_pc(emu_cross *c) { return emu_uc_pc(of(c)); }
 
+static uint64_t thread_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int emu_cross_go(emu_cross *c, emu_exit *out)
 {
+    uint64_t began = thread_ns();
     int kind = emu_uc_machine_run(of(c), 0, out);
+    c->counts.ns += thread_ns() - began;
     return kind == EMU_EXIT_KICKED ? 0 : kind; /* who kicked has asked the vCPU, too */
 }
 

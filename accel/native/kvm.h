@@ -298,7 +298,8 @@ typedef struct emu_cross_counts {
     uint64_t host;      /* crossings: by the host's CPU, */
     uint64_t companion; /* by a companion, */
     uint64_t retired;   /* with that many instructions, */
-    uint64_t stays;     /* and how often it kept the vCPU */
+    uint64_t stays;     /* and how often it kept the vCPU, */
+    uint64_t ns;        /* which took so much of the host's CPU then */
     uint64_t lost;      /* of kinds that found no room below */
     struct {
         uint8_t bytes[15]; /* the first of its kind */

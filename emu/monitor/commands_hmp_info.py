@@ -37,9 +37,15 @@ def info_uuid(monitor: Hmp) -> str:
 
 @hmp("info kvm")
 def info_kvm(monitor: Hmp) -> str:
-    """Whether KVM runs the guest."""
+    """Whether KVM runs the guest, and what its CPUs did."""
     on = monitor.machine.accel.caps.name == "kvm"
-    return f"kvm support: {'enabled' if on else 'disabled'}\n"
+    shown = f"kvm support: {'enabled' if on else 'disabled'}\n"
+    return shown + (_done(monitor) if on else "")
+
+
+def _done(monitor: Hmp) -> str:
+    with monitor.run.held():
+        return "".join(f"{line}\n" for line in monitor.machine.done())
 
 
 @hmp("info registers")
@@ -215,7 +221,8 @@ def info_jit(monitor: Hmp) -> str:
     if caps.name == "kvm":
         return "the guest's code runs on the host's CPU (kvm), and nothing is translated\n"
     notes = "".join(f"{note}\n" for note in caps.notes)
-    return f"the guest's code is translated ({caps.name}); the engine keeps no counts\n{notes}"
+    done = _done(monitor)
+    return f"the guest's code is translated ({caps.name}); the engine keeps no counts\n{notes}{done}"
 
 
 @hmp("info snapshots")

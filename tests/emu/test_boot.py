@@ -8,6 +8,8 @@ import pytest
 
 from accel.errors import DeviceError, GuestFault
 from emu.boot import size
+from emu.loader import x86_rom
+from tests.conftest import usable
 
 SPIN = (0x14000000).to_bytes(4, "little")
 
@@ -143,3 +145,32 @@ def test_an_elf_kernel_chooses_its_board(tmp_path):
     (tmp_path / "kernel").write_bytes(elf(data=FINISHING.replace(b"\xb7\x12\x00\x0b", b"\xb7\x02\x10\x00")))
     done = boot("--kernel", str(tmp_path / "kernel"))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# fldz; mov ecx, 3; popcnt eax, ecx; loop; mov al, 0xfe; out 0x64, al: the keyboard controller resets
+COUNTED = bytes.fromhex("d9ee b903000000 f30fb8c1 e2fa b0fe e664 ebfe")
+
+
+@pytest.mark.parametrize(("engine", "cpus"), [("tcg", 1), ("kvm", 1), ("kvm", 2)])
+def test_stats_tell_who_ran_the_guest_and_what_kvm_refused(engine, cpus, tmp_path):
+    usable(engine)
+    from accel.kvm.device import emulates_cpl0
+
+    rom = bytearray(x86_rom.long_mode(x86_rom.BASE + 0x8FE0))
+    rom[0x8FE0 : 0x8FE0 + len(COUNTED)] = COUNTED
+    (tmp_path / "rom").write_bytes(rom)
+    done = boot(
+        *("-M", "microvm", "--accel", engine, "--cpus", str(cpus), "--firmware", str(tmp_path / "rom")),
+        *("--serial", "null", "--no-reboot", "--stats"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith(f"emu: {engine} ran {cpus} CPU") for line in lines) == 1, lines
+    for number in range(cpus):
+        assert any(line.startswith(f"emu: CPU {number} took ") for line in lines), lines
+        exits = [line for line in lines if line.startswith(f"emu: CPU {number}, kvm: ") and "exits" in line]
+        assert len(exits) == (engine == "kvm"), lines
+    refused = engine == "kvm" and emulates_cpl0()
+    counted = [line.split()[-2:] for line in lines if line.startswith("emu: CPU 0, kvm: ")]
+    assert (["3", "popcnt"] in counted, ["1", "fldz"] in counted) == (refused, refused), lines

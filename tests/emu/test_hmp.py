@@ -118,6 +118,15 @@ def test_states_are_moved_by_words(client):
     assert "80000" in client.human("print $pc")
 
 
+def test_who_runs_the_guest_and_what_it_did_is_shown_while_it_runs(client):
+    client.human("c")
+    told = client.human("info jit")
+    assert "is translated (tcg)" in told
+    assert "\nCPU 0 took " in told
+    assert client.human("info kvm") == "kvm support: disabled\n"
+    assert client.human("info status") == "VM status: running\n"
+
+
 # -- memory, as QEMU shows it ------------------------------------------------------------------------
 
 AT = 0x4010_0000
