@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from accel.errors import DeviceError
+from emu.backends.streams import SocketChardev
 from emu.monitor.client import Client, Control
 from emu.run_state import RunState
 
@@ -94,6 +95,7 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
         orders.ready()
         if monitors is not None:
             monitors.wait(signals.pending)
+        _await_lines(machine, signals)
         if orders.incoming:
             if orders.incoming != "defer":
                 raise DeviceError(f"-incoming {orders.incoming} is not supported; use defer")
@@ -107,6 +109,14 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
         signals.running = False
         if monitors is not None:
             monitors.close()
+
+
+def _await_lines(machine: Machine, signals: Signals) -> None:
+    """Serves until somebody is at every line that wants so."""
+    awaited = [end for end in machine.inventory.chardevs.values() if isinstance(end, SocketChardev)]
+    with machine.loop.hearing():
+        while any(end.awaited for end in awaited) and not signals.pending():
+            machine.turn()
 
 
 def _open(control: Control, orders: Orders) -> Monitors:

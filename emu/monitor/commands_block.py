@@ -279,8 +279,8 @@ def _device(node: Node, deep: bool) -> DeviceInfo:
 
 
 def _qdev(entry: Entry) -> str:
-    """How QEMU names the device that has a disk: by PCI it is the one behind the function."""
-    return f"{entry.path}/virtio-backend" if entry.function is not None else entry.name or entry.path
+    """How QEMU names the device behind a PCI function, and libvirt one by MMIO too."""
+    return f"{entry.path}/virtio-backend"
 
 
 @command("query-block")

@@ -411,8 +411,8 @@ class Builder:
         if banks and self.asked.has("bios"):
             raise DeviceError("-bios and -pflash are both the firmware; leave one out")
         if banks:
-            with self.blocks.open(banks[0]) as image:
-                self.firmware = image.read(0, image.size)
+            image = self.blocks.open(banks[0])
+            self.firmware = image.read(0, image.size)
         if len(banks) > 1:
             if banks[1].driver == "qcow2":
                 raise DeviceError(

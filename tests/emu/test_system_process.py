@@ -302,7 +302,7 @@ def test_the_terminal_is_a_line_and_a_monitor(tmp_path):
     one.close()
 
 
-def test_a_guest_sees_the_items_and_the_time_it_was_given_and_writes_into_a_passed_file(tmp_path):
+def test_a_guest_has_its_items_and_its_time_and_writes_into_a_file_that_was_passed(tmp_path):
     """-fw_cfg and -rtc; -add-fd as libvirt hands on the file of a serial line's log."""
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(log, b"before\n")
@@ -323,3 +323,23 @@ def test_a_guest_sees_the_items_and_the_time_it_was_given_and_writes_into_a_pass
     assert text.startswith("before\n")
     assert "YEAR2031" in text
     assert "an item" in text
+
+
+def test_a_machine_waits_for_who_is_to_be_at_its_line(tmp_path):
+    """-serial unix:PATH,server without nowait; and telnet, whose own bytes the guest does not get."""
+    path, monitor = tmp_path / "line", tmp_path / "qmp"
+    words = ("-M", "virt", "-m", "64", "-nodefaults", "-display", "none", "-serial", f"unix:{path},server")
+    with start(*words, "-qmp", f"unix:{monitor},server=on,wait=off") as process:
+        while not monitor.exists():
+            time.sleep(0.02)
+        client = Client(monitor)
+        assert client.ask("query-status")["status"] == "prelaunch"
+        (line,) = [each for each in client.ask("query-chardev") if each["label"] == "serial0"]
+        assert line["filename"] == f"disconnected:unix:{path},server=on"
+        with socket.socket(socket.AF_UNIX) as mine:
+            mine.connect(str(path))
+            client.event("RESUME")
+            assert client.ask("query-status")["status"] == "running"
+        client.ask("quit")
+        client.close()
+        assert process.wait(20) == 0

@@ -1,0 +1,229 @@
+"""A real libvirtd drives our guests: each verb of virsh, with Debian's kernel; virt-install makes one."""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from emu.samples.debian import cache
+from tests.emu.libvirt import Libvirtd, skip_without
+from tests.emu.linux_guest import image, initrd
+from tests.emu.system import program
+from tests.emu.terminal import Terminal
+
+ROOT = Path(__file__).parent.parent.parent
+DOMAIN = """\
+<domain type='qemu'>
+  <name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
+  <os><type arch='aarch64' machine='virt'>hvm</type>
+    <kernel>{folder}/kernel</kernel><initrd>{folder}/initrd</initrd><cmdline>console=ttyAMA0 quiet</cmdline>
+  </os>
+  <cpu mode='custom' match='exact'><model fallback='allow'>cortex-a57</model></cpu>
+  <devices><emulator>{emulator}</emulator>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+      <source file='{folder}/disk.qcow2'/><target dev='vda' bus='virtio'/>{address}</disk>
+    <controller type='usb' model='none'/>
+    <interface type='user'><model type='virtio'/>{address}</interface>
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend>{address}</rng>
+    <serial type='pty'/><console type='pty'/>
+    <memballoon model='virtio'><stats period='1'/>{address}</memballoon>
+  </devices></domain>
+"""
+STATISTICS = {
+    *("actual", "swap_in", "swap_out", "major_fault", "minor_fault", "unused", "available", "usable"),
+    *("last_update", "disk_caches", "hugetlb_pgalloc", "hugetlb_pgfail", "rss"),
+}
+PROMPT = b"root@emu:"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory):
+    """A folder with a kernel, an initial RAM disk with a shell, and a disk."""
+    import emu.block
+
+    skip_without()
+    folder = tmp_path_factory.mktemp("guest")
+    (folder / "kernel").write_bytes(image())
+    (folder / "initrd").write_bytes(initrd(None, None))
+    emu.block.create(folder / "disk.qcow2", 64 << 20)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def libvirtd(tmp_path_factory):
+    skip_without()
+    made = Libvirtd(tmp_path_factory.mktemp("libvirt"))
+    yield made
+    made.close()
+
+
+def define(libvirtd, guest, name, address=""):
+    path = libvirtd.folder / f"{name}.xml"
+    path.write_text(DOMAIN.format(name=name, folder=guest, emulator=program(), address=address))
+    libvirtd.virsh("define", path)
+    return name
+
+
+def console(libvirtd, name):
+    return Terminal("-c", libvirtd.uri, "console", name, "--force", program="virsh", command=())
+
+
+def statistics(libvirtd, name):
+    return {key: int(value) for key, value in map(str.split, libvirtd.ask("dommemstat", name).splitlines())}
+
+
+def until(condition, seconds=60):
+    """Waits until a condition holds; returns what it gave."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    return found
+
+
+def test_every_verb(libvirtd, guest):
+    ask, name = libvirtd.ask, define(libvirtd, guest, "every")
+    tree = ElementTree.fromstring(ask("dumpxml", name))
+    assert tree.find("os/type").get("machine") == "virt-7.2"
+    assert {each.get("model") for each in tree.iterfind("devices/controller[@type='pci']")} == {
+        *("pcie-root", "pcie-root-port"),
+    }
+    libvirtd.virsh("start", name)
+    assert ask("domstate", name, "--reason") == "running (booted)"
+    screen = console(libvirtd, name)
+    screen.wait_for(PROMPT, 120)
+
+    info = dict(re.findall(r"(.+?): +(.*)", ask("dominfo", name)))
+    assert (info["State"], info["Max memory"], info["CPU(s)"]) == ("running", "262144 KiB", "1")
+    assert "running" in ask("vcpuinfo", name)
+    assert "virtio" in ask("domiflist", name)
+
+    # Memory, as the guest tells it and as the host sees it.
+    until(lambda: statistics(libvirtd, name)["last_update"])
+    first = statistics(libvirtd, name)
+    assert set(first) == STATISTICS
+    screen.type(b"head -c 64m /dev/zero > /tmp/x; wc -c /tmp/x\r")
+    screen.wait_for(b"67108864 /tmp/x")
+    full = until(lambda: (now := statistics(libvirtd, name))["unused"] < first["unused"] - 60_000 and now)
+    assert full["rss"] > first["rss"] + 30_000
+    assert full["disk_caches"] > first["disk_caches"] + 60_000
+    screen.type(b"rm /tmp/x\r")
+    libvirtd.virsh("setmem", name, "160M", "--live")
+    until(lambda: statistics(libvirtd, name)["actual"] == 160 << 10)
+    small = until(
+        lambda: (now := statistics(libvirtd, name))["available"] < first["available"] - 90_000 and now
+    )
+    assert small["rss"] < full["rss"] - 40_000
+    libvirtd.virsh("setmem", name, "256M", "--live")
+    until(lambda: statistics(libvirtd, name)["actual"] == 256 << 10)
+
+    screen.type(b"dd if=/dev/urandom of=/dev/vda bs=64k count=80 conv=fsync; wc -c /dev/vda\r")
+    screen.wait_for(b"67108864 /dev/vda")
+    done = dict(re.findall(r"vda (\w+) (\d+)", ask("domblkstat", name, "vda")))
+    assert int(done["wr_bytes"]) >= 5 << 20
+    assert int(done["rd_bytes"]) >= 64 << 20
+    assert int(done["flush_operations"]) > 0
+    assert "Capacity:       67108864" in ask("domblkinfo", name, "vda")
+
+    libvirtd.virsh("suspend", name)
+    assert ask("domstate", name, "--reason") == "paused (user)"
+    told = json.loads(ask("qemu-monitor-command", name, '{"execute":"query-status"}'))
+    assert told["return"]["status"] == "paused"
+    libvirtd.virsh("resume", name)
+    assert ask("domstate", name, "--reason") == "running (unpaused)"
+    assert "VM status: running" in ask("qemu-monitor-command", name, "--hmp", "info status")
+    pretty = ask("qemu-monitor-command", name, "--pretty", '{"execute":"query-cpus-fast"}')
+    assert pretty.startswith('{\n  "return": [\n')
+
+    # A new libvirtd finds what runs.
+    pid = (libvirtd.folder / f"run/qemu/{name}.pid").read_text()
+    libvirtd.virsh("autostart", name)
+    libvirtd.stop()
+    libvirtd.start()
+    assert ask("list", "--name", "--autostart") == name
+    assert ask("domstate", name) == "running"
+    assert (libvirtd.folder / f"run/qemu/{name}.pid").read_text() == pid
+    assert statistics(libvirtd, name)["actual"] == 256 << 10
+    screen.close()
+
+    # Reset at once; reboot by the guest's own will; and its end.
+    screen = console(libvirtd, name)
+    libvirtd.virsh("reset", name)
+    screen.wait_for(PROMPT, 120)
+    libvirtd.virsh("reboot", name)
+    screen.wait_for(b"Power down", 60)
+    screen.wait_for(PROMPT, 120)
+    libvirtd.virsh("shutdown", name)
+    libvirtd.wait("shut off (shutdown)", "domstate", name, "--reason")
+    screen.close()
+
+    libvirtd.virsh("start", name)
+    libvirtd.virsh("destroy", name)
+    assert ask("domstate", name, "--reason") == "shut off (destroyed)"
+    libvirtd.virsh("undefine", name)
+    assert ask("list", "--all", "--name") == ""
+
+
+def test_devices_by_mmio(libvirtd, guest):
+    """As domains have them that say so: no PCI at all.  A balloon's statistics libvirt reads by PCI alone."""
+    name = define(libvirtd, guest, "mmio", "<address type='virtio-mmio'/>")
+    libvirtd.virsh("start", name)
+    screen = console(libvirtd, name)
+    screen.wait_for(PROMPT, 120)
+    screen.type(b"cat /sys/block/vda/size; ls /sys/bus/virtio/drivers/virtio_net | grep -c virtio\r")
+    screen.wait_for(b"131072")
+    libvirtd.virsh("setmem", name, "200M", "--live")
+    until(lambda: statistics(libvirtd, name)["actual"] == 200 << 10)
+    assert int(re.search(r"rd_req (\d+)", libvirtd.ask("domblkstat", name, "vda"))[1]) > 0
+    libvirtd.virsh("destroy", name)
+    libvirtd.virsh("undefine", name)
+    screen.close()
+
+
+def test_the_installed_qemus_may_be_there_too(libvirtd):
+    """What is probed besides does not disturb: QEMU's own is asked by its path."""
+    qemu = shutil.which("qemu-system-aarch64")
+    if qemu is None:
+        pytest.skip("qemu-system-aarch64 is not installed")
+    for path in (qemu, program()):
+        told = libvirtd.ask(
+            "domcapabilities", "--emulatorbin", path, "--arch", "aarch64", "--machine", "virt"
+        )
+        tree = ElementTree.fromstring(told)
+        assert tree.findtext("path") == path
+        assert tree.findtext("machine").startswith("virt-")
+
+
+def test_the_documents_ten_lines(libvirtd, tmp_path):
+    """docs/libvirt.md's own commands, virt-install --import among them."""
+    if shutil.which("virt-install") is None:
+        pytest.skip("virt-install is not installed (apt-get install virtinst)")
+    if shutil.which("qemu-img") is None:
+        pytest.skip("qemu-img is not installed (apt-get install qemu-utils)")
+    text = (ROOT / "docs/libvirt.md").read_text()
+    (commands,) = re.findall("^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "commands").write_text(commands)
+    # A cache of its own, so that the guest is made by what is tried here, of packages that are there.
+    (tmp_path / "cache/emu").mkdir(parents=True)
+    (tmp_path / "cache/emu/debian").symlink_to(cache() / "debian")
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(program()).parent}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "LIBVIRT_DEFAULT_URI": libvirtd.uri,
+    }
+    screen = Terminal("-eux", "commands", program="sh", command=(), env=environ, cwd=tmp_path)
+    screen.wait_for(PROMPT, 180)
+    libvirtd.virsh("dommemstat", "demo", "--period", "1")
+    until(lambda: statistics(libvirtd, "demo").get("unused"))
+    assert set(statistics(libvirtd, "demo")) == STATISTICS
+    screen.type(b"\x1d")
+    assert screen.ended(60) == 0, screen.seen
+    libvirtd.wait("shut off (shutdown)", "domstate", "demo", "--reason")
+    libvirtd.virsh("undefine", "demo")
+    screen.close()
