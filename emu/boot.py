@@ -131,6 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let a debugger come in: tcp::1234, unix:PATH or a port; gdb's word is target remote :1234",
     )
     add("--name", default="", metavar="TEXT", help="what monitors call the machine")
+    add("--no-top", action="store_true", help="make no socket by which emu top finds the machine")
     add("--no-shutdown", action="store_true", help="stay, for monitors, when the guest has ended")
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
     add(
@@ -211,7 +212,8 @@ def run_boot(options: Any, signals: Signals) -> int:
         orders = Orders(
             monitors,
             gdb=options.gdb,
-            name=options.name,
+            name=options.name or options.image or "",
+            seen=not options.no_top,
             paused=options.paused,
             no_shutdown=options.no_shutdown,
             no_reboot=options.no_reboot,

@@ -15,11 +15,14 @@ from emu.run_state import RunState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from socket import socket
+
     from emu.backends.chardev import Chardev
     from emu.console import Console
     from emu.machine import Machine, Result
     from emu.monitor.server import Monitors
     from emu.monitor.terminal import MonitorFront
+    from emu.presence import Presence
     from emu.signals import Signals
 
 
@@ -39,8 +42,8 @@ class Orders:
     """How a machine is to be run.
 
     gdb: where a debugger may come in, by emu/gdb/sockets.py's words; paused: it waits for a monitor or for
-    that; incoming: it waits for its state, from where this says, or from where a monitor will say ("defer");
-    told: takes lines for the person who started it; ready: called once every
+    that; seen: emu top finds it; incoming: it waits for its state, from where this says, or from where a
+    monitor will say ("defer"); told: takes lines for the person who started it; ready: called once every
     monitor can be reached; the others are RunState's and Control's.
     """
 
@@ -52,6 +55,7 @@ class Orders:
         name: str = "",
         uuid: str = "",
         paused: bool = False,
+        seen: bool = True,
         incoming: str = "",
         no_shutdown: bool = False,
         no_reboot: bool = False,
@@ -64,6 +68,7 @@ class Orders:
         self.name = name
         self.uuid = uuid
         self.paused = paused
+        self.seen = seen
         self.incoming = incoming
         self.no_shutdown = no_shutdown
         self.no_reboot = no_reboot
@@ -86,6 +91,7 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
     )
     control = Control(run, name=orders.name, uuid=orders.uuid)
     monitors = _open(control, orders) if orders.monitors else None
+    presence = _be_seen(control) if orders.seen else None
     try:
         if orders.gdb is not None:
             _let_debugger_in(control, orders)
@@ -107,8 +113,10 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
         return run.serve(timeout=orders.timeout, until=signals.pending)
     finally:
         signals.running = False
-        if monitors is not None:
-            monitors.close()
+        if presence is not None:
+            presence.close()
+        if control.monitors is not None:
+            control.monitors.close()
 
 
 def _await_lines(machine: Machine, signals: Signals) -> None:
@@ -136,6 +144,17 @@ def _open(control: Control, orders: Orders) -> Monitors:
         monitors.close()
         raise
     return monitors
+
+
+def _be_seen(control: Control) -> Presence:
+    from emu.presence import Presence
+
+    def came(connection: socket) -> None:
+        from emu.monitor.server import Monitors
+
+        (control.monitors or Monitors(control)).begin(connection, "qmp")
+
+    return Presence(control.machine.loop, came)
 
 
 def _let_debugger_in(control: Control, orders: Orders) -> None:

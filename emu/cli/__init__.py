@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: emu [--accel auto|kvm|tcg|kvm:tcg] [-L DIR | --root DIR] [-E VAR=VAL] [-0 ARGV0]
            [--engine NAME] [--strace] [--stats] [-o FILE] [--gdb END] PROGRAM [ARGS ...]
-       emu boot | images | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
+       emu boot | top | images | doctor | demo [OPTIONS ...]        (emu SUBCOMMAND --help tells more)
 
 Runs a Linux program of another architecture (arm64, armhf, riscv64, x86-64), or a whole machine.
 Everything after PROGRAM is the program's own; it sees this process's files, environment and terminal,
@@ -42,6 +42,7 @@ options:
 
 subcommands:
   boot                start a machine        emu boot debian-arm64
+  top                 what machines do now   emu top
   images              ready guests           emu images list
   doctor              what this host can do  emu doctor --json
   demo                a first look           emu demo
@@ -75,6 +76,12 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "Runs a Debian arm64 program by translation and an x86-64 guest through /dev/kvm, or guests made\n"
         "from the project's own sources where there is no network.",
         ("emu demo", "emu demo --offline"),
+    ),
+    "top": (
+        "emu.top",
+        "Shows what this user's running machines take of CPUs and memory, and move to disks and networks.\n"
+        "Keys: q ends it; c, m, n, p sort by CPU, memory, name, process.",
+        ("emu top", "emu top --once --json"),
     ),
     "images": (
         "emu.images.command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from typing import Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Control:
     """What all clients of a machine share.
 
-    name: of the machine, for people; uuid: of 36 characters; monitors: the ends that clients connect to;
-    migration_events, migration_parameters: as clients have set them.
+    name: of the machine, for people; uuid: of 36 characters; began: when, in seconds since 1970; monitors:
+    the ends that clients connect to; migration_events, migration_parameters: as clients have set them.
     """
 
     def __init__(self, run: RunState, *, name: str = "", uuid: str = "") -> None:
@@ -27,6 +28,7 @@ class Control:
         self.name = name
         self.uuid = uuid or "00000000-0000-0000-0000-000000000000"
         self.monitors: Monitors | None = None
+        self.began = time.time()
         self.migration_events = False
         self.migration_parameters: dict[str, int] = {"max-bandwidth": 128 << 20, "downtime-limit": 300}
 

@@ -38,7 +38,7 @@ Size = NewType("Size", int)
 VARIOUS = 0x08
 
 # The modules whose import fills REGISTRY: emu/monitor/commands_*.py.
-GROUPS = ("run_state", "machine", "memory", "cpus", "qom", "block", "chardev", "net", "migrate")
+GROUPS = ("run_state", "machine", "memory", "cpus", "qom", "block", "chardev", "net", "migrate", "usage")
 REGISTRY: dict[str, Command] = {}
 # What JSON calls the types, for errors.
 JSON_NAMES = {str: "string", bool: "boolean", int: "integer", Size: "integer", float: "number"}

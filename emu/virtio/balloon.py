@@ -70,6 +70,10 @@ class VirtioBalloon(VirtioDevice):
             raise DeviceError(f"{self.kind}: an interval is 0 or more seconds, not {seconds}")
         lib.emu_virtio_balloon_interval(self.pointer, seconds)
 
+    def ask(self) -> None:
+        """Asks the guest for statistics, once."""
+        lib.emu_virtio_balloon_ask(self.pointer)
+
     @property
     def stats(self) -> dict[str, int]:
         """What the guest sent last, by QMP's names; "last-update" is when, in seconds since 1970, or 0."""

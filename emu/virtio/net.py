@@ -28,6 +28,14 @@ class VirtioNet(VirtioDevice):
     @property
     def frames(self) -> dict[str, int]:
         """Frames received, sent, and lost because the guest had no room or sent nonsense."""
-        out = ffi.new("uint64_t[3]")
+        return dict(zip(("received", "sent", "lost"), self._counts()[:3], strict=True))
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Bytes received and sent, in whole frames."""
+        return dict(zip(("received", "sent"), self._counts()[3:], strict=True))
+
+    def _counts(self) -> list[int]:
+        out = ffi.new("uint64_t[5]")
         lib.emu_virtio_net_count(self.pointer, out)
-        return dict(zip(("received", "sent", "lost"), map(int, out), strict=True))
+        return [int(count) for count in out]

@@ -46,6 +46,7 @@ struct balloon {
     emu_ram ram;        /* where the last page was */
     uint64_t freed;     /* bytes given to the host, for people */
     int changed;        /* eventfd */
+    bool asked;         /* for statistics, besides those by interval */
 };
 
 /* ---- pages ------------------------------------------------------------------------- */
@@ -167,6 +168,8 @@ static void handle(emu_virtio *device, uint32_t queue)
 static int wait_for(emu_virtio *device, struct pollfd *polls, int room, int *timeout)
 {
     struct balloon *balloon = device->own;
+    if (balloon->state.has_buffer && balloon->asked)
+        *timeout = 0;
     if (!balloon->state.has_buffer || balloon->state.interval == 0)
         return 0;
     uint64_t now = emu_now(), ms = now >= balloon->due ? 0 : (balloon->due - now) / 1000000 + 1;
@@ -180,8 +183,11 @@ static int wait_for(emu_virtio *device, struct pollfd *polls, int room, int *tim
 static void ready(emu_virtio *device, struct pollfd *polls, int count)
 {
     struct balloon *balloon = device->own;
-    if (balloon->state.interval != 0 && emu_now() >= balloon->due)
-        ask(device);
+    bool due = balloon->state.interval != 0 && emu_now() >= balloon->due;
+    if (!balloon->state.has_buffer || !(due || balloon->asked))
+        return;
+    balloon->asked = false;
+    ask(device);
 }
 
 static void reset(emu_virtio *device)
@@ -272,6 +278,15 @@ void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds)
     emu_virtio_hold(device);
     balloon->state.interval = seconds;
     balloon->due = 0; /* the first ones at once */
+    emu_virtio_release(device);
+    emu_virtio_wake(device);
+}
+
+void emu_virtio_balloon_ask(emu_virtio *device)
+{
+    struct balloon *balloon = device->own;
+    emu_virtio_hold(device);
+    balloon->asked = true;
     emu_virtio_release(device);
     emu_virtio_wake(device);
 }

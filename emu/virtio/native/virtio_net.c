@@ -47,7 +47,7 @@ struct card {
     uint8_t mac[MAC_BYTES]; /* what it was made with */
     bool blocked;           /* the host's end has no room for the next frame */
     bool linked;
-    uint64_t frames[2], lost; /* received and sent, for people */
+    uint64_t frames[2], bytes[2], lost; /* received and sent, for people */
     /* A frame's buffers; not device->chain: an answer may come while the guest's own frame is being sent. */
     emu_chain first, more;
     uint8_t flat[EMU_NET_FRAME];
@@ -116,6 +116,7 @@ static bool put_frame(emu_virtio *device, const uint8_t *frame, size_t size)
         emu_vq_put(vq, i, heads[i], lengths[i]);
     emu_vq_publish(vq, count);
     card->frames[0]++;
+    card->bytes[0] += size;
     return true;
 }
 
@@ -204,12 +205,14 @@ static void transmit(emu_virtio *device)
         emu_iov_read(iov, count, 0, &header, head);
         emu_iov_skip(&iov, &count, head);
         if (card->linked && take_frame(device, &header, &iov, &count, &flat)) {
+            uint64_t size = emu_iov_size(iov, count);
             card->blocked = !card->net->type->send(card->net, iov, count);
             if (card->blocked) {
                 emu_vq_unpop(&device->queues[TX]);
                 return;
             }
             card->frames[1]++;
+            card->bytes[1] += size;
         } else {
             card->lost++;
         }
@@ -342,12 +345,14 @@ void emu_virtio_net_link(emu_virtio *device, int up)
     emu_virtio_release(device);
 }
 
-void emu_virtio_net_count(emu_virtio *device, uint64_t out[3])
+void emu_virtio_net_count(emu_virtio *device, uint64_t out[5])
 {
     struct card *card = device->own;
     emu_virtio_hold(device);
     out[0] = card->frames[0];
     out[1] = card->frames[1];
     out[2] = card->lost;
+    out[3] = card->bytes[0];
+    out[4] = card->bytes[1];
     emu_virtio_release(device);
 }

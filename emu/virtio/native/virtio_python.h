@@ -141,6 +141,8 @@ uint64_t emu_virtio_balloon_freed(emu_virtio *device);
 /* An eventfd that counts how often the guest has said how many it has given. */
 int emu_virtio_balloon_changed(const emu_virtio *device);
 void emu_virtio_balloon_interval(emu_virtio *device, uint64_t seconds);
+/* Asks for statistics, once. */
+void emu_virtio_balloon_ask(emu_virtio *device);
 void emu_virtio_balloon_get(emu_virtio *device, emu_virtio_balloon_state *out);
 void emu_virtio_balloon_set(emu_virtio *device, const emu_virtio_balloon_state *state);
 
@@ -150,8 +152,8 @@ void emu_virtio_balloon_set(emu_virtio *device, const emu_virtio_balloon_state *
 emu_virtio *emu_virtio_net_new(void *net, const uint8_t mac[6]);
 /* Plugs the cable in, or pulls it. */
 void emu_virtio_net_link(emu_virtio *device, int up);
-/* Frames received, sent, and lost because the guest had no room or sent nonsense. */
-void emu_virtio_net_count(emu_virtio *device, uint64_t out[3]);
+/* Frames received, sent, and lost because the guest had no room or sent nonsense; bytes received and sent. */
+void emu_virtio_net_count(emu_virtio *device, uint64_t out[5]);
 
 /* ---- virtio_9p.c ------------------------------------------------------------------------- */
 
