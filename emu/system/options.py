@@ -1,4 +1,4 @@
-"""QEMU's options: each with what becomes of it.  The parser and -help are made of this table."""
+"""QEMU's options: each with what becomes of it.  The parser, -help and docs/qemu.md are made of it."""
 
 from __future__ import annotations
 
@@ -237,3 +237,31 @@ def help_text(program: str) -> str:
         lines += ["", title]
         lines += [f"  -{each.names[0]:<20} {each.text}" for each in OPTIONS if each.becomes == becomes]
     return "\n".join(lines) + "\n"
+
+
+def document() -> str:
+    """docs/qemu.md."""
+    lines = [
+        "# QEMU's command line",
+        "",
+        "`emu-system-aarch64` and `emu-system-x86_64` take these options of QEMU 7.2. What there is of",
+        "each kind is listed by `-machine help`, `-cpu help`, `-device help` and `-device TYPE,help`.",
+        "Defaults are QEMU's, but where it would open a window the first serial line and a monitor are on",
+        "the terminal, as with `-nographic`; TCP ends are for this host alone.",
+        "",
+        "This page is made of the table in emu/system/options.py.",
+        "",
+    ]
+    for becomes, title in (
+        (DONE, "Options"),
+        (IDLE, "Options without an effect here"),
+        (REFUSED, "Options that are refused"),
+    ):
+        lines += [f"## {title}", "", "| option | |", "|---|---|"]
+        for option in OPTIONS:
+            if option.becomes == becomes:
+                words = " ".join((*(f"-{name}" for name in option.names), option.value)).strip()
+                cells = (text.replace("|", "\\|") for text in (f"`{words}`", option.text))
+                lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

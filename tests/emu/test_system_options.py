@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from accel.errors import DeviceError, EmuError
 from emu.system import types
 from emu.system.build import Builder
 from emu.system.given import Given
-from emu.system.options import BY_NAME, OPTIONS, help_text, parse
+from emu.system.options import BY_NAME, OPTIONS, document, help_text, parse
 from tests.emu.system import run
 
 
@@ -36,6 +37,11 @@ def test_help_tells_every_option():
     text = help_text("emu-system-aarch64")
     for option in OPTIONS:
         assert f"-{option.names[0]}" in text
+
+
+def test_the_document_is_made_of_the_table():
+    """python -c 'from emu.system.options import document; print(document(), end="")' > docs/qemu.md"""
+    assert (Path(__file__).parent.parent.parent / "docs/qemu.md").read_text() == document()
 
 
 def test_options_have_one_hyphen_or_two():
