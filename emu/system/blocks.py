@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from accel.errors import DeviceError
-from emu.block.graph import FORMATS, unused_name
 from emu.inventory import Node
 from emu.system.given import Given
 from emu.system.process import Descriptors
@@ -94,6 +93,9 @@ class Blocks:
         self, words: str, option: str = "-drive", *, interface: str = "virtio", media: str = "disk"
     ) -> Drive:
         """-drive and the shorter options.  Raises DeviceError."""
+        # Not above: opening images costs the start of machines that have none.
+        from emu.block.graph import FORMATS, unused_name
+
         given = Given(option, words, first="file" if option != "-drive" else "")
         interface = given.word("if", interface)
         if interface not in ("virtio", "none", "pflash"):
@@ -183,7 +185,7 @@ class Blocks:
 
     def open(self, node: Node) -> Image:
         """A node's image, opened where nobody has yet.  Raises DeviceError or BlockError."""
-        from emu.block.graph import FILES, open_node
+        from emu.block.graph import FILES, open_node, unused_name
 
         if node.driver in FILES:
             node = self.inventory.add_node(
