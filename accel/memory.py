@@ -15,13 +15,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 
 from accel.errors import MapError, Overlap
 from accel.native import called_from_c, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, Protocol
 else:
     Protocol = object  # typing costs every start 5 ms
@@ -352,6 +353,16 @@ class AddressSpace:
     def freeze(self) -> None:
         """Ends the building phase: from now on new regions are refused, known ones move, leave and return."""
         self._frozen = True
+
+    @contextmanager
+    def thawed(self) -> Iterator[None]:
+        """Within it new regions may be made again: those of a device that is plugged in later."""
+        with self._lock:
+            frozen, self._frozen = self._frozen, False
+            try:
+                yield
+            finally:
+                self._frozen = frozen
 
     def _make(self, name: str, base: int, size: int, kind: int, priority: int) -> Region:
         self._live()

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from accel.api import Accelerator, Exit, Vcpu
     from accel.irq import IrqLine
     from emu.devices.pci import PciFunction
+    from emu.devices.pci_bridge import PciBridge
     from emu.gdb.server import MachineServer
+    from emu.hotplug import Hotplug
     from emu.loader.raw import Image
     from emu.monitor.client import Control
     from emu.virtio.device import VirtioDevice
@@ -238,6 +240,7 @@ class Machine:
         self._check(cpus)
         self.loop = Loop()
         self._debugging: MachineServer | None = None
+        self._hotplug: Hotplug | None = None
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
         port_space = AddressSpace("ports", PORT_SPACE) if self.board.ports else None
         self._port_space = port_space
@@ -307,6 +310,8 @@ class Machine:
             device, base, *irq = attached
             name = f"{type(device).__name__.lower()}{number}"
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
+        if self.pci:
+            self.hotplug  # noqa: B018  a guest may let go of a device though nobody asked
         for chardev in (*self._opened, *self._served, *filter(None, (self.debugcon,))):
             chardev.open(self.loop)
         self.memory.freeze()
@@ -585,6 +590,29 @@ class Machine:
         self._debugging = MachineServer(MachineTarget(self, control), words)
         return self._debugging
 
+    @property
+    def hotplug(self) -> Hotplug:
+        """Its slots for devices that come and go while the guest runs."""
+        if self._hotplug is None:
+            from emu.hotplug import Hotplug
+
+            self._hotplug = Hotplug(self)
+        return self._hotplug
+
+    def plug(self, device: VirtioDevice | PciFunction, port: PciBridge | str) -> PciFunction:
+        """Plugs a device into an empty port of PCI Express; returns its function.  Raises DeviceError.
+
+        In the loop's thread (loop.call), or while nobody serves the machine.
+        """
+        return self.hotplug.plug(device, port)
+
+    def unplug(self, device: VirtioDevice | PciFunction) -> None:
+        """Asks the guest to let go of a device that is behind a port; hotplug.gone is told when it has.
+
+        As plug(); the guest may take seconds, or never do it.
+        """
+        self.hotplug.unplug(device)
+
     def powerdown(self) -> None:
         """Presses the power button: a guest that heeds it shuts down.  Raises DeviceError where none is."""
         self.board.powerdown(self)
@@ -690,6 +718,8 @@ class Machine:
             self._debugging.close()
         for device in self.devices():
             device.close()
+        if self._hotplug is not None:
+            self._hotplug.close()
         for carried in self.virtio:
             carried.close()  # those that no slot took
         for chardev in (*self._opened, *filter(None, (self.debugcon,))):

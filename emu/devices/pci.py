@@ -18,7 +18,7 @@ from emu.devices.native import cast, ffi, function, lib, opaque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from accel.memory import Region
     from emu.devices.pci_bridge import PciBridge
@@ -388,6 +388,17 @@ class PciBus(Device):
         for place, one in self.functions.items():
             one.realize(self, place, context)
 
+    def ports(self) -> Iterator[PciBridge]:
+        """All ports, those behind others too."""
+        from emu.devices.pci_bridge import PciBridge
+
+        waiting: list[PciFunction] = list(self.functions.values())
+        while waiting:
+            one = waiting.pop(0)
+            if isinstance(one, PciBridge):
+                yield one
+                waiting += one.functions.values()
+
     def reset(self) -> None:
         for one in self.functions.values():
             one.reset()
@@ -409,7 +420,7 @@ def bridges(bus: Bus) -> list[PciBridge]:
     """The bridges on a bus that lead somewhere."""
     from emu.devices.pci_bridge import PciBridge
 
-    return [one for one in bus.functions.values() if isinstance(one, PciBridge) and one.number]
+    return [one for one in bus.functions.values() if isinstance(one, PciBridge) and one.number and one.live]
 
 
 def settle(functions: Iterable[PciFunction], taken: dict[tuple[int, int], PciFunction]) -> None:

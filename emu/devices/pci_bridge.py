@@ -1,7 +1,7 @@
 """A bridge from one PCI bus to another: what is plugged in behind it is on a bus of its own.
 
 The guest gives the bus a number and the bridge the ranges of memory that it forwards.  There is no window of
-ports.
+ports.  What is in the slot behind may come and go while the guest runs (pci_slot.py).
 
 Sources: PCI-to-PCI Bridge Architecture Specification 1.2, chapter 3; PCI Express Base Specification 3.0,
 section 7.8 (the capability of a root port).
@@ -11,42 +11,46 @@ from __future__ import annotations
 
 from typing import Any
 
+from accel.errors import DeviceError
 from emu.device import Context
-from emu.devices.pci import (
-    CAPABILITIES,
-    COMMAND,
-    FIRST_CAPABILITY,
-    HAS_CAPABILITIES,
-    INTERRUPT_PIN,
-    MEMORY,
-    STATUS,
-    Bus,
-    PciFunction,
-    settle,
-)
+from emu.devices.native import lib
+from emu.devices.pci import COMMAND, MEMORY, Bus, PciDevice, PciFunction, settle
+from emu.devices.pci_slot import LINK, LINK_ACTIVE, LINK_STATUS, PRESENT, SLOT, SLOT_STATUS, Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # QEMU's generic root port, whose numbers guests know.
 ROOT_PORT = (0x1B36, 0x000C, 0x060400)
 SECONDARY, SUBORDINATE = 0x19, 0x1A
 WINDOW, PREFETCHABLE_WINDOW, BASE_UPPER, LIMIT_UPPER = 0x20, 0x24, 0x28, 0x2C
 CONTROL, SECONDARY_RESET = 0x3E, 1 << 6
-EXPRESS = 0x10
+EXPRESS, EXPRESS_SIZE = 0x10, 0x3C
 # The window's granule, and what of its registers are address bits.
 GRANULE, ADDRESS_BITS = 1 << 20, 0xFFF0
 
 
-class PciBridge(PciFunction):
+class PciBridge(PciDevice):
     """A root port of PCI Express, and the bus behind it.
 
-    name: of that bus; port, chassis: the numbers of its slot.
+    name: of that bus; port, chassis: the numbers of its slot; hotplug: whether something may be plugged into
+    that, or pulled out, while the guest runs.
+
+    gone: called, in whatever thread, when the guest has let go of what was in the slot, with that.
     """
 
-    def __init__(self, name: str, *, port: int = 0, chassis: int = 0) -> None:
-        super().__init__(*ROOT_PORT, header=1)
+    msix_bar = 0
+
+    def __init__(self, name: str, *, port: int = 0, chassis: int = 0, hotplug: bool = True) -> None:
+        super().__init__(*ROOT_PORT, header=1, vectors=1 if hotplug else 0)
         self.name = name
         self.functions: dict[tuple[int, int], PciFunction] = {}
-        self._parent: Bus | None = None
-        self._slot = 0
+        self.slot: Slot | None = None
+        self.gone: Callable[[PciBridge, list[PciFunction]], None] = lambda port, functions: None
+        self._device = 0
+        self._wanted = False  # whoever plugged it in wants back what is in the slot
+        self._interrupts = False
         # The three bus numbers, the latency timer; windows; bus control: parity, SERR#, master abort, reset.
         for at in (0x18, SECONDARY, SUBORDINATE, *range(BASE_UPPER, BASE_UPPER + 8)):
             self.masks[at] = 0xFF
@@ -55,32 +59,78 @@ class PciBridge(PciFunction):
             self.masks[at : at + 2] = ADDRESS_BITS.to_bytes(2, "little")
         self.masks[CONTROL] = 0x43
         self.masks[COMMAND + 1] = 0x05
-        self.put(INTERRUPT_PIN, 1, 1)
-        self._describe_port(port, chassis)
+        at = self._describe_port(port, chassis)
+        if hotplug:
+            self.slot = Slot(self, at)
         self.initial = bytes(self.config)
 
-    def _describe_port(self, port: int, chassis: int) -> None:
-        """The capability: version 2, a root port whose slot never changes."""
-        at = FIRST_CAPABILITY
+    def _describe_port(self, port: int, chassis: int) -> int:
+        """The capability: version 2, a root port with a slot, in which something is; returns where it is."""
+        body = bytearray(EXPRESS_SIZE - 2)
         link = 1 | 1 << 4  # 2.5 GT/s, one lane
         for offset, value, width in (
-            (0, EXPRESS, 2),
             (2, 2 | 4 << 4 | 1 << 8, 2),
             (4, 1 << 15, 4),  # errors are told by role
-            (12, link | port << 24, 4),
-            (18, link | 1 << 13, 2),  # the link is up
-            (20, chassis << 19, 4),
-            (26, 1 << 6, 2),  # something is plugged in
+            (LINK, link | port << 24, 4),
+            (LINK_STATUS, link | LINK_ACTIVE, 2),
+            (SLOT, chassis << 19, 4),
+            (SLOT_STATUS, PRESENT, 2),
         ):
-            self.put(at + offset, value & (1 << 8 * width) - 1, width)
-        self.masks[at + 8 : at + 10] = b"\xff\x7f"
-        self.masks[at + 16] = 0xC3
-        self.put(CAPABILITIES, at, 1)
-        self.put(STATUS, HAS_CAPABILITIES, 2)
+            body[offset - 2 : offset - 2 + width] = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
+        return self.add_capability(EXPRESS, bytes(body), {6: 0xFF, 7: 0x7F, 14: 0xC3}) - 2
 
     def plug(self, function: PciFunction) -> None:
         """Puts a function on the bus behind, before the machine is built."""
         settle([function], self.functions)
+
+    # -- the slot, while the guest runs --------------------------------------------------
+
+    def insert(self, function: PciFunction, context: Context) -> None:
+        """Plugs a function in, and tells the guest.  Raises DeviceError."""
+        assert self.slot is not None
+        if function.place not in (None, (0, 0)):
+            raise DeviceError(f"{self.name}: a slot has one place, 0x0.0x0; leave addr out")
+        if self.functions:
+            raise DeviceError(f"{self.name}: the slot is taken; choose another port")
+        function.place = (0, 0)
+        function.realize(self, function.place, context)
+        function.reset()
+        self.functions[function.place] = function
+        self._wanted = False
+        # With a button, systems wait for that before they look (6.7.1.7), and Linux for nothing else.
+        self.slot.put(True)
+        self.slot.press()
+        self.moved()
+        self._settle()
+
+    def eject(self) -> None:
+        """Asks the guest to let go of what is in the slot; where it has no power that goes at once."""
+        assert self.slot is not None
+        self._wanted = True
+        if self.slot.off:
+            self._let_go()
+        else:
+            self.slot.press()
+        self._settle()
+
+    def _let_go(self) -> None:
+        """Pulls out what is in the slot."""
+        assert self.slot is not None
+        functions = list(self.functions.values())
+        for one in functions:
+            one.reset()
+        self.functions.clear()
+        self._wanted = False
+        self.slot.put(False)
+        self.gone(self, functions)
+
+    def _settle(self) -> None:
+        """Tells the guest of the slot's events: a message when there is one and was none, or the pin."""
+        wanted = self.slot is not None and self.slot.interrupts
+        if wanted and not self._interrupts:
+            lib.emu_pci_notify(self.native, 0)
+        self._interrupts = wanted
+        lib.emu_pci_pull(self.native, wanted)
 
     # -- the bus behind --------------------------------------------------------------
 
@@ -105,14 +155,19 @@ class PciBridge(PciFunction):
     def msi_opaque(self) -> Any:
         return self._on.msi_opaque
 
+    @property
+    def live(self) -> bool:
+        """Whether what is behind it has power."""
+        return self.slot is None or self.slot.powered
+
     def wire_of(self, device: int) -> int:
-        return self._on.wire_of(self._slot + device)
+        return self._on.wire_of(self._device + device)
 
     def rank(self) -> int:
         return self._on.rank()
 
     def forwards(self, base: int, size: int) -> bool:
-        if not self.get(COMMAND, 2) & MEMORY or not self._on.forwards(base, size):
+        if not self.live or not self.get(COMMAND, 2) & MEMORY or not self._on.forwards(base, size):
             return False
         return any(first <= base and base + size <= end for first, end in self._windows())
 
@@ -130,24 +185,37 @@ class PciBridge(PciFunction):
 
     @property
     def _on(self) -> Bus:
-        assert self._parent is not None
-        return self._parent
+        assert self._bus is not None
+        return self._bus
 
     # -- as a function ------------------------------------------------------------------
 
     def realize(self, bus: Bus, place: tuple[int, int], context: Context) -> None:
-        self._parent = bus
-        self._slot = place[0]
+        super().realize(bus, place, context)
+        self._device = place[0]
         for at, one in self.functions.items():
             one.realize(self, at, context)
 
     def write(self, at: int, width: int, value: int) -> None:
+        slot = self.slot
+        before, had_power, was_off = (slot.control, slot.powered, slot.off) if slot else (0, True, False)
         super().write(at, width, value)
+        if slot is not None:
+            slot.written(at, width, value, before)
+            if slot.off and not was_off and self.functions:
+                self._let_go()
+            elif had_power and not slot.powered:
+                self._reset_bus()
         if self.get(CONTROL, 2) & SECONDARY_RESET:
             self._reset_bus()
-        self.moved()
+        self._move_bus()
+        self._settle()
 
     def moved(self) -> None:
+        super().moved()
+        self._move_bus()
+
+    def _move_bus(self) -> None:
         for one in self.functions.values():
             one.moved()
 
@@ -157,18 +225,31 @@ class PciBridge(PciFunction):
 
     def reset(self) -> None:
         super().reset()
+        self._interrupts = False
+        if self.slot is not None:
+            if self._wanted:
+                self._let_go()  # the guest that was asked is no more
+            self.slot.reset(bool(self.functions))
         self._reset_bus()
-        self.moved()
+        self._move_bus()
 
-    def save(self) -> Any:
-        return [bytes(self.config), [self.functions[place].save() for place in sorted(self.functions)]]
+    def save_own(self) -> Any:
+        behind = [[*place, self.functions[place].save()] for place in sorted(self.functions)]
+        return [self._wanted, behind]
 
-    def load(self, saved: Any) -> None:
-        config, behind = saved
-        self.config[:] = config
-        for place, state in zip(sorted(self.functions), behind, strict=True):
+    def load_own(self, own: Any) -> None:
+        wanted, behind = own
+        states = {(device, number): state for device, number, state in behind}
+        if states.keys() != self.functions.keys():
+            raise DeviceError(
+                f"{self.name}: the saved machine had {len(states)} PCI functions in this slot, and this one"
+                f" has {len(self.functions)}; plug in, or leave out, the same devices first"
+            )
+        self._wanted = bool(wanted)
+        for place, state in states.items():
             self.functions[place].load(state)
-        self.moved()
+        self._interrupts = self.slot is not None and self.slot.interrupts
+        self._move_bus()
 
     def pause(self) -> None:
         for one in self.functions.values():

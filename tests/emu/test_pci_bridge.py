@@ -25,7 +25,7 @@ class Behind:
 
     def __init__(self, bench):
         self.cards = [Card() for _ in range(3)]
-        first, second, self.inner = PciBridge("first"), PciBridge("second"), PciBridge("inner")
+        first, second, self.inner = (PciBridge(name, hotplug=False) for name in ("first", "second", "inner"))
         first.plug(self.cards[0])
         first.plug(self.inner)
         self.inner.plug(self.cards[1])
