@@ -185,6 +185,38 @@ def test_devices_by_mmio(libvirtd, guest):
     screen.close()
 
 
+def test_a_pc_as_microvm(libvirtd, tmp_path):
+    import emu.block
+
+    (tmp_path / "kernel").write_bytes(image("amd64"))
+    (tmp_path / "initrd").write_bytes(initrd(None, None, "amd64"))
+    emu.block.create(tmp_path / "disk.qcow2", 64 << 20)
+    text = DOMAIN.format(
+        name="pc", folder=tmp_path, emulator=program("x86_64"), address="<address type='virtio-mmio'/>"
+    )
+    for arm, pc in (
+        ("arch='aarch64' machine='virt'", "arch='x86_64' machine='microvm'"),
+        ("ttyAMA0", "ttyS0"),
+        ("<cpu mode='custom' match='exact'><model fallback='allow'>cortex-a57</model></cpu>", ""),
+    ):
+        assert arm in text
+        text = text.replace(arm, pc)
+    (tmp_path / "pc.xml").write_text(text)
+    libvirtd.virsh("define", tmp_path / "pc.xml")
+    libvirtd.virsh("start", "pc")
+    screen = console(libvirtd, "pc")
+    screen.wait_for(PROMPT, 120)
+    screen.type(b"uname -m; cat /sys/block/vda/size\r")
+    screen.wait_for(b"x86_64")
+    screen.wait_for(b"131072")
+    libvirtd.virsh("suspend", "pc")
+    libvirtd.virsh("resume", "pc")
+    screen.type(b"poweroff -f\r")
+    libvirtd.wait("shut off (shutdown)", "domstate", "pc", "--reason")
+    libvirtd.virsh("undefine", "pc")
+    screen.close()
+
+
 def test_the_installed_qemus_may_be_there_too(libvirtd):
     """What is probed besides does not disturb: QEMU's own is asked by its path."""
     qemu = shutil.which("qemu-system-aarch64")
