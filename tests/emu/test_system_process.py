@@ -18,7 +18,6 @@ import pytest
 from tests.emu.linux_guest import image, initrd
 from tests.emu.steered import Client
 from tests.emu.system import program, run, start
-from tests.emu.terminal import Terminal
 
 PROBE = ("-S", "-no-user-config", "-nodefaults", "-nographic", "-machine", "none,accel=kvm:tcg", "-daemonize")
 # What libvirt asks every emulator, in this order; device types but for the first few are left out.
@@ -277,13 +276,13 @@ def test_a_machine_waits_for_its_state(tmp_path):
         assert process.wait(20) == 0
 
 
-def test_the_terminal_is_a_line_and_a_monitor(tmp_path):
+def test_the_terminal_is_a_line_and_a_monitor(terminal, tmp_path):
     """As people type it, so with a network card: Ctrl-A C is the monitor, Ctrl-A X the end."""
     (tmp_path / "kernel").write_bytes(image())
     (tmp_path / "initrd").write_bytes(
         initrd("ls /sys/bus/pci/devices; read line; echo GOT $line; read line", ())
     )
-    one = Terminal(
+    one = terminal(
         *("-M", "virt", "-cpu", "cortex-a57", "-m", "256", "-nographic", "-kernel", str(tmp_path / "kernel")),
         *("-initrd", str(tmp_path / "initrd"), "-append", "console=ttyAMA0 quiet"),
         program=program(), command=(),
@@ -298,8 +297,7 @@ def test_the_terminal_is_a_line_and_a_monitor(tmp_path):
     os.write(one.master, b"\x01chello\r")
     one.wait_for(b"GOT hello")
     os.write(one.master, b"\x01x")
-    assert one.process.wait(20) == 0
-    one.close()
+    assert one.ended() == 0
 
 
 def test_a_guest_has_its_items_and_its_time_and_writes_into_a_file_that_was_passed(tmp_path):
