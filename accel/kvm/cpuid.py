@@ -340,6 +340,19 @@ def for_tcg(leaves: Leaves) -> Leaves:
     return result
 
 
+def after_a_move(leaves: Leaves) -> Leaves:
+    """Of a vCPU's leaves what tcg shows when it takes the guest: without what the kernel would do, too."""
+    result = for_tcg(leaves)
+    bits = feature_bits()
+    for name in NEEDS_LAPIC:
+        function, index, register, bit = bits[name]
+        if (function, index) in result:
+            result[function, index][_REGISTERS.index(register)] &= ~(1 << bit)
+    if (0x4000_0001, 0) in result:
+        result[0x4000_0001, 0][1] = 0
+    return result
+
+
 def apply(vcpu_fd: int, leaves: Leaves) -> None:
     """Gives a vCPU its leaves; before its first run."""
     checked(

@@ -6,6 +6,8 @@ Flat: registers by name (segments and tables in parts), MSRs without a name as m
     mp_state one of MP_STATES, where the kernel holds the local APIC; else only of a CPU that was not started
     events   exceptions, interrupts and NMIs under way, the shadow of STI and MOV SS
     lapic    registers of the local APIC by name, where the kernel holds it
+    cpuid    what the guest was told of its CPU, rows of (leaf, subleaf, flags, eax, ebx, ecx, edx), for an
+             engine that has less; a vCPU of KVM's has its own and loads none
 
 Sources: Intel SDM vol. 3, 11.4.1 (LAPIC); Linux, Documentation/virt/kvm/api.rst.
 """
@@ -95,6 +97,7 @@ def save(vcpu: KvmVcpu) -> dict[str, Any]:
             state[names.get(index, f"msr_{index:x}")] = value
     state["halted"] = bool(lib.emu_kvm_vcpu_halted(vcpu.pointer))
     state["events"] = _events(vcpu)
+    state["cpuid"] = [(*leaf, *values) for leaf, values in vcpu.leaves.items()]
     if lib.emu_kvm_vcpu_parked(vcpu.pointer):
         state["mp_state"] = "init-received"
     if vcpu.irqchip:

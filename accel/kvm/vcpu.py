@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from accel.crossings import Crossings
     from accel.irq import IrqLine
     from accel.kvm.vm import KvmAccelerator
 
@@ -373,15 +374,21 @@ class KvmVcpu:
 
     def done(self) -> list[str]:
         """What it did so far; see accel.api.Vcpu."""
-        from accel.kvm.crossing import Crossings
-
         counts = self.counts()
         ports, memory, signals = counts["io"], counts["mmio"], counts["signals"]
         return [
             f"{counts['exits']} exits of KVM's run loop, {ports} for ports, {memory} for memory;"
             f" {signals} ends by signals",
-            *Crossings(self).lines(),
+            *self.crossings().lines(),
         ]
+
+    def crossings(self) -> Crossings:
+        """What KVM refused, and who did it."""
+        from accel.crossings import Crossings
+
+        out = ffi.new("emu_cross_counts *")
+        lib.emu_kvm_vcpu_crossings(self.pointer, out)
+        return Crossings(out)
 
     def close(self) -> None:
         """Frees the vCPU; it must not be running."""

@@ -32,7 +32,7 @@ struct cpuid { /* kvm_cpuid2 */
 
 struct emu_cross {
     emu_x86 state;
-    emu_kvm_vcpu *vcpu;
+    emu_kvm_vcpu *vcpu; /* NULL: tcg's guest alone, on a machine that is not ours */
     emu_space *memory, *ports;
     _Atomic(emu_uc_machine *) companion;
     emu_host *host;
@@ -65,7 +65,10 @@ void emu_cross_free(emu_cross *c)
 {
     if (c == NULL)
         return;
-    emu_uc_machine_free(atomic_load(&c->companion));
+    if (c->vcpu != NULL)
+        emu_uc_machine_free(atomic_load(&c->companion));
+    else
+        atomic_load(&c->companion)->shared = NULL;
     emu_host_free(c->host);
     free(c);
 }
@@ -180,8 +183,10 @@ static void on_cpuid(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t *va
     emu_uc_machine_read(of(c), &cr4, value);
     if (leaf == 1)
         values[2] = (values[2] & ~(1u << 27)) | (value[0] & 1u << 18 ? 1u << 27 : 0);
-    else if (leaf == 0xd && subleaf == 0)
+    else if (leaf == 0xd && subleaf == 0) {
+        emu_x86_from_uc(of(c), &c->state, EMU_X86_XCR0);
         values[1] = emu_x86_xsave_size(c->state.xcr0);
+    }
 }
 
 static uint64_t companions_tsc(emu_cross *c)
@@ -198,6 +203,13 @@ static bool on_msr(void *opaque, uint32_t index, uint64_t *value, bool write)
     if (index == MSR_TSC && !write) {
         *value = companions_tsc(c);
         return true;
+    }
+    if (c->vcpu == NULL) {
+        const emu_uc_reg reg = {.id = EMU_UC_SYSTEM, .code = {index}};
+        uint64_t values[8] = {*value};
+        int status = write ? emu_uc_machine_write(of(c), &reg, values) : emu_uc_machine_read(of(c), &reg, values);
+        *value = values[0];
+        return status == 0;
     }
     if (emu_x86_msr(c->vcpu, index, value, write) != 0)
         return false;
@@ -238,7 +250,7 @@ static bool on_undefined(void *opaque)
     emu_host_job job = {
         .memory = c->memory,
         .state = &c->state,
-        .have = EMU_X86_GENERAL | EMU_X86_SYSTEM | EMU_X86_XCR0,
+        .have = EMU_X86_GENERAL | EMU_X86_SYSTEM,
         .more = more_inside,
         .msr = on_msr,
         .touch = on_touch,
@@ -251,7 +263,11 @@ static bool on_undefined(void *opaque)
         return false;
     count(c, bytes, n);
     c->counts.host++;
-    emu_x86_to_uc(m, &c->state, job.changed & ~(unsigned)EMU_X86_XCR0);
+    emu_x86_to_uc(m, &c->state, job.changed);
+    if (job.forgets) {
+        c->flushed = true;
+        emu_uc_x86_flush(m);
+    }
     if (result == EMU_HOST_RAISED) {
         m->raised = true;
         emu_uc_end(m, EMU_EXIT_RAISED, NULL);
@@ -293,10 +309,10 @@ static int by_companion(emu_cross *c, unsigned have, emu_exit *out)
     emu_uc_machine *m = companion(c, out);
     if (m == NULL)
         return out->kind;
-    int status = emu_x86_from_kvm(c->vcpu, &c->state, EACH & ~have);
+    int status = emu_x86_from_kvm(c->vcpu, &c->state, (EACH | EMU_X86_XCR0) & ~have);
     if (status < 0)
         return failed(out, "its state cannot be read", strerror(-status));
-    emu_x86_to_uc(m, &c->state, EACH);
+    emu_x86_to_uc(m, &c->state, EACH | EMU_X86_XCR0);
     emu_uc_code_foreign(m);
     const uint64_t budget = 1;
     int kind = emu_uc_machine_run(m, budget, out);
@@ -312,6 +328,20 @@ static int by_companion(emu_cross *c, unsigned have, emu_exit *out)
     }
     return kind;
 }
+
+emu_cross *emu_cross_adopt(emu_uc_machine *m, emu_space *memory)
+{
+    emu_cross *c = emu_cross_new(NULL, memory, NULL, -1, 0);
+    if (c == NULL)
+        return NULL;
+    c->shared = (struct emu_uc_shared){.opaque = c, .cpuid = on_cpuid, .undefined = on_undefined};
+    atomic_store(&c->companion, m);
+    m->shared = &c->shared;
+    return c;
+}
+
+void emu_cross_cr4(emu_cross *c, uint64_t cr4) { c->state.cr4 = cr4; }
+void *emu_cross_xsave(emu_cross *c) { return c->state.xsave; }
 
 /* ---- staying ------------------------------------------------------------------------- */
 
@@ -449,12 +479,31 @@ int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, bool 
         }
         c->counts.host++;
         break;
-    case EMU_HOST_DONE: c->counts.host++; break;
+    case EMU_HOST_DONE:
+        c->counts.host++;
+        if (job.forgets)
+            forget_translations(c);
+        break;
     }
     status = emu_x86_to_kvm(c->vcpu, &c->state, job.changed | EMU_X86_EVENTS);
     if (status < 0)
         return failed(out, "its state cannot be set", strerror(-status));
     return kind;
 }
+
+#else
+
+#include "uc.h"
+
+#include <errno.h>
+#include <string.h>
+
+emu_cross *emu_cross_adopt(emu_uc_machine *machine, emu_space *memory) { return NULL; }
+void emu_cross_free(emu_cross *cross) {}
+int emu_cross_cpuid(emu_cross *cross, const void *table, size_t size) { return -ENOSYS; }
+void emu_cross_cr4(emu_cross *cross, uint64_t cr4) {}
+void *emu_cross_xsave(emu_cross *cross) { return NULL; }
+int emu_cross_component(uint32_t number, uint32_t *offset, uint32_t *size) { return -1; }
+void emu_cross_get_counts(const emu_cross *cross, emu_cross_counts *out) { memset(out, 0, sizeof *out); }
 
 #endif

@@ -87,13 +87,9 @@ void emu_x86_to_uc(emu_uc_machine *machine, const emu_x86 *state, unsigned group
 
 /* ---- the crossing of one vCPU ------------------------------------------------- */
 
-typedef struct emu_cross emu_cross;
-
 /* vm, slot: as for emu_kvm_vcpu_cross.  NULL: no memory. */
 emu_cross *emu_cross_new(emu_kvm_vcpu *vcpu, emu_space *memory, emu_space *ports, int vm, uint32_t slot);
-int emu_cross_cpuid(emu_cross *cross, const void *table, size_t size);
 void emu_cross_stays(emu_cross *cross, int stays);
-void emu_cross_free(emu_cross *cross);
 /*
  * KVM refused the instruction `bytes` at rip.  0: the vCPU goes on, inside or
  * under KVM; else what its run ends with, in *out.
@@ -113,6 +109,4 @@ void emu_cross_sleep(emu_cross *cross, int sleeps);
 /* From any thread: ends what goes on outside of KVM soon; the memory map has changed. */
 void emu_cross_kick(emu_cross *cross);
 void emu_cross_remap(emu_cross *cross);
-void emu_cross_get_counts(const emu_cross *cross, emu_cross_counts *out);
-
 #endif

@@ -525,12 +525,13 @@ bool emu_insn_fault(emu_host_job *job, int vector, bool has_error, uint32_t erro
     return false;
 }
 
-/* An entry of the tables; NULL: they are not in RAM. */
-static void *entry_at(emu_space *memory, uint64_t address)
+/* An entry of the tables; NULL: they are no memory. */
+static void *entry_at(emu_space *memory, uint64_t address, bool *constant)
 {
     emu_range range;
     if (!emu_space_find(memory, address, &range) || emu_region_kind(range.region) == EMU_IO)
         return NULL;
+    *constant = emu_region_kind(range.region) == EMU_ROM;
     uint64_t skip = address - range.base;
     return range.size - skip < 8 ? NULL : (uint8_t *)emu_region_host(range.region) + range.offset + skip;
 }
@@ -560,7 +561,8 @@ static enum walk walk(emu_host_job *job, uint64_t linear, bool write, uint64_t *
     for (int level = levels; level > 0; level--) {
         unsigned shift = 12 + bits * (unsigned)(level - 1);
         uint64_t index = linear >> shift & (pae && !lma && level == 3 ? 3 : (1u << bits) - 1);
-        void *at = entry_at(job->memory, table + index * width);
+        bool constant;
+        void *at = entry_at(job->memory, table + index * width, &constant);
         if (at == NULL)
             return NOWHERE;
         uint64_t entry = width == 8 ? __atomic_load_n((uint64_t *)at, __ATOMIC_ACQUIRE)
@@ -585,11 +587,12 @@ static enum walk walk(emu_host_job *job, uint64_t linear, bool write, uint64_t *
             if (write)
                 set |= PTE_D;
         }
-        if ((entry & set) != set) {
+        if ((entry & set) != set && !constant) {
             if (width == 8)
                 __atomic_fetch_or((uint64_t *)at, set, __ATOMIC_ACQ_REL);
             else
                 __atomic_fetch_or((uint32_t *)at, (uint32_t)set, __ATOMIC_ACQ_REL);
+            emu_space_written(job->memory, table + index * width, width);
         }
         if (leaf) {
             uint64_t size = UINT64_C(1) << shift;
@@ -771,26 +774,54 @@ static enum emu_host_result allowed(const struct insn *i, emu_host_job *job)
     return EMU_HOST_DONE;
 }
 
-/* The general register for the operand's address; -1: the instruction names rsp, which stays ours. */
-static int choose_base(const struct insn *i)
+/* General registers that an instruction does not name: for the operand's address, and in place of rsp, which stays ours. */
+struct spare {
+    int base, rsp; /* -1: it does not name rsp */
+};
+
+/* As the encodings have it; of 32-bit code, too, which has no others. */
+enum { CANDIDATES = 5 };
+
+static struct spare choose(struct insn *i)
 {
-    static const int candidates[] = {15, 14, 11};
-    uint32_t used = 0;
+    static const int candidates[CANDIDATES] = {15, 14, 11, 10, 9};
+    uint32_t used = 0, flags = i->x87 ? 0 : i->row->flags;
     bool r = i->escape == LEGACY ? i->rex & 4 : !(i->payload[0] & 0x80);
     bool b = i->escape == LEGACY ? i->rex & 1 : !(i->payload[0] & 0x20);
-    uint32_t flags = i->x87 ? 0 : i->row->flags;
-    if (flags & F_REG)
-        used |= 1u << ((i->modrm >> 3 & 7) | (r && i->wide) << 3);
-    if (flags & F_VVVV)
-        used |= 1u << (i->wide ? i->vvvv : i->vvvv & 7);
-    if ((flags & F_RM) && !i->memory)
-        used |= 1u << ((i->modrm & 7) | (b && i->wide) << 3);
-    if (used & 1u << EMU_X86_RSP)
-        return -1;
-    for (int k = 0; k < 3; k++)
-        if (!(used & 1u << candidates[k]))
-            return candidates[k];
-    return -1;
+    unsigned reg = (i->modrm >> 3 & 7) | (r && i->wide) << 3, rm = (i->modrm & 7) | (b && i->wide) << 3;
+    unsigned vvvv = i->wide ? i->vvvv : i->vvvv & 7;
+    bool has_reg = flags & F_REG, has_vvvv = flags & F_VVVV;
+    /* AH is no part of rsp */
+    bool has_rm = (flags & F_RM) && !i->memory && !(i->row->size == S_1 && i->escape == LEGACY && i->rex == 0);
+    used |= (has_reg ? 1u << reg : 0) | (has_vvvv ? 1u << vvvv : 0) | (has_rm ? 1u << rm : 0);
+    struct spare spare = {.base = -1, .rsp = -1};
+    for (int k = 0; k < CANDIDATES; k++) {
+        if (used & 1u << candidates[k])
+            continue;
+        if (spare.base >= 0) {
+            spare.rsp = candidates[k];
+            break;
+        }
+        spare.base = candidates[k];
+    }
+    if (!(used & 1u << EMU_X86_RSP)) {
+        spare.rsp = -1;
+        return spare;
+    }
+    unsigned low = spare.rsp & 7;
+    if (has_reg && reg == EMU_X86_RSP) {
+        i->modrm = (uint8_t)((i->modrm & ~0x38) | low << 3);
+        i->rex |= 0x44;
+        i->payload[0] &= 0x7f;
+    }
+    if (has_rm && rm == EMU_X86_RSP) {
+        i->modrm = (uint8_t)((i->modrm & ~7) | low);
+        i->rex |= 0x41;
+        i->payload[0] &= 0xdf;
+    }
+    if (has_vvvv && vvvv == EMU_X86_RSP)
+        i->payload[1] = (uint8_t)((i->payload[1] & ~0x78) | (~spare.rsp & 15) << 3);
+    return spare;
 }
 
 static uint8_t encode(const struct insn *i, int base, uint8_t *out)
@@ -862,15 +893,17 @@ static uint8_t *slot_of(emu_host *host, const uint8_t *bytes, uint8_t length, in
 }
 
 /* The guest's exception, or -1. */
-static int execute(emu_host *host, emu_x86 *s, uint8_t *slot, int vectors, int base, uint64_t address)
+static int execute(emu_host *host, emu_x86 *s, uint8_t *slot, int vectors, struct spare spare, uint64_t address)
 {
     struct frame *frame = host->frame;
     void (*enter)(void);
     uint8_t *at = host->code + host->enter[vectors];
     memcpy(&enter, &at, sizeof enter);
     memcpy(frame->general, s->general, sizeof frame->general);
-    if (base >= 0)
-        frame->general[base] = address;
+    if (address != 0)
+        frame->general[spare.base] = address;
+    if (spare.rsp >= 0)
+        frame->general[spare.rsp] = s->general[EMU_X86_RSP];
     frame->flags = (s->rflags & ARITHMETIC) | 0x202;
     frame->slot = (uint64_t)(uintptr_t)slot;
     if (vectors)
@@ -959,9 +992,6 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
     }
     uint64_t linear = 0, address = 0;
     struct operand o = {0};
-    int base = choose_base(&i);
-    if (base < 0)
-        return EMU_HOST_NOT;
     if (i.memory) {
         if ((result = emu_insn_linear(&i, job, &linear)) != EMU_HOST_DONE)
             return result;
@@ -982,8 +1012,9 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
         }
     }
     uint8_t text[24];
-    uint8_t length = encode(&i, base, text);
-    int vector = execute(host, s, slot_of(host, text, length, vectors), vectors, i.memory ? base : -1, address);
+    struct spare spare = choose(&i);
+    uint8_t length = encode(&i, spare.base, text);
+    int vector = execute(host, s, slot_of(host, text, length, vectors), vectors, spare, address);
     if (vector >= 0)
         return of_fault(host, job, vector);
     struct frame *frame = host->frame;
@@ -995,9 +1026,11 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
             emu_space_written(job->memory, o.physical[0], i.bytes_of_memory);
         }
     }
+    frame->general[EMU_X86_RSP] = spare.rsp >= 0 ? frame->general[spare.rsp] : s->general[EMU_X86_RSP];
     if (i.memory)
-        frame->general[base] = s->general[base];
-    frame->general[EMU_X86_RSP] = s->general[EMU_X86_RSP];
+        frame->general[spare.base] = s->general[spare.base];
+    if (spare.rsp >= 0)
+        frame->general[spare.rsp] = s->general[spare.rsp];
     for (int k = 0; k < 16 && !i.wide; k++)
         if (k < 8)
             frame->general[k] &= UINT32_MAX;

@@ -100,6 +100,16 @@ static uint32_t area_size(uint64_t format, uint64_t mask)
     return size;
 }
 
+int emu_cross_component(uint32_t number, uint32_t *offset, uint32_t *size)
+{
+    know_components();
+    if (number < 2 || number >= COMPONENTS || components[number].size == 0)
+        return -1;
+    *offset = components[number].offset;
+    *size = components[number].size;
+    return 0;
+}
+
 uint32_t emu_x86_xsave_size(uint64_t xcr0)
 {
     know_components();
@@ -387,6 +397,31 @@ static enum emu_host_result of_group(struct insn *i, emu_host_job *job)
     return xsave_family(i, job, reg != 3, true);
 }
 
+/* INVPCID; there are no PCIDs here, so each kind is every translation. */
+static enum emu_host_result invalidate(struct insn *i, emu_host_job *job)
+{
+    emu_x86 *s = job->state;
+    uint64_t linear, descriptor[2];
+    i->bytes_of_memory = sizeof descriptor;
+    if (!i->memory || !emu_insn_memory(i) || i->over)
+        return EMU_HOST_NOT;
+    if (privilege(s) != 0)
+        return raise(job, VECTOR_GP);
+    enum emu_host_result result = emu_insn_linear(i, job, &linear);
+    if (result == EMU_HOST_DONE)
+        result = emu_insn_transfer(job, linear, (uint8_t *)descriptor, sizeof descriptor, false);
+    if (result != EMU_HOST_DONE)
+        return result;
+    uint64_t kind = s->general[(i->modrm >> 3 & 7) | (i->rex & 4) << 1];
+    if (!i->wide)
+        kind &= UINT32_MAX;
+    if (kind > 3 || (kind < 2 && descriptor[0] != 0) ||
+        (kind == 0 && (int64_t)(descriptor[1] << 16) >> 16 != (int64_t)descriptor[1]))
+        return raise(job, VECTOR_GP);
+    job->forgets = true;
+    return EMU_HOST_DONE;
+}
+
 enum emu_host_result emu_insn_system(struct insn *i, emu_host_job *job)
 {
     enum emu_host_result result = EMU_HOST_NOT;
@@ -394,6 +429,8 @@ enum emu_host_result emu_insn_system(struct insn *i, emu_host_job *job)
         result = of_0f01(i, job);
     else if (i->map == 1 && (i->opcode == 0xae || i->opcode == 0xc7))
         result = of_group(i, job);
+    else if (i->map == 2 && i->opcode == 0x82 && i->operand16 && i->repeat == 0 && !i->lock)
+        result = invalidate(i, job);
     if (result == EMU_HOST_DONE) {
         job->state->rip += i->at;
         job->state->rflags &= ~UINT64_C(0x10000); /* RF */

@@ -146,6 +146,8 @@ void emu_x86_to_uc(emu_uc_machine *m, const emu_x86 *s, unsigned groups)
     if (groups & EMU_X86_MSRS_GROUP)
         for (unsigned i = 0; i < EMU_X86_MSR_COUNT; i++)
             set(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0, s->msr[i]);
+    if (groups & EMU_X86_XCR0)
+        set(m, EMU_UC_INSIDE, EMU_UC_XCR0, 0, s->xcr0);
     if (groups & EMU_X86_VECTORS)
         vectors_to(m, s);
     if (groups & EMU_X86_EVENTS) {
@@ -183,6 +185,8 @@ void emu_x86_from_uc(emu_uc_machine *m, emu_x86 *s, unsigned groups)
     if (groups & EMU_X86_MSRS_GROUP)
         for (unsigned i = 0; i < EMU_X86_MSR_COUNT; i++)
             s->msr[i] = get(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0);
+    if (groups & EMU_X86_XCR0)
+        s->xcr0 = get(m, EMU_UC_INSIDE, EMU_UC_XCR0, 0);
     if (groups & EMU_X86_VECTORS)
         vectors_from(m, s);
     if (groups & EMU_X86_EVENTS) {

@@ -7,6 +7,7 @@
 #define EMU_UC_H
 
 #include "core.h"
+#include "kvm.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -149,6 +150,24 @@ int emu_uc_machine_read(emu_uc_machine *machine, const emu_uc_reg *reg, uint64_t
 int emu_uc_machine_write(emu_uc_machine *machine, const emu_uc_reg *reg, const uint64_t *value);
 /* Where a virtual address is at present; -1: nowhere.  The CPU is not running. */
 int emu_uc_machine_translate(emu_uc_machine *machine, uint64_t address, uint64_t *physical);
+
+/*
+ * x86, a guest of another engine's that goes on here, which was told of more
+ * than the library has (AVX, XSAVE and others): the host's CPU does it (cross.c).
+ */
+typedef struct emu_cross emu_cross;
+/* From the machine's next run to emu_cross_free, which comes before the machine's; NULL: not on this host. */
+emu_cross *emu_cross_adopt(emu_uc_machine *machine, emu_space *memory);
+void emu_cross_free(emu_cross *cross);
+/* What CPUID answers there, a kvm_cpuid2 of `size` bytes; -EINVAL: too many leaves. */
+int emu_cross_cpuid(emu_cross *cross, const void *table, size_t size);
+/* CR4 as the guest has set it: the library does not keep SMAP and PKE. */
+void emu_cross_cr4(emu_cross *cross, uint64_t cr4);
+/* Its XSAVE area of 4096 bytes, standard format: what counts here are the components after SSE. */
+void *emu_cross_xsave(emu_cross *cross);
+/* Where such a component lies in it, by its number; 0, or -1: this host has none. */
+int emu_cross_component(uint32_t number, uint32_t *offset, uint32_t *size);
+void emu_cross_get_counts(const emu_cross *cross, emu_cross_counts *out);
 
 /* ---- user mode (uc_user.c) ---------------------------------------------------- */
 

@@ -79,11 +79,11 @@ struct change { /* RAM written by other than the vCPU */
 struct emu_uc_shared {
     void *opaque;
     void (*cpuid)(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t *values);
-    /* An MSR that the library does not keep; false: #GP. */
+    /* NULL: the library's own MSRs.  One that the library does not keep; false: #GP. */
     bool (*msr)(void *opaque, uint32_t index, uint64_t *value, bool write);
     /* An instruction that is undefined to the library; whether it has been done. */
     bool (*undefined)(void *opaque);
-    /* Before an instruction that changes what addresses mean: true ends the run in front of it. */
+    /* NULL, or before an instruction that changes what addresses mean: true ends the run in front of it. */
     bool (*translation)(void *opaque);
 };
 
@@ -188,6 +188,8 @@ void emu_uc_x86_raise(emu_uc_machine *m, int vector, uint32_t error);
 bool emu_uc_x86_is_wide(const emu_uc_machine *m);
 /* uc_x86_decode.c: replaces functions of the library; false: it is not as expected. */
 bool emu_uc_x86_decode_replace(void);
+/* In a hook, too: addresses are looked up anew. */
+void emu_uc_x86_flush(emu_uc_machine *m);
 void emu_uc_x86_set_pc(emu_uc_machine *m, uint64_t pc);
 void emu_uc_x86_touch(emu_uc_machine *m, uint64_t address, bool write);
 /* foreign machines, before they run: others may have changed any memory. */

@@ -71,6 +71,7 @@ static struct {
     void (*intercept)(void *env, uint32_t type, uint64_t parameter, uintptr_t pc);
     void (*raise)(void *env, int vector, int error, uintptr_t pc);
     bool (*fill)(void *cpu, uint64_t address, int size, int access, int mode, bool probe, uintptr_t pc);
+    void (*flush)(void *cpu);
     bool ready;
 } x86;
 
@@ -169,12 +170,12 @@ static bool is_kept(uint32_t index)
 static void intercept(void *env, uint32_t type, uint64_t parameter, uintptr_t pc)
 {
     emu_uc_machine *m = emu_uc_running;
-    if (m == NULL || m->shared == NULL || pc == 0) {
+    if (m == NULL || m->shared == NULL || m->shared->msr == NULL || pc == 0) {
         x86.intercept(env, type, parameter, pc);
         return;
     }
     if (type == INVLPG || type == WRITE_CR0 || type == WRITE_CR0 + 3 || type == WRITE_CR4) {
-        if (!m->shared->translation(m->shared->opaque))
+        if (m->shared->translation == NULL || !m->shared->translation(m->shared->opaque))
             return;
         emu_uc_end(m, EMU_EXIT_BUDGET, NULL);
         m->loop_exit_restore(m->cpu, pc);
@@ -210,6 +211,8 @@ void emu_uc_x86_set_pc(emu_uc_machine *m, uint64_t pc)
     if (!m->inside)
         m->halted = false;
 }
+
+void emu_uc_x86_flush(emu_uc_machine *m) { x86.flush(m->cpu); }
 
 void emu_uc_x86_touch(emu_uc_machine *m, uint64_t address, bool write)
 {
@@ -247,6 +250,7 @@ static void prepare(void)
     find(&x86.in[2], "cpu_inl");
     find(&x86.cpuid, "cpu_x86_cpuid");
     find(&x86.intercept, "cpu_svm_check_intercept_param");
+    find(&x86.flush, "tlb_flush");
     find(&x86.raise, "raise_exception_err_ra");
     find(&x86.fill, "x86_cpu_tlb_fill");
     find(&x86.tsc, "cpu_get_tsc");
@@ -258,7 +262,7 @@ static void prepare(void)
     memcpy(&x86.reset_request, &request, sizeof request);
     x86.ready = request != NULL &&
                 emu_uc_replace(uc_lib.handle, "qemu_system_reset_request", (void *)shut_down) && x86.pending && x86.take && x86.restore && x86.cpuid && x86.tsc && x86.set_dr7 && x86.check[0] && x86.check[1] && x86.check[2] &&
-                x86.intercept && x86.raise && x86.fill && emu_uc_x86_decode_replace() &&
+                x86.intercept && x86.raise && x86.fill && x86.flush && emu_uc_x86_decode_replace() &&
                 replaced("cpu_svm_check_intercept_param", (void *)intercept) &&
                 x86.in[0] && x86.in[1] && x86.in[2] && x86.out[0] && x86.out[1] && x86.out[2] &&
                 replaced("cpu_inb", (void *)in_byte) && replaced("cpu_inw", (void *)in_word) &&

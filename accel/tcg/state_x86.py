@@ -1,8 +1,9 @@
 """An x86-64 vCPU's whole state under tcg, in the form of accel.kvm.state.
 
-What Unicorn has no place for (wide vectors, most MSRs) or does not hold as it was given (reserved bits) is
-kept beside it, with what Unicorn made of it: while that is so still, save() gives what was given.  So nothing
-is lost on the way through tcg and back.
+What Unicorn has no place for (most MSRs) or does not hold as it was given (reserved bits) is kept beside it,
+with what Unicorn made of it: while that is so still, save() gives what was given.  So nothing is lost on the
+way through tcg and back.  Wide vectors are kept, too; a guest that was told of them goes on using them
+(accel.tcg.promise).
 
 Not kept: `mp_state`, which says no more than `halted` of a single CPU.
 """
@@ -51,6 +52,8 @@ def save(vcpu: UnicornVcpu, names: list[str]) -> dict[str, Any]:
     for name, (given, held) in vcpu.aside.given.items():
         if held is None or state.get(name) == held:
             state[name] = given
+    if vcpu.promise is not None:
+        vcpu.promise.save(state)
     state["halted"] = vcpu.halted
     state["events"] = _events(vcpu)
     return state
@@ -63,6 +66,9 @@ def load(vcpu: UnicornVcpu, state: dict[str, Any], names: list[str]) -> tuple[st
     given.pop("mp_state", None)
     halted = bool(given.pop("halted", False))
     events = given.pop("events", None)
+    vcpu.keep_promise(given.get("cpuid"))
+    if vcpu.promise is not None:
+        vcpu.promise.load(given)
     for number in range(16):
         for kind in WIDE:
             value = given.pop(f"{kind}{number}", None)

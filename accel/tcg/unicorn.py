@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.irq import InterruptController, IrqLine
     from accel.memory import AddressSpace, Range, Region
+    from accel.tcg.promise import Promise
     from accel.tcg.signals import Waker
     from isa.arch import Arch
 
@@ -51,6 +52,7 @@ class UnicornVcpu:
         self._wired: list[IrqLine] = []
         self._sleeps = False
         self.aside = Aside()
+        self.promise: Promise | None = None  # x86, of a guest that comes from another engine
 
     def run(self, budget: int | None = None) -> Exit:
         """Runs until something concerns the machine; see accel.api.Vcpu.  budget: instructions, 1 or more.
@@ -126,6 +128,9 @@ class UnicornVcpu:
 
     def close(self) -> None:
         """Ends the thread that waits for signals, and the lines; the accelerator's close() calls it."""
+        if self.promise is not None:
+            self.promise.close()
+            self.promise = None
         for line in self._wired:
             line.disconnect()
         self._wired.clear()
@@ -294,8 +299,19 @@ class UnicornVcpu:
         self.passed_over = load(self, state)
 
     def done(self) -> list[str]:
-        """Nothing: translated code is not counted."""
-        return []
+        """What the host's CPU did for it; translated code is not counted."""
+        return self.promise.crossings().lines() if self.promise is not None else []
+
+    def keep_promise(self, rows: Sequence[Sequence[int]] | None) -> None:
+        """The guest was told that of its CPU (`cpuid` of accel.kvm.state); None: what Unicorn tells."""
+        from accel.tcg.promise import Promise
+
+        if self.promise is not None:
+            self.promise.close()
+            self.promise = None
+        if rows is not None:
+            self.promise = Promise.make(self._machine, self.accelerator.memory.pointer, rows)
+        self.forget()  # translations that know of nothing else
 
 
 def _model(words: str, arch: str) -> str | None:

@@ -102,17 +102,40 @@ def move_at_random(controllers: str, moves: int, seed: int) -> None:
             assert (now["wire"] > seen["wire"], wire.output.level) == (raised, 0), machine.accel_name
 
 
-def test_wide_vectors_that_tcg_does_not_have_come_back() -> None:
+def host_has(*flags: str) -> bool:
+    return set(flags) <= set(Path("/proc/cpuinfo").read_text().split())
+
+
+def test_wide_vectors_go_on_where_the_host_cpu_must_do_them() -> None:
     usable("kvm")
-    if "avx" not in Path("/proc/cpuinfo").read_text().split():
+    if not host_has("avx"):
         pytest.skip("this host's CPU has no AVX")
-    with Machine("microvm", accel="kvm", kernel=guest("board", AVX="1")) as machine:
+    move_with_avx(moves=8, seed=8)
+
+
+def move_with_avx(moves: int, seed: int) -> None:
+    draw = random.Random(seed)
+    defines = {"AVX": "1", **({"AVX2": "1"} if host_has("avx2", "fma", "bmi2") else {})}
+    with Machine("microvm", accel="kvm", kernel=guest("board", STEPS="300", **defines)) as machine:
         run_until_all_go_on(machine, dict.fromkeys(NAMES, 0))
-        for _ in range(10):
-            machine.run(timeout=0.003)
-            machine.switch("tcg")
-            machine.switch("kvm")
+        for move in range(moves):
+            machine.run(timeout=draw.random() * 0.02)
+            machine.switch(("tcg", "kvm")[move % 2])
             run_until_all_go_on(machine, counts(machine))
+        done = "\n".join(machine.done())
+        assert " vsqrtpd" in done, done
+        assert " vaddpd" in done, done
+
+
+def test_a_guest_that_begins_under_tcg_has_no_avx_until_it_has_moved() -> None:
+    usable("kvm")
+    with Machine("microvm", accel="tcg", kernel=guest("board", AVX="1")) as machine:
+        for _ in range(2):
+            machine.run(timeout=60, until=lambda: bool(counts(machine)["wrong"]))
+            assert counts(machine)["vector"] == 6  # its XSETBV
+            machine.switch("kvm")
+            machine.switch("tcg")
+            machine.reset()
 
 
 def test_it_moves_while_it_runs_in_another_thread() -> None:

@@ -1,6 +1,6 @@
 """The C core without an interpreter: its own tests under AddressSanitizer, UBSan and ThreadSanitizer.
 
-EMU_FUZZ_CASES in the environment sets how many maps fuzz_map.c tries.
+EMU_FUZZ_CASES in the environment sets how many maps fuzz_map.c tries, and instructions fuzz_cross.c.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 CORE = HERE.parent.parent / "accel" / "native"
 SOURCES = [CORE / name for name in ("map.c", "irq.c", "host.c")]
+CROSSING = [CORE / name for name in ("cross_host.c", "cross_system.c")]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 
 
@@ -56,3 +57,11 @@ def test_random_maps_answer_as_a_model_that_owns_every_byte(build):
 def test_no_instruction_done_by_the_host_cpu_reaches_further_than_its_row_says(build):
     program = build("test_cross_sizes", "address,undefined", [])
     run(program, ASAN_OPTIONS="handle_segv=0")  # the code has a handler of its own
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the host's CPU does x86-64 instructions alone")
+def test_any_instruction_and_any_page_tables_leave_the_host_of_a_crossing_alone(build):
+    run(
+        build("fuzz_cross", "address,undefined", [*CROSSING, *SOURCES]),
+        os.environ.get("EMU_FUZZ_CASES", "200000"),
+    )

@@ -1,10 +1,12 @@
 # A guest that checks itself while it is moved between accelerators: in user mode it computes with integers, SSE2,
-# x87 (and AVX, with -DAVX) in all registers and compares what comes out with what is at REFERENCE; the 8254, the
+# x87 (and AVX, with -DAVX; AVX2 and FMA, with -DAVX2) in all registers and compares what comes out with what is at REFERENCE; the 8254, the
 # local APIC's timer and a wire that its handler lowers interrupt it.  With -DHOST the same computation as a Linux program, which writes its outcome.
 #
 # At 4000h from the start: RESULTS; 5000h: REFERENCE; 6000h: COUNTS (in the order of tests/emu/test_switch.py).
 
+#ifndef STEPS
 #define STEPS 3000
+#endif
 #define SIZE 0x440
 #define CODE64 0x08
 #define USER_DATA 0x1b
@@ -343,6 +345,13 @@ compute:
         vxorpd  %ymm3, %ymm6, %ymm9
         vsubpd  %ymm1, %ymm2, %ymm10
         vsqrtpd %ymm13, %ymm11
+#endif
+#ifdef AVX2
+        vpaddq  %ymm6, %ymm15, %ymm15
+        vpermq  $0x39, %ymm15, %ymm15
+        vpshufb %ymm15, %ymm9, %ymm14
+        vfmadd132pd half(%rip), %ymm11, %ymm10
+        mulx    %rbx, %r10, %r11
 #endif
         dec     %ecx
         jnz     1b
