@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from accel.api import Accelerator
     from emu.device import Device
+    from emu.devices.pci import PciFunction
     from emu.machine import Cpu, Machine
 
 # Board and architecture: the module and class.  The first architecture of a board is its default.
@@ -30,6 +31,7 @@ BOARDS = {
     ("virt", "arm"): ("emu.boards.virt", "VirtArm"),
     ("virt", "riscv64"): ("emu.boards.virt", "VirtRiscv64"),
     ("microvm", "x86_64"): ("emu.boards.microvm", "Microvm"),
+    ("pc", "x86_64"): ("emu.boards.pc", "Pc"),
     ("none", "aarch64"): ("emu.boards.none", "NoAarch64"),
     ("none", "x86_64"): ("emu.boards.none", "NoX86"),
 }
@@ -80,7 +82,9 @@ class Board:
     name: by which it was opened, "" for one that was not; ram_base: address of RAM; ram_limit: bytes of RAM
     the map has room for; default_ram: bytes if nobody says; ports: whether it has x86's port space;
     keeps_variables: whether firmware can write some that last; parts: what stands where; virtio: slots for
-    virtio devices; shutdown: what the machine does, in QMP's word, when a CPU shuts down.
+    virtio devices; virtio_by_pci: whether they are functions of its PCI bus instead; default_firmware: what
+    it starts if it is given neither firmware nor a kernel, "" for nothing; shutdown: what the machine does,
+    in QMP's word, when a CPU shuts down.
     """
 
     name: str = ""
@@ -95,6 +99,8 @@ class Board:
     keeps_variables: ClassVar[bool] = False
     parts: ClassVar[tuple[Part, ...]] = ()
     virtio: ClassVar[Slots | None] = None
+    virtio_by_pci: bool = False
+    default_firmware: ClassVar[str] = ""
     shutdown: ClassVar[str] = "guest-shutdown"
     # What open_accelerator() is told besides.
     engine: dict[str, Any] = {}
@@ -118,6 +124,10 @@ class Board:
         The first one is in the lowest slot, and first in the device tree: so Linux finds the first disk
         first, and calls it vda.
         """
+        if self.virtio_by_pci:
+            if machine.force_legacy:
+                raise DeviceError("virtio over PCI has no legacy transport here; leave force_legacy out")
+            return
         slots = self.virtio
         if len(machine.virtio) > (0 if slots is None else slots.count):
             most = "no virtio slots" if slots is None else f"{slots.count} virtio slots"
@@ -130,6 +140,14 @@ class Board:
             transport = VirtioMmio(device, force_legacy=machine.force_legacy)
             base = slots.base + number * slots.step
             machine.bus.attach(f"virtio{number}", transport, base, irq=slots.irq + number)
+
+    def pci_functions(self, machine: Machine) -> list[PciFunction]:
+        """What is plugged into the PCI bus, in the order of its slots."""
+        if not self.virtio_by_pci:
+            return machine.pci
+        from emu.virtio.pci import VirtioPci
+
+        return [*machine.pci, *(VirtioPci(device) for device in machine.virtio)]
 
     def memory(self, machine: Machine) -> None:
         """RAM, ROM and flash."""

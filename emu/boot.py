@@ -29,7 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image", nargs="?", metavar="IMAGE",
         help="a ready guest by its name, fetched if it is not here (emu images); options come on top",
     )  # fmt: skip
-    add("-M", "--machine", default=None, metavar="BOARD", help="virt or microvm (default: what fits --arch)")
+    add(
+        "-M",
+        "--machine",
+        default=None,
+        metavar="BOARD",
+        help="virt, microvm or pc (default: what fits --arch)",
+    )
     add("--arch", metavar="ARCH", help="aarch64, arm, riscv64 or x86_64 (default: the board's first)")
     add(
         "--accel",
@@ -162,11 +168,11 @@ def run_boot(options: Any, signals: Signals) -> int:
     from emu.machine import Machine
     from emu.steering import Monitor, Orders, steer
 
-    if not options.firmware and not options.kernel and not options.dumpdtb:
-        raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)
+    if not (options.firmware or options.kernel or options.dumpdtb or board.default_firmware):
+        raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     taken = "stdio" in (*options.console, *options.monitor, options.debugcon)
     words = options.serial or ["null" if taken else "stdio"]
     if [*words, *options.console, *options.monitor, options.debugcon].count("stdio") > 1:
@@ -289,7 +295,7 @@ def _virtio(
         for port in ports.ports.values():
             if port.chardev.path:
                 print(f"emu: {port} is {port.chardev.path}", file=sys.stderr)
-    if board.virtio is not None:
+    if board.virtio is not None or board.virtio_by_pci:
         from emu.virtio.balloon import VirtioBalloon
         from emu.virtio.rng import VirtioRng
 

@@ -160,8 +160,9 @@ class Seat:
 class Machine:
     """A whole machine; a context manager.
 
-    board: virt, microvm, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg, kvm:tcg,
-    and options after commas, as kvm,kernel-irqchip=off; cpu: a CPU's name and features, as Haswell,-avx2;
+    board: virt, microvm, pc, or a Board; arch: of a board that comes in several; accel: auto, kvm, tcg,
+    kvm:tcg, and options after commas, as kvm,kernel-irqchip=off; cpu: a CPU's name and features, as
+    Haswell,-avx2;
     cpus: how many vCPUs; ram: bytes (default: the board's); firmware, kernel, initrd, dtb: a path, or the
     bytes; append: the kernel's command line; firmware_vars: path of the file that keeps the firmware's
     variables, made when it is not there;

@@ -126,6 +126,10 @@ class KernelIrqchip:
         """
         checked(lib.emu_kvm_msi(self._chip, address, data), "send the interrupt message", "check its address")
 
+    def messages(self) -> tuple[Any, Any]:
+        """emu_kvm_send and its opaque: what takes messages in C."""
+        return ffi.addressof(lib, "emu_kvm_send"), self._chip
+
     def attach(self, vcpu: Any) -> None:
         """Nothing: vCPUs are connected as they are created."""
 

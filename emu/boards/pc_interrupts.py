@@ -54,6 +54,8 @@ class PcInterrupts:
         local = engine.irqchip("lapic")
         if local is not None:
             self.apic.leave_to(local)
+        if self.kernel is not None:
+            self.apic.leave_messages_to(self.kernel)
         self.who = "kernel" if self.kernel is not None else "board" if local is None else "split"
 
     def connect_cpu(self, cpu: Cpu) -> None:
@@ -115,6 +117,7 @@ class PcInterrupts:
 
     def _leave_kernel(self, before: Any, state: dict[str, Any]) -> None:
         """What the kernel has goes to the board's own."""
+        self.apic.leave_messages_to(None)
         # The kernel's timers never rest: what interrupts between these two does so twice, and is not lost.
         del state["lapic"]
         saved = self.kernel.save()

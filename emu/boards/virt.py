@@ -215,7 +215,6 @@ class VirtArmBase(Virt):
 
     gic_version = 2
     its = True  # where the GIC is one that can have it
-    virtio_by_pci = False
 
     def configure(self, name: str, value: str) -> None:
         if name == "virtio":
@@ -263,20 +262,6 @@ class VirtArmBase(Virt):
         pci = PciEcam(functions, (PCI_MEMORY, PCI_PORTS))
         pci.wire([self.gic.line(PCI_IRQ + n) for n in range(4)], messages.msi)
         machine.bus.attach("pci", pci, ECAM_BASE)
-
-    def pci_functions(self, machine: Machine) -> list[PciFunction]:
-        """What is on the PCI bus, in the order of its slots."""
-        if not self.virtio_by_pci:
-            return machine.pci
-        from emu.virtio.pci import VirtioPci
-
-        return [*machine.pci, *(VirtioPci(device) for device in machine.virtio)]
-
-    def fill_slots(self, machine: Machine) -> None:
-        if not self.virtio_by_pci:
-            super().fill_slots(machine)
-        elif machine.force_legacy:
-            raise DeviceError("virtio over PCI has no legacy transport here; use virtio=mmio for it")
 
     def line(self, number: int) -> IrqLine:
         return self.gic.line(number)

@@ -34,6 +34,7 @@ class LocalApic(Device):
         self.pointer = ffi.gc(made, lib.emu_apic_free)
         self._outputs = 0
         self._kernel: Any = None
+        self._all_in_kernel = False
         self._acknowledged: IrqLine | None = None
 
     def native(self) -> tuple[Any, Any, Any]:
@@ -70,12 +71,24 @@ class LocalApic(Device):
         """The local APICs are the kernel's (KernelLapics): the I/O APIC sends there.  Before the CPUs."""
         self._kernel = kernel
         send, route, chip = kernel.outputs()
-        lib.emu_apic_elsewhere(
-            self.pointer,
-            cast("emu_apic_send_fn", send),
-            cast("emu_apic_route_fn", route),
-            cast("void *", chip),
-        )
+        self._elsewhere(send, cast("emu_apic_route_fn", route), chip)
+
+    def leave_messages_to(self, kernel: Any) -> None:
+        """All controllers are the kernel's (KernelIrqchip): messages go there; None: not any more."""
+        self._all_in_kernel = kernel is not None
+        if kernel is None:
+            lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
+        else:
+            send, chip = kernel.messages()
+            self._elsewhere(send, ffi.NULL, chip)
+
+    def _elsewhere(self, send: Any, route: Any, chip: Any) -> None:
+        lib.emu_apic_elsewhere(self.pointer, cast("emu_apic_send_fn", send), route, cast("void *", chip))
+
+    @property
+    def msi(self) -> tuple[str, Any]:
+        """What PciBus.wire takes."""
+        return "emu_apic_message", self.pointer
 
     def external(self, vector: int) -> None:
         """What the older controllers' INTR stands for: a vector + 1, or 0 for none."""
@@ -98,7 +111,7 @@ class LocalApic(Device):
         for number in range(self._outputs):
             lib.emu_apic_output(self.pointer, number, ffi.NULL, ffi.NULL)
         self._outputs = 0
-        if self._kernel is not None:
+        if self._kernel is not None or self._all_in_kernel:
             lib.emu_apic_elsewhere(self.pointer, ffi.NULL, ffi.NULL, ffi.NULL)
 
     def state_in_c(self) -> Any:

@@ -1,4 +1,4 @@
-"""A PCI host bridge's configuration ports: mechanism 1, and the reset control register inside it.
+"""A PCI host bridge's configuration ports: mechanism 1, and the reset control register inside it; a PC's.
 
 Source: PCI Local Bus Specification 3.0, section 3.2.2.3; Intel 82371SB (PIIX3) data sheet for CF9h.
 """
@@ -9,6 +9,7 @@ from emu.device import Context
 from emu.devices.pci import PciBus, PciFunction
 
 ADDRESS, DATA, RESET_CONTROL = 0, 4, 1
+PORTS = 8
 ENABLE = 1 << 31
 # A reset when it goes from 0 to 1.
 RESET_CPU = 4
@@ -17,12 +18,14 @@ RESET_CPU = 4
 class PciHost(PciBus):
     """Ports CF8h to CFFh."""
 
-    size = 8
+    size = PORTS
     version = 2
     state = ("address", "control", *PciBus.state)
 
-    def __init__(self, functions: dict[tuple[int, int], PciFunction]) -> None:
-        super().__init__(functions)
+    def __init__(
+        self, functions: dict[tuple[int, int], PciFunction], windows: tuple[tuple[int, int], ...] = ()
+    ) -> None:
+        super().__init__(functions, windows)
         self.address = self.control = 0
 
     def realize(self, context: Context) -> None:
@@ -34,9 +37,13 @@ class PciHost(PciBus):
         self.address = self.control = 0
 
     def _selected(self) -> PciFunction | None:
-        if not self.address & ENABLE or self.address >> 16 & 0xFF:
+        if not self.address & ENABLE:
             return None
-        return self.functions.get((self.address >> 11 & 31, self.address >> 8 & 7))
+        return self.at(self.address >> 16 & 0xFF, self.address >> 11 & 31, self.address >> 8 & 7)
+
+    def wire_of(self, device: int) -> int:
+        """Slot 1, where the ISA bridge is, begins with the first wire."""
+        return (device - 1) % 4
 
     def read(self, offset: int, width: int) -> int:
         if offset == RESET_CONTROL and width == 1:

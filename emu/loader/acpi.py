@@ -217,6 +217,18 @@ def ports(base: int, size: int) -> bytes:
     return struct.pack("<BBHHBB", 0x47, 1, base, base, 1, size)
 
 
+SPACES = {"memory": (0, 1), "ports": (1, 3), "bus": (2, 0)}  # type and its flags: writable; whole range
+
+
+def address_space(kind: str, base: int, size: int) -> bytes:
+    """A window of a bridge: memory, ports, or bus numbers (6.4.3.5.2, 6.4.3.5.3)."""
+    type, flags = SPACES[kind]
+    fixed = 1 << 2 | 1 << 3
+    tag, form = (0x87, "<BHBBBIIIII") if kind == "memory" else (0x88, "<BHBBBHHHHH")
+    length = struct.calcsize(form) - 3
+    return struct.pack(form, tag, length, type, fixed, flags, 0, base, base + size - 1, 0, size)
+
+
 def isa_interrupt(number: int) -> bytes:
     """One of the sixteen, edge-triggered (6.4.2.1)."""
     return struct.pack("<BH", 0x22, 1 << number)

@@ -87,6 +87,8 @@ def query_machines(client: Client) -> list[MachineInfo]:
             "numa-mem-supported": False,
             "deprecated": False,
         }
+        if board.default:
+            info["is-default"] = True
         if board.alias:
             info["alias"] = board.alias
         if board.cpu:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emu.steering import Monitor
 
 # Where -bios is looked for besides -L.
-DATA = "/usr/share/qemu"
+DATA = ("/usr/share/qemu", "/usr/share/seabios")
 OBJECTS = ("secret", "memory-backend-ram", "rng-random", "rng-builtin", "iothread")
 # Options of -machine without an effect here by their nature: they say how the host keeps the guest.
 MACHINE_IDLE = (
@@ -177,6 +177,7 @@ class Builder:
                 given.values.setdefault(key, []).extend(values)
         name = given.word("type")
         known = ", ".join(each.alias or each.name for each in MACHINES[self.arch])
+        name = name or next((each.name for each in MACHINES[self.arch] if each.default), "")
         if not name:
             raise DeviceError(f"which machine? give -machine TYPE; there are {known}")
         type = machine(self.arch, name)
@@ -424,7 +425,7 @@ class Builder:
 
     def _found(self, name: str) -> str:
         """Where a firmware's file is: as named, or in the data folders."""
-        for folder in ("", *self.asked.all("L"), DATA):
+        for folder in ("", *self.asked.all("L"), *DATA):
             path = Path(folder) / name
             if path.is_file():
                 return str(path.absolute())

@@ -278,7 +278,7 @@ class Devices:
         bus.ports.append((port, self.inventory.add_device(entry)))
 
     def _isa_serial(self, given: Given, driver: str, name: str) -> None:
-        if self.machine.board != "microvm":
+        if "isa-serial" not in self.machine.devices:
             raise DeviceError(f"{given.option}: {self.machine.name} has no ISA bus; use -serial")
         properties = {key: values[-1] for key, values in given.values.items()}
         number = given.number("index", min(set(range(SERIAL_LINES)) - set(self.serial)))

@@ -11,7 +11,8 @@ class MachineType:
 
     alias: a shorter name; board: emu's; cpu: the model if nobody says; cpus: how many there may be; ram_id:
     the name that a memory backend for its RAM must have; bus: the PCI bus of its host bridge, "" for none;
-    mmio: whether it has slots for virtio by MMIO; devices: types that are part of it.
+    default: whether it is meant if nobody names one; mmio: whether it has slots for virtio by MMIO; devices:
+    types that are part of it.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class MachineType:
         ram_id: str = "",
         bus: str = "",
         mmio: bool = False,
+        default: bool = False,
         devices: tuple[str, ...] = (),
     ) -> None:
         self.name = name
@@ -39,6 +41,7 @@ class MachineType:
         self.ram_id = ram_id
         self.bus = bus
         self.mmio = mmio
+        self.default = default
         self.devices = devices
 
 
@@ -59,6 +62,18 @@ MACHINES: dict[str, tuple[MachineType, ...]] = {
         NONE,
     ),
     "x86_64": (
+        MachineType(
+            "pc-i440fx-7.2",
+            "pc",
+            "the board pc (i440FX and PIIX3), as QEMU 7.2 has it, without IDE and screen",
+            alias="pc",
+            cpu="qemu64",
+            cpus=16,
+            ram_id="pc.ram",
+            bus="pci.0",
+            default=True,
+            devices=("i440FX", "PIIX3", "isa-serial", "mc146818rtc", "i8042", "fw_cfg_io"),
+        ),
         MachineType(
             "microvm",
             "microvm",

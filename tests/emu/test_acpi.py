@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from emu.boards.microvm import ACPI_BASE, acpi_tables, placed_tables
+from emu.boards.microvm import Microvm
+from emu.boards.pc_tables import ACPI_BASE, acpi_tables, placed_tables
 from emu.loader.acpi import eisa_id, integer, loader_files, name_string, package_length
 
 
@@ -38,7 +39,7 @@ def tables(image):
 
 
 def test_every_table_sums_to_zero():
-    image = placed_tables(machine())
+    image = placed_tables(Microvm(), machine())
     assert image[:8] == b"RSD PTR "
     assert sum(image[:20]) & 0xFF == sum(image[:36]) & 0xFF == 0
     found = tables(image)
@@ -52,7 +53,7 @@ def test_acpica_reads_them_without_a_complaint(devices, tmp_path):
     iasl = shutil.which("iasl")
     if iasl is None:
         pytest.skip("iasl is not installed (Debian: acpica-tools)")
-    for signature, data in tables(placed_tables(machine(devices))).items():
+    for signature, data in tables(placed_tables(Microvm(), machine(devices))).items():
         if signature == "XSDT":
             continue
         file = tmp_path / f"{signature.lower()}.dat"
@@ -68,11 +69,13 @@ def test_acpica_reads_them_without_a_complaint(devices, tmp_path):
         [iasl, "-oa", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True
     )
     assert "0 Errors" in done.stdout + done.stderr
-    assert (tmp_path / "again.aml").read_bytes()[36:] == tables(placed_tables(machine(devices)))["DSDT"][36:]
+    assert (tmp_path / "again.aml").read_bytes()[36:] == tables(placed_tables(Microvm(), machine(devices)))[
+        "DSDT"
+    ][36:]
 
 
 def test_firmware_that_follows_the_loaders_script_has_the_same_tables():
-    files = loader_files(*acpi_tables(machine()))
+    files = loader_files(*acpi_tables(Microvm(), machine()))
     memory = {name: bytearray(data) for name, data in files.items()}
     # The second file's address is what the test chooses; where the first one lies nobody is told.
     base = {"etc/acpi/tables": ACPI_BASE + 64}
@@ -96,7 +99,7 @@ def test_firmware_that_follows_the_loaders_script_has_the_same_tables():
             memory[name][offset] = -sum(memory[name][start : start + size]) & 0xFF
     assert [(name, zone) for name, _, zone in allocated] == [("etc/acpi/tables", 1), ("etc/acpi/rsdp", 2)]
     whole = bytes(memory["etc/acpi/rsdp"]).ljust(64, b"\0") + memory["etc/acpi/tables"]
-    assert whole == placed_tables(machine())
+    assert whole == placed_tables(Microvm(), machine())
 
 
 @pytest.mark.parametrize(

@@ -178,11 +178,11 @@ def test_destinations_are_physical_or_logical(cpu):
 
 
 def test_a_message_is_an_interrupt(cpu):
-    lib.emu_apic_message(cpu.apic.pointer, 0xFEE0_0000, 0x4055)
+    lib.emu_apic_message(cpu.apic.pointer, 0, 0xFEE0_0000, 0x4055)
     assert cpu.take() == 0x55
     cpu[EOI] = 0
-    lib.emu_apic_message(cpu.apic.pointer, 0xFEE0_5000, 0x4055)  # somebody else's
-    lib.emu_apic_message(cpu.apic.pointer, 0x1000, 0x4055)
+    lib.emu_apic_message(cpu.apic.pointer, 0, 0xFEE0_5000, 0x4055)  # somebody else's
+    lib.emu_apic_message(cpu.apic.pointer, 0, 0x1000, 0x4055)
     assert cpu.vcpu.offer == 0
 
 
@@ -292,7 +292,7 @@ def test_switched_off_by_its_base_register_it_is_gone_and_comes_back_as_after_re
     assert (cpu.vcpu.offer, cpu[SVR], cpu[VERSION]) == (0, 0, 0)
     cpu.apic.external(0x21)
     assert cpu.take() == 0x120
-    lib.emu_apic_message(cpu.apic.pointer, 0xFEE0_0000, 0x4055)
+    lib.emu_apic_message(cpu.apic.pointer, 0, 0xFEE0_0000, 0x4055)
     lib.emu_apic_enabled(cpu.apic.pointer, 0, 1)
     assert (cpu[SVR], cpu.bits(IRR)) == (0xFF, [])
 

@@ -34,9 +34,11 @@ BOARDS = {
     "arm": ("virt", "arm", "080000e3 000448e3 700040e1 feffffea", "guest-shutdown"),
     "riscv64": ("virt", "riscv64", "b7560000 93865655 37071000 2320d700 6f000000", "guest-shutdown"),
     "microvm": ("microvm", "x86_64", "baf90c b006 ee f4", "guest-reset"),
+    "pc": ("pc", "x86_64", "baf90c b006 ee f4", "guest-reset"),
 }
 # Where the functions of the PCI bus are put: above the window's start, a MiB each.
 PCI_ECAM, PCI_WINDOW = 0x3F00_0000, 0x1000_0000
+CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 
 
 @pytest.fixture
@@ -62,9 +64,9 @@ def devices(tmp_path):
 
 
 def firmware(path, board: str, code: str):
-    """A file whose code runs at power-on; microvm's starts 16 bytes below the end of its ROM."""
+    """A file whose code runs at power-on; a PC's starts 16 bytes below the end of its ROM."""
     words = bytes.fromhex(code)
-    path.write_bytes(words if board != "microvm" else words.ljust(16).rjust(65536, b"\xf4"))
+    path.write_bytes(words if board not in ("microvm", "pc") else words.ljust(16).rjust(65536, b"\xf4"))
     return str(path)
 
 
@@ -72,18 +74,25 @@ def put_bars(machine: Machine, rng: random.Random) -> list[tuple[int, int]]:
     """Gives every function's BARs addresses and turns them on; a list of where they are."""
     places = []
     for slot in range(8):
-        config = PCI_ECAM + (slot << 15)
-        if machine.memory.read(config, 2) == 0xFFFF:
+        if config(machine, slot, 0, 2) == 0xFFFF:
             continue
         for bar in range(6):
             base = PCI_WINDOW + (slot * 6 + bar) * 0x10_0000
-            machine.memory.write(
-                config + 0x10 + 4 * bar, 4, base if bar % 2 == 0 or rng.random() < 0.5 else 0
-            )
+            config(machine, slot, 0x10 + 4 * bar, 4, base if bar % 2 == 0 or rng.random() < 0.5 else 0)
             places.append((base, 0x4000))
-        machine.memory.write(config + 4, 2, 6)
-        places.append((config, 0x100))
+        config(machine, slot, 4, 2, 6)
+        if machine.ports is None:
+            places.append((PCI_ECAM + (slot << 15), 0x100))
     return places
+
+
+def config(machine: Machine, slot: int, at: int, width: int, value: int | None = None) -> int | None:
+    """An access to configuration space, by ports or by memory; of a value it is a write."""
+    space, place = machine.memory, PCI_ECAM + (slot << 15) + at
+    if machine.ports is not None:
+        space, place = machine.ports.space, CONFIG_DATA + at % 4
+        space.write(CONFIG_ADDRESS, 4, 1 << 31 | slot << 11 | at & 0xFC)
+    return space.read(place, width) if value is None else space.write(place, width, value)
 
 
 @pytest.mark.parametrize("kind", BOARDS)
@@ -97,7 +106,7 @@ def test_no_access_to_a_device_raises(kind, devices, tmp_path):
         board,
         arch=arch,
         accel="tcg",
-        virtio=devices if board.virtio is not None else [],
+        virtio=devices if board.virtio is not None or board.virtio_by_pci else [],
         firmware=firmware(tmp_path / "firmware", name, code),
     ) as machine:
         machine.start()
@@ -108,7 +117,7 @@ def test_no_access_to_a_device_raises(kind, devices, tmp_path):
             if bus is not None
             for attachment in bus.attached.values()
         ]
-        if "pci" in name:
+        if board.virtio_by_pci:
             places += [(machine.memory, *place) for place in put_bars(machine, rng)]
         try:
             for space, base, size in places:

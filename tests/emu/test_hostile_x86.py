@@ -78,7 +78,8 @@ def places(machine: Machine) -> list[tuple[object, int, int]]:
     return [*found, (machine.memory, 0, 1 << 48), (machine.ports.space, 0, 1 << 16)]
 
 
-def test_a_board_at_work_takes_accesses_of_any_width_anywhere(engine, tmp_path):
+@pytest.mark.parametrize("board", ["microvm", "pc"])
+def test_a_board_at_work_takes_accesses_of_any_width_anywhere(board, engine, tmp_path):
     """As other CPUs' would come, while a guest takes interrupts and does the same."""
     seed, cases = random.randrange(1 << 32), int(os.environ.get("EMU_FUZZ_CASES", "10000"))
     rng = random.Random(seed)
@@ -86,7 +87,7 @@ def test_a_board_at_work_takes_accesses_of_any_width_anywhere(engine, tmp_path):
     failed = []
     with (
         x86_hostile.virtio(tmp_path) as devices,
-        Machine("microvm", accel=engine, firmware=firmware, virtio=devices, serial="null") as machine,
+        Machine(board, accel=engine, firmware=firmware, virtio=devices, serial="null") as machine,
     ):
 
         def hammer() -> None:

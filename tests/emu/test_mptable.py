@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from emu.boards.microvm import MP_BASE, Microvm, mp_tables
+from emu.boards.microvm import Microvm
+from emu.boards.pc_tables import MP_BASE, mp_tables
 from emu.devices.apic import IO_BASE, LOCAL_BASE
 
 SIZES = {0: 20, 1: 8, 2: 8, 3: 8, 4: 8}
@@ -13,7 +14,7 @@ SIZES = {0: 20, 1: 8, 2: 8, 3: 8, 4: 8}
 
 @pytest.mark.parametrize("cpus", [1, 16])
 def test_the_tables_say_what_the_board_has(cpus):
-    image = mp_tables(SimpleNamespace(cpus=[None] * cpus))
+    image = mp_tables(Microvm(), SimpleNamespace(cpus=[None] * cpus))
     assert image[:4] == b"_MP_"
     assert (sum(image[:16]) & 0xFF, image[8], image[11]) == (0, 1, 0)
     (at,) = struct.unpack_from("<I", image, 4)

@@ -21,7 +21,8 @@ MADE = {
     "arm": ("arm-linux-gnueabihf-gcc", 0x4020_0000, "-marm -mno-unaligned-access"),
     "riscv64": ("riscv64-linux-gnu-gcc", 0x8020_0000, "-mcmodel=medany -Wl,--no-relax"),
 }
-PAIRS = [("kvm", "x86_64"), *(("tcg", arch) for arch in MADE)]
+CASES = [("kvm", "x86_64", "microvm"), ("kvm", "x86_64", "pc"), ("tcg", "x86_64", "pc")]
+CASES += [("tcg", arch, "microvm" if arch == "x86_64" else "virt") for arch in MADE]
 FLAGS = "-O2 -w -ffreestanding -nostdlib -static -fno-pic -no-pie -fno-stack-protector -ffp-contract=off"
 # Optimized as it is everywhere but for the vectors, of which handlers of interrupts know nothing.
 FLAGS += " -fno-tree-vectorize -fcf-protection=none"
@@ -62,9 +63,9 @@ def expected() -> str:
     return f"integers {total:016x}\ndoubles {bits:016x}\nwrong {0:016x}\nticks {20:016x}\n"
 
 
-@pytest.mark.parametrize(("accel", "arch"), PAIRS)
-def test_the_guest_checks_itself(accel, arch, build):
+@pytest.mark.parametrize(("accel", "arch", "board"), CASES)
+def test_the_guest_checks_itself(accel, arch, board, build):
     usable(accel)
-    words = [sys.executable, "-m", "emu", "boot", "--accel", accel, "--kernel", str(build(arch))]
+    words = [sys.executable, "-m", "emu", "boot", "-M", board, "--accel", accel, "--kernel", str(build(arch))]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (0, expected()), done.stderr

@@ -75,17 +75,18 @@ def run_until_all_go_on(machine: Machine, before: dict[str, int]) -> dict[str, i
     return now
 
 
+@pytest.mark.parametrize("board", ["microvm", "pc"])
 @pytest.mark.parametrize("controllers", CONTROLLERS)
-def test_a_guest_computes_rightly_wherever_it_is_moved(controllers: str) -> None:
+def test_a_guest_computes_rightly_wherever_it_is_moved(controllers: str, board: str) -> None:
     usable("kvm")
-    move_at_random(controllers, moves=20, seed=6)
+    move_at_random(controllers, moves=20, seed=6, board=board)
 
 
-def move_at_random(controllers: str, moves: int, seed: int) -> None:
+def move_at_random(controllers: str, moves: int, seed: int, board: str = "microvm") -> None:
     draw = random.Random(seed)
     wire = Wire()
     with Machine(
-        "microvm",
+        board,
         accel=CONTROLLERS[controllers],
         kernel=guest(controllers),
         devices=[(wire, WIRE, INPUT)],

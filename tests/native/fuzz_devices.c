@@ -401,7 +401,7 @@ static void use_apic(uint64_t *seed)
         emu_apic_load(apic, &state);
         break;
     case 1:
-        emu_apic_message(apic, below(seed, 3) ? UINT64_C(0xfee00000) | (next_random(seed) & 0xfffff) : next_random(seed),
+        emu_apic_message(apic, 0, below(seed, 3) ? UINT64_C(0xfee00000) | (next_random(seed) & 0xfffff) : next_random(seed),
                          (uint32_t)next_random(seed));
         break;
     case 2:

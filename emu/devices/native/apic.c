@@ -150,8 +150,10 @@ void apic_send(emu_apic *apic, uint32_t destination, bool logical, uint32_t mode
         deliver(apic, chosen, mode, vector, level);
 }
 
-void emu_apic_message(emu_apic *apic, uint64_t address, uint32_t data)
+void emu_apic_message(void *opaque, uint32_t requester, uint64_t address, uint32_t data)
 {
+    emu_apic *apic = opaque;
+    (void)requester; /* nobody remaps by it */
     if (address >> 20 != 0xfee)
         return;
     pthread_mutex_lock(&apic->lock);

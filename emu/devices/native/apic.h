@@ -98,11 +98,12 @@ void emu_apic_external(emu_apic *apic, uint32_t vector);
 void emu_apic_acknowledge(emu_apic *apic, emu_irq_fn acknowledge, void *opaque);
 /* An emu_irq_fn: an input of the I/O APIC. */
 void emu_apic_input(void *apic, uint32_t number, int level);
-/* A message-signalled interrupt, a write of `data` to `address`. */
-void emu_apic_message(emu_apic *apic, uint64_t address, uint32_t data);
+/* A message-signalled interrupt, a write of `data` to `address`; an emu_msi_fn of pci.h. */
+void emu_apic_message(void *apic, uint32_t requester, uint64_t address, uint32_t data);
 /*
- * Has the local APICs elsewhere: `send` takes the I/O APIC's messages, `route` what an input would send from
- * now on, before it sends it (data 0: nothing).  Both are called with the lock held.  NULL for both: here.
+ * Has the local APICs elsewhere: `send` takes devices' messages and the I/O APIC's, `route` what an input
+ * would send from now on, before it sends it (data 0: nothing).  Both are called with the lock held.  NULL for
+ * `route`: the I/O APIC is elsewhere, too; for both: here.
  */
 typedef void (*emu_apic_send_fn)(void *opaque, uint64_t address, uint32_t data);
 typedef void (*emu_apic_route_fn)(void *opaque, uint32_t input, uint64_t address, uint32_t data);
