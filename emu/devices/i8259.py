@@ -204,6 +204,13 @@ class I8259(Device):
                 return self.slaves[number].acknowledge()
             return self.base | number
 
+    def taken(self, number: int) -> None:
+        """The CPU's acknowledge cycle was for this input; with the lock held."""
+        if number != SPURIOUS or self.irr >> SPURIOUS & 1:
+            self._take(number)
+        else:
+            self._update()
+
     def _update(self) -> None:
         self.output.set(self._best() is not None)
         if self.told is not None:
@@ -267,4 +274,13 @@ class Pics:
     def _taken(self, vector: int) -> None:
         with self.master.lock:
             self._offered = -1  # whatever stands there now, it is said again
-            self.master.acknowledge()
+            # What has come since, or gone, is not what the CPU has taken.
+            number, behind = vector - self.master.base, vector - self.slave.base
+            if number in range(8) and number != self.CASCADE:
+                self.master.taken(number)
+            elif behind in range(8):
+                self.slave.output.set(0)  # for the cycle; what else it has is another edge
+                self.master.taken(self.CASCADE)
+                self.slave.taken(behind)
+            else:
+                self.master.taken(SPURIOUS)

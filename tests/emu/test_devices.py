@@ -476,6 +476,26 @@ def test_the_pics_offer_vectors_by_priority(bench):
     assert cpu.inputs[0] == 0x24 + 1
 
 
+def test_what_the_cpu_has_taken_is_in_service_whatever_came_since(bench):
+    made, cpu = pics(bench)
+    made.line(10).set(1)
+    assert cpu.inputs[0] == 0x2A + 1
+    made.line(0).set(1)
+    made.line(8).set(1)
+    cpu.taken(0x2A)
+    assert (made.master.isr, made.slave.isr) == (1 << 2, 1 << 2)
+    assert cpu.inputs[0] == 0x20 + 1
+    cpu.taken(0x20)
+    assert (made.master.isr, made.slave.isr) == (1 << 2 | 1, 1 << 2)
+    bench.space.write(0x20, 1, 0x60)
+    bench.space.write(0xA0, 1, 0x62)
+    bench.space.write(0x20, 1, 0x62)
+    assert cpu.inputs[0] == 0x28 + 1
+    made.line(8).set(0)  # gone as the CPU takes it
+    cpu.taken(0x28)
+    assert (made.master.isr, made.slave.isr) == (1 << 2, 1)
+
+
 def test_a_level_triggered_input_asks_again_until_it_falls(bench):
     made, cpu = pics(bench)
     bench.space.write(0x4D1, 1, 0x08)  # line 11
