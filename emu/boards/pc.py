@@ -7,7 +7,7 @@ screen.  Without a kernel or firmware it starts Debian's SeaBIOS.
 
 from __future__ import annotations
 
-from emu.boards.pc_base import PcBoard
+from emu.boards.pc_base import FOUR_GIB, PcBoard
 from emu.boards.pc_tables import PM_BASE, SCI
 from emu.devices.apic import IO_BASE
 from emu.devices.pci import INTERRUPT_LINE, INTERRUPT_PIN, PciFunction, settle
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WIRES = (10, 10, 11, 11)
 # Before the bus' ports, and behind them.
 CONFIGURATION = 0xCF8
+# Behind the last address that guests put something at.
+ADDRESSES = 1 << 40
 
 
 class Pc(PcBoard):
@@ -40,7 +42,8 @@ class Pc(PcBoard):
             (1, 3): power_management(PM_BASE, SCI),
         }
         settle(self.pci_functions(machine), functions)
-        self.pci = PciHost(functions, (self._window(),))
+        above = FOUR_GIB + self.high
+        self.pci = PciHost(functions, (self._window(), (above, ADDRESSES - above)))
         self.pci.wire(self.isa.wires, self.controllers.apic.msi)
         return self.pci
 
@@ -56,6 +59,7 @@ class Pc(PcBoard):
         if not self.firmware(machine):
             # As firmware leaves it, for kernels that believe it.
             self.isa.route(WIRES)
+            self.controllers.by_level(set(WIRES))
             for (slot, _), function in self.pci.functions.items():
                 pin = function.get(INTERRUPT_PIN, 1)
                 if pin and function is not self.isa:
@@ -80,7 +84,6 @@ class Pc(PcBoard):
             device(
                 "PCI0",
                 name("_HID", eisa_id("PNP0A03")),
-                name("_ADR", integer(0)),
                 name("_UID", integer(0)),
                 name("_CRS", windows),
                 name("_PRT", package(*routes)),

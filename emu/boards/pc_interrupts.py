@@ -24,6 +24,8 @@ from emu.devices.i8259 import Pics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from accel.api import Accelerator
     from emu.machine import Cpu, Machine
 
@@ -69,6 +71,20 @@ class PcInterrupts:
         """The kernel's after a reset; the board's own are devices like others."""
         if self.who == "kernel":
             self.kernel.reset()
+
+    def by_level(self, numbers: Iterable[int]) -> None:
+        """Has the older controllers take these lines by level, as firmware does; after power_on()."""
+        first, second = (sum(1 << n % 8 for n in numbers if n // 8 == chip) for chip in (0, 1))
+        if self.kernel is not None:
+            state = self.kernel.save()
+            del state["clock"]
+            state["pic0"]["elcr"], state["pic1"]["elcr"] = first, second
+            self.kernel.load(state)
+        else:
+            saved = self.pics.elcr.save()
+            saved["registers"] |= {"ELCR1": first, "ELCR2": second}
+            self.pics.elcr.load(saved)
+            self.pics.master.elcr, self.pics.slave.elcr = first, second
 
     # -- another engine ------------------------------------------------------------------
 

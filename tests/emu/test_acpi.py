@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from emu import Machine
 from emu.boards.microvm import Microvm
 from emu.boards.pc_tables import ACPI_BASE, acpi_tables, placed_tables
 from emu.loader.acpi import eisa_id, integer, loader_files, name_string, package_length
@@ -116,3 +117,20 @@ def test_names_and_numbers_are_in_their_shortest_form():
         *("00", "01", "0a02", "0b0001", "0c00000100"),
     ]
     assert eisa_id("PNP0501").hex() == "0c41d00501"
+
+
+def test_acpica_reads_a_pci_bus_with_its_windows_and_interrupts(tmp_path):
+    iasl = shutil.which("iasl")
+    if iasl is None:
+        pytest.skip("iasl is not installed (Debian: acpica-tools)")
+    with Machine("pc", accel="tcg", ram=256 << 20, kernel=b"\xf4") as made:
+        dsdt = tables(placed_tables(made.board, made))["DSDT"]
+    (tmp_path / "dsdt.dat").write_bytes(dsdt)
+    for words in (("-d", "dsdt.dat"), ("-oa", "-p", "again", "dsdt.dsl")):
+        done = subprocess.run([iasl, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 Errors, 0 Warnings" in done.stdout + done.stderr, done.stdout
+    assert (tmp_path / "again.aml").read_bytes()[36:] == dsdt[36:]
+    source = (tmp_path / "dsdt.dsl").read_text()
+    for found in ("WordBusNumber (ResourceProducer", "DWordMemory (ResourceProducer", "0x10000000", "_PRT"):
+        assert found in source
