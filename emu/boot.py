@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from accel.errors import DeviceError
@@ -14,6 +12,8 @@ from emu.signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+
     from emu.backends.chardev import Chardev
     from emu.board import Board
     from emu.machine import Machine
@@ -238,23 +238,24 @@ def run_boot(options: Any, signals: Signals) -> int:
 
 def dump_tree(machine: Machine, name: str, option: str = "--dumpdtb ") -> None:
     """Writes the device tree, as it is with this kernel and these devices; aside, then renamed."""
-    path = Path(name)
     machine.board.load(machine)
     tree = machine.board.tree(machine)
     if tree is None:
         raise DeviceError(
             f"board {type(machine.board).__name__.lower()} has no device tree; leave {option.strip()} out"
         )
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    folder, base = os.path.split(name)
+    aside = os.path.join(folder, f".{base}.{os.getpid()}")
     try:
-        with aside.open("xb") as file:
+        with open(aside, "xb") as file:
             file.write(tree)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        os.replace(aside, name)
     except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise DeviceError(f"{option}{path}: {error.strerror}; name a file that can be written") from None
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise DeviceError(f"{option}{name}: {error.strerror}; name a file that can be written") from None
 
 
 def _virtio(
@@ -308,7 +309,7 @@ def _arch_of(kernel: str | None) -> str | None:
     """The architecture that a kernel's file is for; None where it does not say: the loader will judge it."""
     from isa.arch import UnknownArch, by_elf
 
-    if kernel is None or not Path(kernel).is_file():
+    if kernel is None or not os.path.isfile(kernel):
         return None
     try:
         with open(kernel, "rb") as file:

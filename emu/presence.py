@@ -9,12 +9,14 @@ start nothing that can be felt.  A machine that cannot have one runs without.
 from __future__ import annotations
 
 import os
-import socket
 import stat
-from pathlib import Path
+from _socket import AF_UNIX, SOCK_NONBLOCK, SOCK_STREAM
+from _socket import socket as Socket  # the module around it takes longer to load than all of this
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from emu.loop import Loop
@@ -22,16 +24,16 @@ if TYPE_CHECKING:
 WAITING = 16
 
 
-def folder() -> Path:
+def folder() -> str:
     """Where the sockets are, or would be."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "emu" if runtime else Path(f"/tmp/emu-{os.getuid()}")
+    return f"{runtime}/emu" if runtime else f"/tmp/emu-{os.getuid()}"
 
 
-def private(path: Path) -> bool:
+def private(path: str) -> bool:
     """Whether a folder is there and nobody else can have put anything into it."""
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
@@ -43,62 +45,71 @@ class Presence:
     def __init__(self, loop: Loop, came: Callable[[socket.socket], None]) -> None:
         self._loop = loop
         self._came = came
-        self._path: Path | None = None
+        self._path = ""
         place = folder()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK)
         try:
-            place.mkdir(0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(place, 0o700)
             if not private(place):
                 raise PermissionError
-            path = place / str(os.getpid())
             # It gets its name when it listens: who finds it and is refused may take it for one left behind.
-            aside = place / f".{path.name}"
-            aside.unlink(missing_ok=True)
-            self._socket.bind(str(aside))
-            aside.chmod(0o600)
+            aside = f"{place}/.{os.getpid()}"
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
+            self._socket.bind(aside)
+            os.chmod(aside, 0o600)
             self._socket.listen(WAITING)
-            aside.rename(path)
+            self._path = f"{place}/{os.getpid()}"
+            os.rename(aside, self._path)
         except OSError:
             self._socket.close()
+            self._path = ""
             return
-        self._path = path
         loop.watch(self._socket.fileno(), read=self._accept)
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._socket.accept()
+            fd, _ = self._socket._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
         except OSError:  # no descriptors are left: seen no more, rather than tried in circles
             self.close()
             return
-        self._came(connection)
+        import socket
+
+        self._came(socket.socket(fileno=fd))
 
     def close(self) -> None:
         """Takes it away."""
-        if self._path is not None:
+        if self._path:
             self._loop.watch(self._socket.fileno())
             self._socket.close()
-            self._path.unlink(missing_ok=True)
-            self._path = None
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._path = ""
 
 
 def connections(known: set[str]) -> dict[str, socket.socket]:
     """A connection to each machine whose file's name is not known; files left behind are removed."""
+    import socket
+
     found: dict[str, socket.socket] = {}
     place = folder()
     if not private(place):
         return found
-    for path in place.iterdir():
-        if not path.name.isdigit() or path.name in known:
+    for name in os.listdir(place):
+        if not name.isdigit() or name in known:
             continue
+        path = f"{place}/{name}"
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            end.connect(str(path))
+            end.connect(path)
         except OSError as error:
             end.close()
             if isinstance(error, ConnectionRefusedError):
-                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
             continue
-        found[path.name] = end
+        found[name] = end
     return found

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import socket
 import stat
 import termios
-import tty
-from pathlib import Path
 
 from emu.backends.chardev import LIMIT, Chardev, ChardevError, DescriptorChardev
 from emu.backends.telnet import CHARACTERWISE, Telnet
@@ -38,7 +35,9 @@ class PtyChardev(DescriptorChardev):
     """
 
     def __init__(self) -> None:
-        master, slave = pty.openpty()
+        import tty
+
+        master, slave = os.openpty()
         # The other end stays open: without it, reading ours fails until somebody comes.
         self._slave = slave
         tty.setraw(slave)
@@ -122,7 +121,7 @@ class SocketChardev(DescriptorChardev):
         super().close()
         if self._socket_path:
             try:
-                Path(self._socket_path).unlink()
+                os.unlink(self._socket_path)
             except OSError:
                 pass  # somebody tidied it up before us
             self._socket_path = ""
@@ -250,11 +249,11 @@ def open_inherited(fd: int, *, telnet: bool = False) -> SocketChardev:
 def remove_stale_socket(path: str) -> None:
     """Removes a socket that a process left behind; one that somebody listens at stays."""
     try:
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(path)
     except ConnectionRefusedError:
-        Path(path).unlink()
+        os.unlink(path)
     except OSError:
         pass  # nothing there, or bind() will say what is wrong

@@ -2,8 +2,8 @@
 
 `emu PROGRAM` is started thousands of times by shell scripts, so its options are scanned by hand here and
 nothing else is imported on that path but what runs the program; the subcommands, which people start, use
-argparse.  A subcommand's name counts only as the first word: `emu -- boot` or `emu ./boot` run a program
-of that name.
+argparse, where their words need it.  A subcommand's name counts only as the first word: `emu -- boot` or
+`emu ./boot` run a program of that name.
 """
 
 import sys
@@ -269,12 +269,23 @@ def program(words: list[str]) -> int:
 
 
 def subcommand(name: str, words: list[str]) -> int:
-    """`emu NAME [OPTIONS]`, by argparse."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+    """`emu NAME [OPTIONS]`, by argparse, or without where a start's time counts."""
     from importlib import import_module
 
     path, description, examples = SUBCOMMANDS[name]
     body: Any = import_module(path)
+    status: int
+    if name == "boot":
+        from emu.cli.plain import Plain
+
+        plain = Plain()
+        body.add_arguments(plain)
+        said = plain.parse(words)
+        if said is not None:
+            status = body.main(said)
+            return status
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
     parser = ArgumentParser(
         prog=f"emu {name}",
         formatter_class=RawDescriptionHelpFormatter,
@@ -282,7 +293,7 @@ def subcommand(name: str, words: list[str]) -> int:
         epilog="\n  ".join(("examples:", *examples)),
     )
     body.add_arguments(parser)
-    status: int = body.main(parser.parse_args(words))
+    status = body.main(parser.parse_args(words))
     return status
 
 

@@ -13,7 +13,6 @@ import fcntl
 import mmap
 import os
 import stat
-from pathlib import Path
 from typing import Any, ClassVar
 
 from accel.errors import DeviceError
@@ -68,7 +67,7 @@ class Pflash(_Flash):
         self._fd = -1
         image = b""
         if path is not None:
-            image = self._open(Path(path))
+            image = self._open(path)
         # A file of the bank's full length is mostly zeros by custom, and what is new is erased.
         self._blank = 0 if len(image) == self.size and image[-1] == 0 else ERASED
         self._memory = mmap.mmap(-1, self.size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -78,7 +77,7 @@ class Pflash(_Flash):
         if self._fd >= 0:
             lib.emu_pflash_store(self.flash, self._fd, len(image))
 
-    def _open(self, path: Path) -> bytes:
+    def _open(self, path: str | os.PathLike[str]) -> bytes:
         what = f"firmware variables {path}"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

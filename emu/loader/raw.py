@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import stat
 
 from accel.errors import BadImage
 
@@ -27,20 +28,22 @@ def read_image(image: Image, what: str, limit: int | None = None) -> bytes:
             )
         return image
     path = image
-    file = Path(path)
     try:
-        if not file.is_file():
-            kind = "a directory" if file.is_dir() else "no regular file"
-            cause = f"is {kind}" if file.exists() else "does not exist"
-            raise WrongFile(f"{what} {path} {cause}; give the path of a file")
-        size = file.stat().st_size
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+            raise WrongFile(f"{what} {path} is {kind}; give the path of a file")
+        size = found.st_size
         if size == 0:
             raise WrongFile(f"{what} {path} is empty; give the path of an image")
         if limit is not None and size > limit:
             raise WrongFile(
                 f"{what} {path} has {size:#x} bytes, and there is room for {limit:#x}; use a smaller image"
             )
-        return file.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise WrongFile(f"{what} {path} does not exist; give the path of a file") from None
     except OSError as error:
         raise WrongFile(f"{what} {path} cannot be read: {error.strerror}") from None
     except MemoryError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Protocol
 
 from accel.errors import EmuError
@@ -302,7 +302,8 @@ class End:
         self.monitors.loop.watch(self.socket.fileno())
         self.socket.close()
         if self._path:
-            Path(self._path).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
 
     def _open_unix(self, path: str, serves: bool) -> None:
         if not serves:
@@ -311,7 +312,7 @@ class End:
         remove_stale_socket(path)
         self.socket.bind(path)
         self._path = path
-        Path(path).chmod(0o600)  # nobody can have connected: it does not listen yet
+        os.chmod(path, 0o600)  # nobody can have connected: it does not listen yet
         self.socket.listen(MOST_SESSIONS)
         self.listens = True
 

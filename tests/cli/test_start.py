@@ -71,3 +71,35 @@ def test_a_foreign_program_s_start_loads_what_runs_it(tmp_path: Path) -> None:
 def test_the_choice_of_an_accelerator_loads_nothing_heavy() -> None:
     script = "from accel.choice import choose; choose('auto', 'x86_64', 'program')"
     assert loaded_by(script) & HEAVY == set()
+
+
+def test_plain_words_mean_to_emu_boot_what_they_mean_to_argparse():
+    from argparse import ArgumentParser
+
+    from emu.boot import add_arguments
+    from emu.cli.plain import Plain
+
+    parser, plain = ArgumentParser(), Plain()
+    add_arguments(parser)
+    add_arguments(plain)
+    for words in (
+        "",
+        "busybox-arm64",
+        "-M virt --kernel k image --cpus 3 -m 64 --timeout 1.5 --snapshot",
+        "--qmp a --qmp b --serial c --drive d --no-reboot --stats --no-top --gdb :1",
+    ):
+        said = plain.parse(words.split())
+        assert said is not None
+        assert vars(said) == vars(parser.parse_args(words.split()))
+    for words in (
+        "--help",
+        "--cpus x",
+        "--cpus",
+        "--kernel=k",
+        "--timeout -1",
+        "a b",
+        "--ker k",
+        "--",
+        "-m64",
+    ):
+        assert plain.parse(words.split()) is None
