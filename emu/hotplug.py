@@ -14,6 +14,7 @@ from accel.errors import DeviceError
 from emu.device import Context
 from emu.devices.pci import PciBus, PciFunction
 from emu.devices.pci_bridge import PciBridge
+from emu.inventory import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ PATIENCE = 5_000_000_000
 class Hotplug:
     """A machine's slots.
 
-    gone: called, in the loop's thread, with each function that was pulled out, already closed.
+    gone: called, in the loop's thread, with each device that was pulled out, before it is closed.
     """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.gone: list[Callable[[PciFunction], None]] = []
+        self.gone: list[Callable[[Entry], None]] = []
         self._asked: dict[PciFunction, int] = {}
         self._leaving: list[PciFunction] = []
         self._bus = next((each for each in machine.devices() if isinstance(each, PciBus)), None)
@@ -51,10 +52,13 @@ class Hotplug:
         ports = self._bus.ports() if self._bus is not None else ()
         return {port.name: port for port in ports if port.slot is not None}
 
-    def plug(self, device: VirtioDevice | PciFunction, port: PciBridge | str) -> PciFunction:
+    def plug(
+        self, device: VirtioDevice | PciFunction, port: PciBridge | str, entry: Entry | None = None
+    ) -> PciFunction:
         """Plugs a device into an empty port, and tells the guest; returns its function.  Raises DeviceError.
 
         A virtio device gets a function of its own; the device is the machine's from now on, which closes it.
+        entry: what monitors call it.
         """
         from emu.virtio.pci import VirtioPci
 
@@ -74,6 +78,12 @@ class Hotplug:
             end.open(machine.loop)
         if isinstance(function, PciBridge):
             self._watch(function)
+        virtio = getattr(function, "device", None)
+        if entry is None:
+            kind = function if virtio is None else virtio
+            entry = Entry("", f"{getattr(kind, 'kind', type(kind).__name__.lower())}-pci")
+        entry.virtio, entry.function, entry.bus = virtio, function, found.name
+        machine.inventory.add_device(entry)
         if machine.state == "running":
             function.resume()
         return function
@@ -121,12 +131,18 @@ class Hotplug:
             for function in functions:
                 self._asked.pop(function, None)
                 self._leaving.remove(function)
+                entry = self._entry(function)
+                if entry is not None:
+                    machine.inventory.remove_device(entry)
+                    for told in self.gone:
+                        told(entry)
                 function.close()
-                for told in self.gone:
-                    told(function)
         finally:
             if running:
                 machine.start()
+
+    def _entry(self, function: PciFunction) -> Entry | None:
+        return next((each for each in self.machine.inventory.devices if each.function is function), None)
 
     def close(self) -> None:
         """The machine is gone, and with it what was on its way out."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from emu.block import Image
     from emu.devices.pci import PciFunction
     from emu.net import Peer
+    from emu.system.blocks import Drive
     from emu.virtio.device import VirtioDevice
 
 
@@ -103,6 +104,7 @@ class Inventory:
     def __init__(self) -> None:
         self.chardevs: dict[str, Chardev] = {}
         self.nodes: dict[str, Node] = {}
+        self.drives: dict[str, Drive] = {}
         self.netdevs: dict[str, Netdev] = {}
         self.objects: dict[str, tuple[str, dict[str, Any]]] = {}
         self.devices: list[Entry] = []
@@ -133,6 +135,17 @@ class Inventory:
             raise DeviceError(f"two block nodes are called {node.name!r}; rename one")
         self.nodes[node.name] = node
         return node
+
+    def remove_device(self, entry: Entry) -> None:
+        """Takes out a device that was pulled: its image is closed with it, and a drive's nodes go too."""
+        self.devices.remove(entry)
+        if entry.node is not None:
+            entry.node.image = None
+        drive = self.drives.pop(entry.drive, None)
+        if drive is not None:
+            for node in (drive.node, drive.node.child):
+                if node is not None:
+                    self.nodes.pop(node.name, None)
 
     def complete(self, chardevs: Iterable[Chardev], devices: Iterable[VirtioDevice]) -> None:
         """Enters what a program has given the machine without a name, under the names of its choice here."""

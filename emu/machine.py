@@ -721,6 +721,8 @@ class Machine:
             device.close()
         if self._hotplug is not None:
             self._hotplug.close()
+        for netdev in self.inventory.netdevs.values():
+            netdev.peer.close()  # those that no card took
         for carried in self.virtio:
             carried.close()  # those that no slot took
         for chardev in (*self._opened, *filter(None, (self.debugcon,))):

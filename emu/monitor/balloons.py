@@ -9,6 +9,7 @@ from emu.monitor.command import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from emu.inventory import Entry
     from emu.machine import Machine
     from emu.run_state import RunState
     from emu.virtio.balloon import VirtioBalloon
@@ -52,6 +53,12 @@ class BalloonWatch:
         except CommandError:
             return
         run.machine.loop.watch(self._fd, read=self._changed)
+        self._entry = next(run.machine.inventory.of_kind("virtio-balloon"))
+        run.machine.hotplug.gone.append(self._gone)
+
+    def _gone(self, entry: Entry) -> None:
+        if entry is self._entry:
+            self.run.machine.loop.watch(self._fd)
 
     def _changed(self) -> None:
         os.eventfd_read(self._fd)
@@ -66,5 +73,7 @@ class BalloonWatch:
 
     def _tell(self) -> None:
         self._due = False
+        if self._entry not in self.run.machine.inventory.devices:
+            return
         self._last = time.monotonic()
         self.run.tell("BALLOON_CHANGE", {"actual": actual(self.run.machine)})

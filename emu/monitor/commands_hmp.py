@@ -76,6 +76,57 @@ def shown(value: int, format: str) -> str:
     return forms[format]
 
 
+@hmp("device_add")
+def device_add(monitor: Hmp, device: Rest) -> None:
+    """Plugs in a device, as -device: device_add virtio-blk-pci,drive=disk,id=disk0,bus=port."""
+    given = _options("device_add", device, "driver")
+    monitor.client.execute("device_add", given)
+
+
+@hmp("device_del")
+def device_del(monitor: Hmp, id: str) -> None:
+    """Asks the guest to let go of a device."""
+    monitor.client.execute("device_del", {"id": id})
+
+
+@hmp("netdev_add")
+def netdev_add(monitor: Hmp, netdev: Rest) -> None:
+    """Makes the host's end of a cable, as -netdev: netdev_add user,id=net0."""
+    monitor.client.execute("netdev_add", _options("netdev_add", netdev, "type"))
+
+
+@hmp("netdev_del")
+def netdev_del(monitor: Hmp, id: str) -> None:
+    """Removes the host's end of a cable."""
+    monitor.client.execute("netdev_del", {"id": id})
+
+
+@hmp("drive_add")
+def drive_add(monitor: Hmp, pci_address: str, drive: Rest) -> str:
+    """Opens an image for a disk to come, as -drive: drive_add 0 if=none,file=disk.qcow2,id=disk."""
+    from contextlib import ExitStack
+
+    from emu.system.blocks import Blocks
+    from emu.system.process import Descriptors
+
+    interface = _options("drive_add", drive, "").get("if", "none")
+    if interface != "none":
+        raise HumanError(f"drive_add: if={interface}: device_add plugs the disk in; use if=none")
+    with ExitStack() as opened:
+        blocks = Blocks(monitor.machine.inventory, Descriptors(), opened, snapshot=False)
+        blocks.drive(drive.strip(), "-drive", interface="none")
+        opened.pop_all()
+    return "OK\n"
+
+
+def _options(name: str, words: str, first: str) -> dict[str, str]:
+    """An option's words as a command's arguments.  Raises DeviceError."""
+    from emu.system.given import Given
+
+    given = Given(name, words.strip(), first=first)
+    return {key: values[-1] for key, values in given.values.items()}
+
+
 @hmp("balloon")
 def balloon(monitor: Hmp, value: int) -> None:
     """Asks the guest to leave so many MiB in use."""

@@ -81,17 +81,31 @@ def set_link(client: Client, name: str, up: bool) -> None:
 
 @command("netdev_add")
 def netdev_add(client: Client, type: str, id: str, **properties: Any) -> None:
-    """Makes a host's end of a cable: no card could be plugged into it later, and this tells so."""
-    if id in client.machine.inventory.netdevs:
+    """Makes a host's end of a cable, for a card that is plugged in later."""
+    from contextlib import ExitStack
+
+    from emu.system.given import Given
+    from emu.system.nets import Nets
+    from emu.system.process import Descriptors
+
+    inventory = client.machine.inventory
+    if id in inventory.netdevs:
         raise CommandError(f"Duplicate ID '{id}'")
-    raise CommandError(
-        f"netdev {id}: a cable's end is made with its card; start the machine with both (--net, or -netdev)"
-    )
+    given = Given.of("netdev_add", {"type": type, **properties})
+    passed = given.values.get("fd", [""])[-1]
+    if passed in client.descriptors:
+        given.values["fd"] = [str(client.descriptors.pop(passed))]
+    with ExitStack() as opened:
+        Nets(inventory, Descriptors(), opened).end(given, id)
+        opened.pop_all()  # the inventory has it
 
 
 @command("netdev_del")
 def netdev_del(client: Client, id: str) -> None:
-    """Removes a host's end of a cable: its card needs it, and this tells so."""
-    if id not in client.machine.inventory.netdevs:
+    """Removes a host's end of a cable that no card is plugged into."""
+    inventory = client.machine.inventory
+    if id not in inventory.netdevs:
         raise not_found(id)
-    raise CommandError(f"netdev {id} is in use by a card; set_link pulls its cable")
+    if any(entry.netdev == id for entry in inventory.devices):
+        raise CommandError(f"netdev {id} is in use by a card; device_del takes that out first")
+    inventory.netdevs.pop(id).peer.close()

@@ -130,19 +130,18 @@ def object_del(client: Client, id: str) -> None:
 def device_add(
     client: Client, driver: str, bus: str | None = None, id: str | None = None, **properties: Any
 ) -> None:
-    """Plugs in a device: none can be here, and this tells why."""
+    """Plugs in a virtio device, behind a port of PCI Express; the guest is told."""
+    from emu.monitor.slots import add
+
     known = types(client.machine)
     if driver not in known or not derived(known, driver, "device") or known[driver].abstract:
         raise CommandError(f"'{driver}' is not a valid device model name")
-    raise CommandError(
-        f"{driver} cannot be plugged into a running machine: no bus of this board tells the guest of it;"
-        " start the machine with the device"
-    )
+    add(client.machine, driver, bus or "", id or "", properties)
 
 
 @command("device_del")
 def device_del(client: Client, id: str) -> None:
-    """Pulls out a device: none can be here, and this tells why."""
-    if client.machine.inventory.device(id) is None:
-        raise not_found(id)
-    raise CommandError(f"Device '{id}' cannot be pulled out of a running machine; start it without")
+    """Asks the guest to let go of a device; DEVICE_DELETED tells when it has, and may never come."""
+    from emu.monitor.slots import remove
+
+    remove(client.machine, id)

@@ -7,7 +7,7 @@ command that caused them; after a guest's power-off SHUTDOWN comes before STOP.
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 ShutdownCause = Literal[
     "none", "host-error", "host-qmp-quit", "host-qmp-system-reset", "host-signal", "host-ui",
@@ -41,6 +41,11 @@ class PortData(TypedDict):
     open: bool
 
 
+class DeletedData(TypedDict):
+    device: NotRequired[str]
+    path: str
+
+
 # What each brings; None for nothing.
 EVENTS: dict[str, Any] = {
     "SHUTDOWN": EndData,
@@ -52,6 +57,7 @@ EVENTS: dict[str, Any] = {
     "MIGRATION": MigrationData,
     "MIGRATION_PASS": PassData,
     "VSERPORT_CHANGE": PortData,
+    "DEVICE_DELETED": DeletedData,
 }
 
 

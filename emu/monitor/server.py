@@ -20,6 +20,7 @@ from emu.backends.streams import remove_stale_socket
 from emu.keyval import Options
 from emu.monitor.balloons import BalloonWatch
 from emu.monitor.ports import watch_ports
+from emu.monitor.slots import watch_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class Monitors:
         control.monitors = self
         self._balloon = BalloonWatch(self.run)
         watch_ports(self.run)
+        watch_slots(self.run)
 
     def open(self, kind: str, words: str) -> End:
         """Opens an end for "qmp" or "hmp".  Raises MonitorError."""

@@ -45,6 +45,11 @@ class Peer:
             raise MemoryError("network")
         self._pointer = pointer
 
+    @property
+    def free(self) -> bool:
+        """Whether a card may have it still."""
+        return self._pointer is not None
+
     def take(self) -> Any:
         """The emu_net of net.h, the caller's from now on.  Raises NetError for one that a card has."""
         if self._pointer is None:

@@ -58,7 +58,7 @@ class Blocks:
         self.descriptors = descriptors
         self.opened = opened
         self.snapshot = snapshot
-        self.drives: dict[str, Drive] = {}
+        self.drives = inventory.drives
 
     # -- -blockdev -----------------------------------------------------------------
 

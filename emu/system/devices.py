@@ -66,7 +66,7 @@ class Devices:
         self.serial: dict[int, Chardev] = {}
         self._bridges: dict[str, PciBridge] = {}
         self._buses: dict[str, SerialBus] = {}
-        self._cards = 0
+        self._cards = len(list(inventory.of_kind("virtio-net")))
 
     # -- -device ---------------------------------------------------------------------
 
@@ -93,9 +93,7 @@ class Devices:
 
     def _virtio(self, given: Given, driver: str, name: str, kind: str, way: str) -> None:
         self._allowed(given, way)
-        given.only("disable-legacy", "on", "auto", why="the devices are modern")
-        given.only("disable-modern", "off", "false", why="the devices are modern")
-        given.idle(*VIRTIO_IDLE, *VIRTIO[kind].idle)
+        self.transport(given, kind)
         properties = {key: values[-1] for key, values in given.values.items()}
         entry = Entry(name, driver, properties=properties)
         if kind == "serial":
@@ -108,18 +106,29 @@ class Devices:
             self._buses[name or f"virtio-serial{len(self._buses)}"] = bus
             entry.bus = way
             return
-        make = {
+        device = self.make(given, entry, kind)
+        self._plug(given, entry, device, way)
+        given.finish()
+        self.inventory.add_device(entry)
+
+    def make(self, given: Given, entry: Entry, kind: str) -> VirtioDevice:
+        """Makes the virtio device of a kind.  Raises DeviceError."""
+        made = {
             "blk": self._blk,
             "net": self._net,
             "balloon": self._balloon,
             "rng": self._rng,
             "9p": self._p9,
-        }[kind]
-        device = make(given, entry)
-        self.opened.callback(device.close)
-        self._plug(given, entry, device, way)
-        given.finish()
-        self.inventory.add_device(entry)
+        }[kind](given, entry)
+        self.opened.callback(made.close)
+        return made
+
+    @staticmethod
+    def transport(given: Given, kind: str) -> None:
+        """Takes what is said of the transport.  Raises DeviceError."""
+        given.only("disable-legacy", "on", "auto", why="the devices are modern")
+        given.only("disable-modern", "off", "false", why="the devices are modern")
+        given.idle(*VIRTIO_IDLE, *VIRTIO[kind].idle)
 
     def _allowed(self, given: Given, way: str) -> None:
         if way == "pci" and not self.machine.bus:
@@ -188,6 +197,7 @@ class Devices:
 
     def _net(self, given: Given, entry: Entry) -> VirtioDevice:
         from emu.net import MAC, address
+        from emu.system.nets import again
         from emu.virtio.net import VirtioNet
 
         name = given.needed("netdev")
@@ -196,6 +206,13 @@ class Devices:
             raise DeviceError(
                 f"{given.option}: netdev={name}: there is no such end; give -netdev ...,id={name}"
             )
+        user = next((each for each in self.inventory.devices if each.netdev == name), None)
+        if user is not None:
+            raise DeviceError(
+                f"{given.option}: netdev={name} is used by {user.name or 'another card'} already"
+            )
+        if not netdev.peer.free:
+            netdev.peer = again(netdev, given.option)
         words = given.word("mac")
         mac = address(words) if words else MAC[:5] + bytes((MAC[5] + self._cards & 0xFF,))
         self._cards += 1
@@ -248,7 +265,8 @@ class Devices:
             raise DeviceError(f"{given.option}: two buses are called {bus!r}; rename one")
         properties = {key: values[-1] for key, values in given.values.items()}
         given.idle(*OTHERS[driver].idle)
-        function = PciBridge(bus, port=given.number("port") & 0xFF, chassis=given.number("chassis") & 0xFF)
+        port, chassis = given.number("port") & 0xFF, given.number("chassis") & 0xFF
+        function = PciBridge(bus, port=port, chassis=chassis, hotplug=given.switch("hotplug", True))
         entry = Entry(name, driver, properties=properties, function=function)
         self._on_bus(given, entry)
         given.finish()

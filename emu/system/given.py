@@ -35,6 +35,13 @@ class Given:
                 name, value = (word[2:], "off") if negated else (word, "on")
             self.values.setdefault(name, []).append(value)
 
+    @classmethod
+    def of(cls, option: str, values: dict[str, Any]) -> Given:
+        """What comes as JSON's values already.  Raises DeviceError."""
+        made = cls(option, "")
+        made._enter("", values, 0)
+        return made
+
     def _read_json(self, words: str) -> None:
         import json
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from emu.inventory import Inventory
+    from emu.net import Peer
 
 # What has no effect here: the card's thread moves frames, whoever would.
 IDLE = ("vhost", "vhostforce", "queues", "sndbuf", "poll-us", "vnet_hdr", "domainname", "ipv4")
@@ -59,6 +60,17 @@ class Nets:
         self.opened.callback(opened[0].close)
         made = self.inventory.netdevs[name] = Netdev(name, kind, asked, opened[0])
         return made
+
+
+def again(netdev: Netdev, option: str) -> Peer:
+    """An end as before, for one whose card was pulled out.  Raises DeviceError."""
+    if any(word.startswith("fd=") for word in split(netdev.words)):
+        raise DeviceError(
+            f"{option}: netdev={netdev.name} was a descriptor, which went with its card; make a new one"
+        )
+    opened = open_net(netdev.words)
+    assert opened is not None
+    return opened[0]
 
 
 def card_words(words: str) -> tuple[str, str, str]:

@@ -205,11 +205,11 @@ OTHERS = {
             "port": ("uint8", "number of the port"),
             "chassis": ("uint8", "number of its slot"),
             "slot": ("uint16", "not told to the guest"),
+            "hotplug": ("bool", "devices may come and go while the guest runs"),
             **PCI,
         },
         idle=(
             "slot",
-            "hotplug",
             "io-reserve",
             "mem-reserve",
             "pref32-reserve",

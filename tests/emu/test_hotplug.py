@@ -1,16 +1,19 @@
 """Devices that come and go while the guest runs: slots of PCI Express ports, by registers and with Linux."""
 
 import random
+import time
 
 import pytest
 
+import emu.block
 from accel.errors import DeviceError
 from emu import Machine
 from emu.devices.pci_bridge import PciBridge
 from emu.devices.pci_slot import BUTTON, LINK_ACTIVE, LINK_CHANGED, PRESENCE_CHANGED, PRESENT
 from emu.virtio.rng import VirtioRng
+from tests.emu.linux_guest import Screen, image, initrd
 from tests.emu.qtest import Qtest
-from tests.emu.steered import SPINNING
+from tests.emu.steered import SPINNING, steered
 from tests.emu.test_pci import CAPABILITIES, COMMAND, ECAM, MEMORY, WINDOW, Card, Pci
 
 QEMU_ECAM = 0x40_1000_0000
@@ -244,3 +247,166 @@ def test_what_cannot_be_plugged_or_pulled_is_told():
         machine.power_on()
         assert hot.slot is not None
         assert hot.slot.powered
+
+
+# -- by monitors ---------------------------------------------------------------------------------
+
+
+def write(path, size=1 << 20):
+    path.write_bytes(bytes(size))
+    return str(path)
+
+
+@pytest.fixture
+def spinning(tmp_path):
+    """A guest that does nothing, with a port that is hot-pluggable and one that is not."""
+    ports = [PciBridge("fixed", hotplug=False), PciBridge("hot"), PciBridge("other")]
+    with steered(tmp_path, pci=ports) as machine:
+        yield machine.client(), tmp_path
+
+
+def test_what_cannot_be_is_told_in_qemus_words(spinning):
+    client, _ = spinning
+    assert client.error("device_add", driver="nothing") == "'nothing' is not a valid device model name"
+    for bus, wanted in (
+        ("nothing", "Bus 'nothing' not found"),
+        ("pcie.0", "Bus 'pcie.0' does not support hotplugging"),
+        ("fixed", "Bus 'fixed' does not support hotplugging"),
+    ):
+        assert client.error("device_add", driver="virtio-rng-pci", bus=bus) == wanted
+    for driver in ("virtio-serial-pci", "virtio-rng-device", "pcie-root-port"):
+        wanted = f"Device '{driver}' does not support hotplugging"
+        assert client.error("device_add", driver=driver, bus="hot") == wanted
+    assert "drive is missing" in client.error("device_add", driver="virtio-blk-pci", bus="hot")
+    assert "no such" in client.error("device_add", driver="virtio-blk-pci", bus="hot", drive="nothing")
+    assert "no such" in client.error("device_add", driver="virtio-net-pci", bus="hot", netdev="nothing")
+    assert "colour is not" in client.error("device_add", driver="virtio-rng-pci", bus="hot", colour="red")
+
+    client.ask("device_add", driver="virtio-rng-pci", bus="hot", id="r")
+    error = client.error("device_add", driver="virtio-rng-pci", bus="other", id="r")
+    assert error == "Duplicate device ID 'r'"
+    error = client.error("device_add", driver="virtio-rng-pci", bus="hot", id="s")
+    assert error == "PCI: slot 0 function 0 not available, in use by virtio-rng-pci,id=r"
+    assert client.command("device_del", id="nothing")["error"]["class"] == "DeviceNotFound"
+
+
+def test_a_node_is_in_use_while_a_device_has_it(spinning):
+    client, folder = spinning
+    file = {"driver": "file", "filename": write(folder / "disk")}
+    client.ask("blockdev-add", driver="raw", node_name="d", file=file)
+    # What failed leaves the node as it was.
+    error = client.error("device_add", driver="virtio-blk-pci", bus="hot", drive="d", serial="x" * 21)
+    assert "shorten it" in error
+    client.ask("device_add", driver="virtio-blk-pci", bus="hot", drive="d", id="disk")
+    assert "in use" in client.error("blockdev-del", node_name="d")
+    assert "used by disk" in client.error("device_add", driver="virtio-blk-pci", bus="other", drive="d")
+    # This guest has never powered the slot on: what is in it goes at once.
+    client.events.clear()
+    client.ask("system_reset")
+    client.ask("device_del", id="disk")
+    assert client.error("device_del", id="disk") == "Device disk is already in the process of unplug"
+    assert "in use" in client.error("blockdev-del", node_name="d")
+    # It answers no button, and a reset takes the device.
+    client.ask("system_reset")
+    assert client.event("DEVICE_DELETED") == {"path": "/machine/peripheral/disk/virtio-backend"}
+    assert client.event("DEVICE_DELETED") == {"device": "disk", "path": "/machine/peripheral/disk"}
+    assert client.command("device_del", id="disk")["error"]["class"] == "DeviceNotFound"
+    client.ask("device_add", driver="virtio-blk-pci", drive="d", id="again")
+    client.ask("device_del", id="again")
+    client.event("DEVICE_DELETED")
+    client.event("DEVICE_DELETED")
+    client.ask("blockdev-del", node_name="d")
+    assert client.ask("query-block") == []
+
+
+def test_people_plug_in_too(spinning):
+    client, folder = spinning
+    assert client.human(f"drive_add 0 if=none,id=d,format=raw,file={write(folder / 'disk')}") == "OK\n"
+    assert client.human("device_add virtio-blk-pci,drive=d,id=disk") == ""
+    assert "virtio-blk-pci" in client.human("info qtree")
+    assert "not supported" in client.human("netdev_add tin,id=n")
+    assert client.human("netdev_add user,id=n") == client.human("netdev_del n") == ""
+    assert client.human("device_del disk") == ""
+    client.event("DEVICE_DELETED")
+    client.event("DEVICE_DELETED")
+    # What drive_add has made goes with its disk, as QEMU has it.
+    assert client.ask("query-named-block-nodes") == []
+    assert "not found" in client.human("device_del disk")
+
+
+SCRIPT = """
+wait_for() { while ! eval "$1"; do usleep 20000; done; }
+echo READY
+wait_for '[ -b /dev/vda -a -d /sys/class/net/eth0 -a -n "$(cat /sys/class/misc/hw_random/rng_current)" ]'
+cat /sys/block/vda/serial; echo; cat /sys/class/net/eth0/address
+head -c 64 /dev/hwrng | wc -c
+echo written by the guest > /tmp/text
+dd if=/tmp/text of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null
+udhcpc -i eth0 -s /etc/udhcpc -q -n > /dev/null 2>&1 && echo LEASE
+echo DONE
+wait_for '[ ! -b /dev/vda -a ! -d /sys/class/net/eth0 ]'
+echo GONE
+wait_for '[ -b /dev/vda ]'
+head -c 21 /dev/vda
+echo 0 > /sys/bus/pci/slots/1/power
+echo OVER
+"""
+
+
+def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
+    screen = Screen()
+    ports = [PciBridge(f"p{n}", port=n, chassis=n) for n in (1, 2, 3)]
+    modules = ("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng")
+    ram = initrd(SCRIPT, modules)
+    emu.block.create(tmp_path / "disk", 4 << 20, format="qcow2")
+
+    with steered(
+        tmp_path,
+        ram=256 << 20,
+        kernel=image(),
+        initrd=ram,
+        append="console=ttyAMA0 quiet",
+        serial=screen,
+        pci=ports,
+    ) as machine:
+        client = machine.client()
+
+        def wait(word):
+            end = time.monotonic() + 300
+            while f"{word}\n" not in screen.text:
+                assert time.monotonic() < end, (word, screen.text[-2000:])
+                time.sleep(0.02)
+
+        wait("READY")
+        file = {"driver": "file", "filename": str(tmp_path / "disk")}
+        client.ask("blockdev-add", driver="qcow2", node_name="d", file=file)
+        client.ask("netdev_add", type="user", id="n")
+        disk = {"driver": "virtio-blk-pci", "drive": "d", "serial": "late"}
+        client.ask("device_add", bus="p1", id="disk", **disk)
+        client.ask(
+            "device_add", driver="virtio-net-pci", bus="p2", netdev="n", id="net", mac="52:54:00:00:00:77"
+        )
+        client.ask("device_add", driver="virtio-rng-pci", bus="p3", id="rng")
+        wait("DONE")
+        text = screen.text.split("READY\n")[1]
+        assert text.split("\n")[:5] == ["late", "52:54:00:00:00:77", "64", "LEASE", "DONE"]
+        assert client.human("info block") != ""
+        assert "in use" in client.error("netdev_del", id="n")
+
+        # The guest takes its time; what it does not know of is not asked for again.
+        for name in ("disk", "net"):
+            client.ask("device_del", id=name)
+            assert client.error("device_del", id=name) == f"Device {name} is already in the process of unplug"
+        gone = [client.event("DEVICE_DELETED") for _ in range(4)]
+        assert sorted(each["device"] for each in gone if "device" in each) == ["disk", "net"]
+        wait("GONE")
+        client.ask("netdev_del", id="n")
+
+        # The same disk again; the guest lets go of it by itself.
+        client.ask("device_add", bus="p1", id="disk", **disk)
+        wait("OVER")
+        assert "written by the guest\n" in screen.text
+        assert client.event("DEVICE_DELETED") == {"path": "/machine/peripheral/disk/virtio-backend"}
+        client.ask("blockdev-del", node_name="d")
+    with emu.block.open(tmp_path / "disk") as disk:
+        assert disk.read(0, 20) == b"written by the guest"
