@@ -62,9 +62,16 @@ def libvirtd(tmp_path_factory):
     made.close()
 
 
-def define(libvirtd, guest, name, address=""):
+def define(libvirtd, guest, name, address="", ports=0):
+    """Makes a domain; ports: how many it has besides those that it needs."""
     path = libvirtd.folder / f"{name}.xml"
-    path.write_text(DOMAIN.format(name=name, folder=guest, emulator=program(), address=address))
+    text = DOMAIN.format(name=name, folder=guest, emulator=program(), address=address)
+    if ports:
+        needed = 4
+        more = "<controller type='pci' index='0' model='pcie-root'/>"
+        more += "<controller type='pci' model='pcie-root-port'/>" * (needed + ports)
+        text = text.replace("<devices>", f"<devices>{more}")
+    path.write_text(text)
     libvirtd.virsh("define", path)
     return name
 
@@ -167,6 +174,45 @@ def test_every_verb(libvirtd, guest):
     assert ask("domstate", name, "--reason") == "shut off (destroyed)"
     libvirtd.virsh("undefine", name)
     assert ask("list", "--all", "--name") == ""
+
+
+INTERFACE = "<interface type='user'><mac address='52:54:00:00:00:88'/><model type='virtio'/></interface>"
+
+
+def test_a_disk_and_a_card_come_and_go(libvirtd, guest, tmp_path):
+    import emu.block
+
+    name = define(libvirtd, guest, "hot", ports=2)
+    emu.block.create(tmp_path / "late.qcow2", 8 << 20)
+    (tmp_path / "card.xml").write_text(INTERFACE)
+    libvirtd.virsh("start", name)
+    screen = console(libvirtd, name)
+    screen.wait_for(PROMPT, 120)
+
+    late = tmp_path / "late.qcow2"
+    libvirtd.virsh("attach-disk", name, late, "vdb", "--driver", "qemu", "--subdriver", "qcow2", "--live")
+    libvirtd.virsh("attach-device", name, tmp_path / "card.xml", "--live")
+    screen.type(
+        b"until [ -b /dev/vdb -a -d /sys/class/net/eth1 ]; do usleep 50000; done; cat /sys/block/vdb/size\r"
+    )
+    screen.wait_for(b"16384")
+    screen.type(b"echo written | dd of=/dev/vdb conv=fsync; cat /sys/class/net/eth1/address\r")
+    screen.wait_for(b"52:54:00:00:00:88")
+    assert "vdb" in libvirtd.ask("domblklist", name)
+
+    libvirtd.virsh("detach-disk", name, "vdb", "--live")
+    libvirtd.virsh("detach-device", name, tmp_path / "card.xml", "--live")
+    until(lambda: "vdb" not in libvirtd.ask("domblklist", name))
+    until(lambda: "52:54:00:00:00:88" not in libvirtd.ask("domiflist", name))
+    screen.type(b"ls /sys/block /sys/class/net | grep -c -e vdb -e eth1 | sed 's/^/left /'\r")
+    screen.wait_for(b"left 0")
+    nodes = libvirtd.ask("qemu-monitor-command", name, '{"execute":"query-named-block-nodes"}')
+    assert "late.qcow2" not in nodes
+    with emu.block.open(late) as disk:
+        assert disk.read(0, 7) == b"written"
+    libvirtd.virsh("destroy", name)
+    libvirtd.virsh("undefine", name)
+    screen.close()
 
 
 def test_devices_by_mmio(libvirtd, guest):
