@@ -12,6 +12,7 @@ import socket
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +221,53 @@ free before; read word; free less; read word; free after
     }
     assert sizes["before"] - sizes["less"] > ask // 1024 // 2
     assert sizes["after"] - sizes["less"] > ask // 1024 // 2
+
+
+def resident() -> int:
+    """Bytes of this process that are in the host's memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("by", ["balloon", "reporting"])
+def test_memory_that_a_guest_has_used_goes_back_to_the_host(by):
+    """The guest fills 96 MiB and frees them; this process has them until the balloon, or the guest's own
+    report of free pages, takes them, and the guest's RAM is whole again behind it."""
+    balloon = VirtioBalloon(free_page_reporting=by == "reporting")
+    screen = Screen()
+    script = """
+mkdir /big; mount -t tmpfs -o size=112m big /big
+echo before; read word
+dd if=/dev/zero of=/big/file bs=1M count=96 2> /dev/null; echo used; read word
+rm /big/file; echo 3 > /proc/sys/vm/drop_caches; echo freed; read word
+dd if=/dev/zero of=/big/file bs=1M count=96 2> /dev/null; sha256sum < /big/file; echo again; read word
+"""
+    with Machine(
+        "virt", arch="aarch64", ram=256 << 20, kernel=image(), append="console=ttyAMA0 quiet",
+        initrd=initrd(script, ("virtio_mmio", "virtio_balloon")), serial=screen, virtio=[balloon],
+    ) as machine:  # fmt: skip
+
+        def wait(what, answer=True):
+            done = machine.run(timeout=PATIENCE, until=lambda: f"{what}\n" in screen.text)
+            assert done.reason == "until", (what, screen.text[-2000:])
+            has = resident()
+            if answer:
+                screen.type(b"\r")
+            return has
+
+        before, used = wait("before"), wait("used")
+        assert used - before > 80 << 20
+        freed = wait("freed", answer=False)
+        if by == "balloon":
+            assert freed - before > 80 << 20  # free in the guest, and nobody has told us
+            balloon.target = 128 << 20
+        _until(machine, lambda: resident() - before < 24 << 20)
+        assert balloon.freed > 64 << 20
+        balloon.target = 0
+        _until(machine, lambda: balloon.actual == 0)
+        screen.type(b"\r")
+        assert wait("again") - before > 80 << 20
+        assert machine.run(timeout=PATIENCE).reason == "guest-shutdown"
+    assert hashlib.sha256(bytes(96 << 20)).hexdigest() in screen.text
 
 
 class Window(MemoryChardev):
