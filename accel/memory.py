@@ -115,6 +115,7 @@ class Region:
         self.priority = priority
         self.mapped = False
         self.tracked = False
+        self.private = False  # this process' own, no longer that of `fd`
         self.fd = -1
         self.host: Any = ffi.NULL
         self.pointer: Any = ffi.NULL

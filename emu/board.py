@@ -170,6 +170,13 @@ class Board:
         """
         return 0
 
+    def save(self, machine: Machine, cpus: list[dict[str, Any]], devices: dict[str, Any]) -> Any:
+        """What a snapshot has besides the devices' states, which it may complete, and the CPUs'."""
+        return None
+
+    def load_state(self, machine: Machine, cpus: list[dict[str, Any]], saved: Any) -> None:
+        """Takes what save() gave, after the devices and before the CPUs, whose states it may complete."""
+
     def line(self, number: int) -> IrqLine:
         """Input `number` of the interrupt controller."""
         raise DeviceError(f"this board has no interrupt controller for line {number}; attach without irq")

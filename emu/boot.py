@@ -130,6 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="END",
         help="the monitor for people: stdio, telnet:127.0.0.1:PORT, or as --qmp; Ctrl-A C has it always",
     )
+    add("--restore", metavar="FILE", help="go on from a snapshot of a machine with the same options")
     add("--paused", action="store_true", help="hold the machine until a monitor or a debugger lets it go")
     add(
         "--gdb",
@@ -171,7 +172,8 @@ def run_boot(options: Any, signals: Signals) -> int:
     arch = options.arch or _arch_of(options.kernel)
     name = options.machine or ("microvm" if arch in ("x86_64", "amd64", "x86-64", "x64") else "virt")
     board = open_board(name, arch)
-    if not (options.firmware or options.kernel or options.dumpdtb or board.default_firmware):
+    booted = options.firmware or options.kernel or options.dumpdtb or options.restore
+    if not (booted or board.default_firmware):
         raise DeviceError("nothing to boot; give --firmware FILE, --kernel FILE or an image (emu images)")
     taken = "stdio" in (*options.console, *options.monitor, options.debugcon)
     words = options.serial or ["null" if taken else "stdio"]
@@ -221,6 +223,7 @@ def run_boot(options: Any, signals: Signals) -> int:
             name=options.name or options.image or "",
             seen=not options.no_top,
             paused=options.paused,
+            restore=options.restore,
             no_shutdown=options.no_shutdown,
             no_reboot=options.no_reboot,
             timeout=options.timeout,

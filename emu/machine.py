@@ -74,6 +74,7 @@ class Cpu:
         self.machine = machine
         self.vcpu = vcpu
         self.initial = vcpu.save()
+        self.initial.pop("count", None)  # time goes on through a reset
         self.parked = True
         self.sleeps = False
         self.held = False  # by a debugger, which lets it go on
@@ -571,6 +572,65 @@ class Machine:
         for index, cpu in enumerate(self.cpus):
             cpu.reset()
             self.board.start_cpu(self, index, cpu.vcpu)
+
+    # -- snapshots ---------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> int:
+        """Writes the whole machine into a file; returns its size.  It goes on, if it was running.
+
+        Disks are not in it: what the guest wrote is on them when this returns.  The file is whole, or is what
+        was there before.  From any thread but a vCPU's.  Raises SnapshotError.
+        """
+        from emu.snapshot.save import save_file
+
+        running = self._held_for("save")
+        try:
+            return save_file(self, path, {"running": running})
+        finally:
+            if running:
+                self.start()
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Makes the machine what a file of save() says; it was built with the same options.
+
+        It goes on, if it was running, or else waits for start().  Raises SnapshotError: it is then as it was.
+        """
+        from emu.snapshot.save import load_file
+
+        running = self._held_for("load")
+        try:
+            fresh = self.prepare_to_load()
+            load_file(self, path, at_once=fresh)
+            self.loaded()
+        finally:
+            if running:
+                self.start()
+
+    def _held_for(self, doing: str) -> bool:
+        if self._closed:
+            raise DeviceError(f"this machine is closed and cannot {doing}; make a new one")
+        if doing == "save":
+            self.power_on()
+        running = self.state == "running"
+        self.pause()
+        return running
+
+    def prepare_to_load(self) -> bool:
+        """Makes ready for a state in place of a power-on; returns whether there was nothing to lose."""
+        fresh = self._fresh
+        self._result = None
+        if fresh:
+            self.restarted = False
+            for device in self.devices():
+                device.power_on()
+            for cpu in self.cpus:
+                cpu.reset()
+        return fresh
+
+    def loaded(self) -> None:
+        """A state was given: start() goes on from there."""
+        self._fresh = False
+        self.state = "paused"
 
     def describe(self, number: int) -> str:
         """The state of a CPU as lines of text (emu.report); when no CPU runs."""

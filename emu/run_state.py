@@ -22,6 +22,7 @@ from emu.monitor.events import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.machine import Machine
+    from emu.snapshot.migration import Migration
 
 Status = Literal[
     "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch",
@@ -30,7 +31,15 @@ Status = Literal[
 ]  # fmt: skip
 # Where each state may lead to.  Those of a machine that is saved or loaded are emu/snapshot's to enter.
 NEXT: dict[str, tuple[str, ...]] = {
-    "prelaunch": ("running", "inmigrate", "finish-migrate", "restore-vm", "shutdown", "internal-error"),
+    "prelaunch": (
+        "running",
+        "paused",
+        "inmigrate",
+        "finish-migrate",
+        "restore-vm",
+        "shutdown",
+        "internal-error",
+    ),
     "running": ("paused", "shutdown", "internal-error", "finish-migrate", "save-vm", "restore-vm", "debug"),
     "paused": (
         *("running", "prelaunch", "shutdown", "internal-error", "postmigrate", "finish-migrate"),
@@ -40,7 +49,7 @@ NEXT: dict[str, tuple[str, ...]] = {
     "internal-error": ("prelaunch", "finish-migrate", "restore-vm"),
     "debug": ("running", "paused", "prelaunch", "shutdown", "internal-error"),
     "inmigrate": ("running", "paused", "prelaunch", "postmigrate", "shutdown", "internal-error"),
-    "finish-migrate": ("running", "paused", "postmigrate", "prelaunch"),
+    "finish-migrate": ("running", "paused", "postmigrate", "prelaunch", "shutdown", "internal-error"),
     "postmigrate": ("running", "prelaunch", "finish-migrate"),
     "save-vm": ("running", "paused"),
     "restore-vm": ("running", "paused", "prelaunch"),
@@ -75,6 +84,10 @@ class RunState:
         self.steered = steered
         self.told = told
         self._end: Result | None = None
+        self._failure: EmuError | None = None
+        # The last one, if there was one; emu/snapshot/migration.py.
+        self.migration: Migration | None = None
+        self.starts = True  # a machine that comes in runs on, if it did
         self._started = 0  # guest time of the last reset
         self._faulted = False
 
@@ -117,6 +130,7 @@ class RunState:
         """Lets the machine run.  Raises DeviceError where only a reset leads on."""
         if self.status in NEEDS_RESET:
             raise DeviceError(f"the machine is in state {self.status}; reset it first (system_reset)")
+        self._free()
         if "running" in NEXT[self.status]:
             self.machine.start()
             self.enter("running")
@@ -126,6 +140,7 @@ class RunState:
 
     def reset(self, reason: str = "host-qmp-system-reset", *, guest: bool = False) -> None:
         """Back to power-on; a machine that runs goes on from there."""
+        self._free()
         self.tell("RESET", {"guest": guest, "reason": reason})
         running = self.running
         self.machine.reset()
@@ -136,6 +151,14 @@ class RunState:
             self.machine.power_on()
             if self.status != "prelaunch":
                 self.enter("prelaunch")
+
+    def _free(self) -> None:
+        if self.migration is not None and self.migration.busy:
+            raise DeviceError("a migration is under way; wait for its end, or cancel it (migrate_cancel)")
+
+    def fail(self, error: EmuError) -> None:
+        """Ends the process soon, by what serve() raises."""
+        self._failure = error
 
     def powerdown(self) -> None:
         """Presses the power button.  Raises DeviceError where there is none."""
@@ -167,6 +190,8 @@ class RunState:
                     if self._end is not None:
                         machine.stop()
                         return self._end
+                    if self._failure is not None:
+                        raise self._failure
                     wait = None if end is None else end - time.monotonic()
                     if wait is not None and wait <= 0:
                         self.stop()
@@ -175,6 +200,9 @@ class RunState:
         except BaseException:
             machine.stop()
             raise
+        finally:
+            if self.migration is not None:
+                self.migration.end()
 
     def _turn(self, wait: float | None) -> None:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from accel.errors import DeviceError
 from emu.backends.streams import SocketChardev
 from emu.monitor.client import Client, Control
 from emu.run_state import RunState
@@ -43,7 +42,8 @@ class Orders:
 
     gdb: where a debugger may come in, by emu/gdb/sockets.py's words; paused: it waits for a monitor or for
     that; seen: emu top finds it; incoming: it waits for its state, from where this says, or from where a
-    monitor will say ("defer"); told: takes lines for the person who started it; ready: called once every
+    monitor will say ("defer"); restore: a file that it goes on from; told: takes lines for the person who
+    started it; ready: called once every
     monitor can be reached; the others are RunState's and Control's.
     """
 
@@ -57,6 +57,7 @@ class Orders:
         paused: bool = False,
         seen: bool = True,
         incoming: str = "",
+        restore: str | None = None,
         no_shutdown: bool = False,
         no_reboot: bool = False,
         timeout: float | None = None,
@@ -70,6 +71,7 @@ class Orders:
         self.paused = paused
         self.seen = seen
         self.incoming = incoming
+        self.restore = restore
         self.no_shutdown = no_shutdown
         self.no_reboot = no_reboot
         self.timeout = timeout
@@ -103,9 +105,17 @@ def steer(machine: Machine, orders: Orders, signals: Signals, console: Console |
             monitors.wait(signals.pending)
         _await_lines(machine, signals)
         if orders.incoming:
-            if orders.incoming != "defer":
-                raise DeviceError(f"-incoming {orders.incoming} is not supported; use defer")
             run.enter("inmigrate")
+            run.starts = not orders.paused
+            if orders.incoming != "defer":
+                from emu.snapshot.commands import receive
+
+                receive(run, orders.incoming)
+        elif orders.restore is not None:
+            machine.load(orders.restore)
+            run.enter("paused" if orders.paused else "running")
+            if not orders.paused:
+                machine.start()
         elif orders.paused:
             machine.power_on()
         else:

@@ -137,6 +137,8 @@ void emu_uc_machine_accepted(emu_uc_machine *machine, emu_irq_fn fn, void *opaqu
  * -1: there are no timers.
  */
 int emu_uc_machine_timer(emu_uc_machine *machine, uint32_t timer, emu_irq *line);
+/* Arm: what the generic timer's counter is, or is to be from now on.  -1: there are no timers. */
+int emu_uc_machine_count(emu_uc_machine *machine, uint64_t *value, int write);
 
 /* Memory was written by other than this engine, anywhere: nothing that was derived from it counts.  Not while it runs. */
 void emu_uc_machine_forget(emu_uc_machine *machine);

@@ -6,6 +6,9 @@
  * library's description of these registers points to are replaced, in the
  * description of this CPU.  A thread of its own, started with the first use,
  * waits for the next comparison and drives the timers' output lines.
+ *
+ * The counter is the host's clock, less an offset: that of a guest which was
+ * saved goes on from where it was.
  */
 #include "uc_machine.h"
 #include "uc_sysreg.h"
@@ -20,6 +23,7 @@
 enum { CTL_ENABLE = 1, CTL_IMASK = 2, CTL_ISTATUS = 4 };
 
 enum { TVAL, CTL, CVAL, REGISTERS };
+#define COUNTERS 2 /* as the guest reads them: CNTPCT, CNTVCT */
 
 struct emu_uc_timers {
     pthread_mutex_t lock;
@@ -30,9 +34,12 @@ struct emu_uc_timers {
     uint32_t control[TIMERS];
     emu_irq *line[TIMERS];
     const void *info[TIMERS][REGISTERS];
+    _Atomic uint64_t offset; /* what the guest's counter is behind the host's */
+    uint64_t (*counter[COUNTERS])(void *env, const void *info); /* the library's */
+    const void *counter_info[COUNTERS];
 };
 
-static uint64_t count(void) { return emu_now() / PERIOD; }
+static uint64_t count(const struct emu_uc_timers *t) { return emu_now() / PERIOD - atomic_load(&t->offset); }
 
 static bool fires(const struct emu_uc_timers *t, int i, uint64_t now)
 {
@@ -42,7 +49,7 @@ static bool fires(const struct emu_uc_timers *t, int i, uint64_t now)
 /* Drives the lines; returns the count at which to look again, UINT64_MAX for never.  Locked. */
 static uint64_t drive(struct emu_uc_timers *t)
 {
-    uint64_t now = count(), next = UINT64_MAX;
+    uint64_t now = count(t), next = UINT64_MAX;
     for (int i = 0; i < TIMERS; i++) {
         bool level = fires(t, i, now) && !(t->control[i] & CTL_IMASK);
         if (t->line[i] != NULL)
@@ -59,10 +66,11 @@ static void *wait_for_comparisons(void *opaque)
     pthread_mutex_lock(&t->lock);
     while (!t->end) {
         uint64_t next = drive(t);
-        if (next > UINT64_MAX / PERIOD) {
+        uint64_t host = next + atomic_load(&t->offset);
+        if (next == UINT64_MAX || host >= UINT64_MAX / PERIOD) {
             pthread_cond_wait(&t->changed, &t->lock);
         } else {
-            uint64_t ns = (next + 1) * PERIOD;
+            uint64_t ns = (host + 1) * PERIOD;
             struct timespec until = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
             pthread_cond_timedwait(&t->changed, &t->lock, &until);
         }
@@ -85,7 +93,7 @@ static bool find(const struct emu_uc_timers *t, const void *info, int *timer, in
 
 static uint64_t get(struct emu_uc_timers *t, int timer, int which)
 {
-    uint64_t value, now = count();
+    uint64_t value, now = count(t);
     pthread_mutex_lock(&t->lock);
     if (which == CVAL)
         value = t->compare[timer];
@@ -103,7 +111,7 @@ static void set(struct emu_uc_timers *t, int timer, int which, uint64_t value)
     if (which == CVAL)
         t->compare[timer] = value;
     else if (which == TVAL)
-        t->compare[timer] = count() + (uint64_t)(int64_t)(int32_t)value;
+        t->compare[timer] = count(t) + (uint64_t)(int64_t)(int32_t)value;
     else
         t->control[timer] = value & (CTL_ENABLE | CTL_IMASK);
     if (!t->running && (t->control[timer] & CTL_ENABLE))
@@ -128,9 +136,24 @@ static void write_register(void *env, const void *info, uint64_t value)
         set(m->timers, timer, which, value);
 }
 
+/* A counter: the library's, which knows of CNTVOFF, less what ours is behind. */
+static uint64_t read_counter(void *env, const void *info)
+{
+    const emu_uc_machine *m = emu_uc_running;
+    const struct emu_uc_timers *t = m != NULL ? m->timers : NULL;
+    for (int i = 0; t != NULL && i < COUNTERS; i++)
+        if (t->counter_info[i] == info)
+            return t->counter[i](env, info) - atomic_load(&t->offset);
+    return emu_now() / PERIOD;
+}
+
 /* CRn is 14, CRm and op2 as in both instruction sets' encodings; false: not a register of the timers. */
 bool emu_uc_timers_access(emu_uc_machine *m, uint32_t crm, uint32_t op2, uint64_t *value, bool write)
 {
+    if (m->timers != NULL && crm == 0 && (op2 == 1 || op2 == 2) && !write && atomic_load(&m->timers->offset) != 0) {
+        *value = count(m->timers);
+        return true;
+    }
     if (m->timers == NULL || crm < 2 || crm > 3 || op2 >= REGISTERS)
         return false;
     if (write)
@@ -156,6 +179,16 @@ static uint8_t *look_up(emu_uc_machine *m, bool wide, int timer, int which)
     return emu_uc_describe(m, UC_ARM_REG_CP_REG, &cp);
 }
 
+static uint8_t *look_up_counter(emu_uc_machine *m, bool wide, int which)
+{
+    if (wide) {
+        uc_arm64_cp_reg cp = {.op0 = 3, .op1 = 3, .crn = 14, .crm = 0, .op2 = 1 + (uint32_t)which};
+        return emu_uc_describe(m, UC_ARM64_REG_CP_REG, &cp);
+    }
+    uc_arm_cp_reg cp = {.cp = 15, .is64 = 1, .crm = 14, .opc1 = (uint32_t)which};
+    return emu_uc_describe(m, UC_ARM_REG_CP_REG, &cp);
+}
+
 /* Whether the counter that the guest reads is the one compared with here. */
 static bool counts_alike(emu_uc_machine *m, bool wide)
 {
@@ -169,7 +202,7 @@ static bool counts_alike(emu_uc_machine *m, bool wide)
         uc_reg_read(m->uc, UC_ARM_REG_CP_REG, &cp);
         seen = cp.val;
     }
-    uint64_t now = count();
+    uint64_t now = emu_now() / PERIOD;
     return now >= seen && now - seen < 1000000000 / PERIOD;
 }
 
@@ -182,6 +215,18 @@ static bool describe(emu_uc_machine *m, struct emu_uc_timers *t, bool wide)
         for (int which = 0; which < REGISTERS; which++)
             if ((t->info[timer][which] = look_up(m, wide, timer, which)) == NULL)
                 return false;
+    for (int i = 0; i < COUNTERS; i++) {
+        uint8_t *info = look_up_counter(m, wide, i);
+        uint64_t known = info != NULL ? load64(info + INFO_READ) : 0;
+        if (known == 0)
+            return false;
+        t->counter_info[i] = info;
+        memcpy(&t->counter[i], &known, sizeof known);
+    }
+    for (int i = 0; i < COUNTERS; i++) {
+        uint64_t (*ours)(void *, const void *) = read_counter;
+        memcpy((uint8_t *)t->counter_info[i] + INFO_READ, &ours, sizeof ours);
+    }
     for (int timer = 0; timer < TIMERS; timer++)
         for (int which = 0; which < REGISTERS; which++) {
             uint8_t *info = (uint8_t *)t->info[timer][which];
@@ -237,5 +282,21 @@ int emu_uc_machine_timer(emu_uc_machine *m, uint32_t timer, emu_irq *line)
     pthread_mutex_lock(&m->timers->lock);
     m->timers->line[timer] = line;
     pthread_mutex_unlock(&m->timers->lock);
+    return 0;
+}
+
+int emu_uc_machine_count(emu_uc_machine *m, uint64_t *value, int write)
+{
+    struct emu_uc_timers *t = m->timers;
+    if (t == NULL)
+        return -1;
+    pthread_mutex_lock(&t->lock);
+    if (write) {
+        atomic_store(&t->offset, emu_now() / PERIOD - *value);
+        drive(t);
+        pthread_cond_signal(&t->changed);
+    }
+    *value = count(t);
+    pthread_mutex_unlock(&t->lock);
     return 0;
 }

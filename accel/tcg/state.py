@@ -4,6 +4,7 @@ Flat, one integer to a register; segments and tables of x86-64 in parts (`cs_bas
 
     halted            the CPU waits for an interrupt
     priv              riscv64: 0 user, 1 supervisor, 3 machine
+    count             arm, aarch64: the counter of the generic timers, which goes on from there
     sp_irq, ...       arm: the banked registers of every mode, `<register>_<mode>`
 
 x86-64's form is accel.kvm.state's; accel.tcg.state_x86 has what is special about it.
@@ -90,6 +91,8 @@ def save(vcpu: UnicornVcpu) -> dict[str, Any]:
     elif arch == "arm":
         state.update(_banks(vcpu, state["cpsr"]))
     state["halted"] = vcpu.halted
+    if vcpu.count is not None:
+        state["count"] = vcpu.count
     return state
 
 
@@ -106,6 +109,9 @@ def load(vcpu: UnicornVcpu, state: dict[str, Any]) -> tuple[str, ...]:
         except LookupError:
             given[name] = value
     order = names(vcpu)
+    count = given.pop("count", None)
+    if count is not None:
+        vcpu.count = count  # before the timers' registers, which compare with it
     if arch.name == "arm":
         _load_banks(vcpu, given)
     for name in order:

@@ -271,6 +271,17 @@ class UnicornVcpu:
         return self._timers
 
     @property
+    def count(self) -> int | None:
+        """What the counter of the CPU's generic timers is (Arm); None where it has none.  It runs always."""
+        known = lib.emu_uc_machine_count(self._machine, self._value, False) == 0
+        return int(self._value[0]) if known else None
+
+    @count.setter
+    def count(self, value: int) -> None:
+        self._value[0] = value
+        lib.emu_uc_machine_count(self._machine, self._value, True)
+
+    @property
     def halted(self) -> bool:
         """Whether the CPU sleeps until an interrupt that it takes (x86's HLT; Arm's WFI is a hint)."""
         return bool(lib.emu_uc_machine_halted(self._machine))

@@ -125,7 +125,10 @@ class Pflash(_Flash):
     def contents(self, saved: list[Any]) -> None:
         blocks = dict(zip(saved[::2], saved[1::2], strict=True))
         erased = bytes([ERASED]) * BLOCK
+        blank = erased.translate(self._table())
         for offset in range(0, self.size, BLOCK):
+            if offset not in blocks and self._memory[offset : offset + BLOCK] == blank:
+                continue
             if self._fill(offset, blocks.get(offset, erased)):
                 lib.emu_pflash_keep(self.flash, offset, BLOCK)
 

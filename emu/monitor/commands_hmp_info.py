@@ -231,13 +231,6 @@ def info_snapshots(monitor: Hmp) -> str:
     return "There is no snapshot available.\n"
 
 
-@hmp("info migrate")
-def info_migrate(monitor: Hmp) -> str:
-    """How a migration goes."""
-    told = monitor.client.execute("query-migrate", {})
-    return "".join(f"{name}: {value}\n" for name, value in told.items())
-
-
 @hmp("info qom-tree")
 def info_qom_tree(monitor: Hmp, path: str = "/") -> str:
     """The tree of objects."""

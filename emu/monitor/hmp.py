@@ -31,7 +31,7 @@ Format = NewType("Format", str)
 
 REGISTRY: dict[str, HumanCommand] = {}
 # The modules whose import fills it.
-GROUPS = ("hmp", "hmp_info")
+GROUPS = ("hmp", "hmp_info", "hmp_snapshot")
 # A quoted word, with backslashes before what is to be itself, or one without blanks.
 WORD = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|(\S+))')
 LONGEST_LINE = 4096

@@ -87,8 +87,9 @@ def test_a_state_loads_into_another_machine_and_saves_the_same(isa):
     again = second.vcpu.save()
     first.close()
     second.close()
-    if isa == "x86_64":
-        assert again.pop("tsc") > state.pop("tsc")  # it goes on
+    for clock in ("tsc", "count"):
+        if clock in state:
+            assert again.pop(clock) > state.pop(clock)  # it goes on
     assert again == state
     if isa == "arm":
         assert (state["sp_irq"], state["lr_irq"], state["spsr_irq"]) == (0x1234, 0x5678, 0x1D3)

@@ -1,0 +1,258 @@
+"""A machine into a stream and back; into a file, which is whole or is not there.
+
+Of a stream everything is read and checked before the machine is touched, and a machine that has run already
+gets back what it had should its parts refuse what they are given.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from emu.snapshot import ram
+from emu.snapshot.errors import SnapshotError
+from emu.snapshot.state import State, check, put, regions, take
+from emu.snapshot.stream import Writer, sections
+from emu.snapshot.values import pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from accel.memory import Region
+    from emu.machine import Machine
+
+Progress = Callable[[int], None]
+# Sections, in the order they are written in; memory comes last, so that what does not fit is known early.
+KINDS = ("machine", "clock", "cpu", "device", "board", "ram")
+SECTION_VERSION = 1
+
+
+def silent(done: int) -> None:
+    """Nobody wants to know."""
+
+
+# -- out ---------------------------------------------------------------------------
+
+
+def flush_disks(machine: Machine) -> None:
+    """What the guest wrote to its disks is on them."""
+    for device in machine.virtio:
+        image = getattr(device, "image", None)
+        if image is not None:
+            image.flush()
+
+
+def write(
+    machine: Machine,
+    out: Callable[[bytes], None],
+    *,
+    state: State | None = None,
+    more: dict[str, Any] | None = None,
+    told: Progress = silent,
+) -> int:
+    """Writes a machine that stands still; returns how many bytes.  more: goes into the head."""
+    state = take(machine) if state is None else state
+    writer = Writer(out)
+    writer.section("machine", SECTION_VERSION, pack(state.head | (more or {})))
+    writer.section("clock", SECTION_VERSION, pack(state.clock))
+    for cpu in state.cpus:
+        writer.section("cpu", SECTION_VERSION, pack(cpu))
+    for name, device in state.devices.items():
+        writer.section("device", SECTION_VERSION, pack([name, device]))
+    writer.section("board", SECTION_VERSION, pack(state.board))
+    ram.write(writer, _chunks(machine), told)
+    writer.end()
+    return writer.written
+
+
+def _chunks(machine: Machine) -> Iterator[tuple[int, Region, int, int | None]]:
+    for number, region in enumerate(regions(machine)):
+        for chunk in ram.used_chunks(region):
+            yield number, region, chunk, None
+
+
+def save_file(machine: Machine, path: str | os.PathLike[str], more: dict[str, Any] | None = None) -> int:
+    """Writes a machine that stands still into a file; returns its size.
+
+    It is written aside and put in the place of what was there when it is whole and on the disk.
+    """
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        flush_disks(machine)
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb", buffering=0) as file:
+                written = write(machine, lambda data: _write_all(file.fileno(), data), more=more)
+                os.fsync(file.fileno())
+            aside.replace(target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}; name a file that can be written") from None
+    return written
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# -- in ----------------------------------------------------------------------------
+
+
+class Loaded:
+    """A snapshot that was read: its state, and its memory unless that is where it belongs already."""
+
+    __slots__ = ("chunks", "state")
+
+    def __init__(self, state: State, chunks: list[ram.Chunk]) -> None:
+        self.state = state
+        self.chunks = chunks
+
+
+def read(
+    machine: Machine,
+    source: Callable[[int], bytes],
+    *,
+    at_once: bool = False,
+    checked: Callable[[State], None] | None = None,
+    told: Progress = silent,
+) -> Loaded:
+    """Reads a whole stream and checks that it fits the machine.  Raises SnapshotError.
+
+    at_once: memory is loaded as it comes, into a machine that has nothing to lose; checked: called in place
+    of check().
+    """
+    head: dict[str, Any] | None = None
+    state = State({}, 0, [], {}, None)
+    chunks: list[ram.Chunk] = []
+    places = regions(machine)
+    fits, done, last = False, 0, 0
+
+    def compare() -> None:
+        nonlocal fits
+        fits = True
+        check(machine, state) if checked is None else checked(state)
+        for region in places if at_once else ():
+            ram.blank(region)
+
+    for section in sections(source):
+        if section.name not in KINDS:
+            raise SnapshotError(f"the snapshot has a part {section.name!r}, which this release does not know")
+        if section.version != SECTION_VERSION:
+            raise SnapshotError(
+                f"part {section.name} of the snapshot has version {section.version}, and this release reads"
+                f" {SECTION_VERSION}; restore it with the release that saved it"
+            )
+        order = KINDS.index(section.name)
+        if order < last or (head is None) != (section.name == "machine"):
+            raise SnapshotError("the parts of the snapshot are not in their order; it is damaged")
+        last = order
+        if section.name == "ram":
+            if not fits:
+                compare()
+            chunk = ram.decoded(section.data, places)
+            if at_once:
+                chunk.apply()
+            else:
+                chunks.append(chunk)
+            done += ram.CHUNK
+            told(done)
+            continue
+        value = unpack(section.data)
+        if section.name == "machine":
+            if not isinstance(value, dict):
+                raise SnapshotError("the snapshot does not say what machine it is of; it is damaged")
+            head = state.head = value
+        elif section.name == "clock":
+            state.clock = _typed(value, int)
+        elif section.name == "cpu":
+            state.cpus.append(value)
+        elif section.name == "device":
+            name, saved = _typed(value, list)
+            state.devices[name] = saved
+        else:
+            state.board = value
+    if not fits:
+        compare()
+    return Loaded(state, chunks)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind) or (kind is list and (len(value) != 2 or not isinstance(value[0], str))):
+        raise SnapshotError("a part of the snapshot makes no sense; it is damaged")
+    if kind is int and not 0 <= value < 1 << 63:
+        raise SnapshotError("the time of the snapshot makes no sense; it is damaged")
+    return value
+
+
+def apply(machine: Machine, loaded: Loaded, *, at_once: bool = False) -> None:
+    """Gives the machine what was read; if a part refuses it, what it had before, unless that was nothing."""
+    before = None if at_once else (take(machine), kept_memory(machine))
+    try:
+        if not at_once:
+            fill(machine, loaded.chunks)
+        put(machine, loaded.state)
+    except SnapshotError:
+        if before is not None:
+            fill(machine, before[1])
+            put(machine, before[0])
+        raise
+    for region in regions(machine):
+        if region.tracked:
+            machine.memory.written(region.base, region.size)
+
+
+def kept_memory(machine: Machine) -> list[ram.Chunk]:
+    """A copy of the memory that is in use."""
+    copies = []
+    for region in regions(machine):
+        for chunk in ram.used_chunks(region):
+            base = chunk * ram.CHUNK
+            data = bytes(region.buffer[base : base + ram.CHUNK])
+            copies.append(ram.Chunk(region, base, (1 << -(-len(data) // ram.PAGE)) - 1, data))
+    return copies
+
+
+def fill(machine: Machine, chunks: list[ram.Chunk]) -> None:
+    """Makes memory what the chunks say, and zero elsewhere."""
+    for region in regions(machine):
+        ram.blank(region)
+    for chunk in chunks:
+        chunk.apply()
+
+
+def load_file(machine: Machine, path: str | os.PathLike[str], *, at_once: bool = False) -> State:
+    """Reads a file into a machine that stands still.  Raises SnapshotError; the machine is then as it was."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}; name a file that save wrote") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SnapshotError(f"{path} is no regular file; name a file that save wrote")
+    with open(fd, "rb", buffering=0) as file:
+        try:
+            loaded = read(machine, file.read, at_once=at_once)
+            if file.read(1):
+                raise SnapshotError("something follows the end of the snapshot; it is damaged")
+        except OSError as error:
+            raise SnapshotError(f"{path}: {error.strerror}") from None
+        except SnapshotError as error:
+            raise SnapshotError(f"{path}: {error}") from None
+    apply(machine, loaded, at_once=at_once)
+    return loaded.state
