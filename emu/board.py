@@ -174,8 +174,12 @@ class Board:
         """What a snapshot has besides the devices' states, which it may complete, and the CPUs'."""
         return None
 
-    def load_state(self, machine: Machine, cpus: list[dict[str, Any]], saved: Any) -> None:
-        """Takes what save() gave, after the devices and before the CPUs, whose states it may complete."""
+    def load_state(self, machine: Machine, cpus: list[dict[str, Any]], saved: Any) -> int:
+        """Takes what save() gave, after the devices and before the CPUs, whose states it may complete.
+
+        Returns the host's time (ns) before which the guest must not run, or 0.
+        """
+        return 0
 
     def line(self, number: int) -> IrqLine:
         """Input `number` of the interrupt controller."""

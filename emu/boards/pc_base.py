@@ -157,6 +157,12 @@ class PcBoard(Board):
     def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
         return self.controllers.hand_over(engine, before, after, state)
 
+    def save(self, machine: Machine, cpus: list[dict[str, Any]], devices: dict[str, Any]) -> Any:
+        return self.controllers.save(machine.cpus, cpus, devices)
+
+    def load_state(self, machine: Machine, cpus: list[dict[str, Any]], saved: Any) -> int:
+        return self.controllers.load_state(machine.cpus, cpus, saved)
+
     def line(self, number: int) -> IrqLine:
         return self.controllers.line(number)
 

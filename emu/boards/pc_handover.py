@@ -50,15 +50,21 @@ PERIODIC = 1 << 17
 
 def pics_from_kernel(pics: Pics, saved: dict[str, Any]) -> None:
     """Gives the board's 8259s the state of the kernel's."""
-    elcr = pics.elcr.save()
-    for number, (chip, name) in enumerate(((pics.master, "pic0"), (pics.slave, "pic1"))):
-        kernel, own = saved[name], chip.save()
-        own["state"] |= {ours: kernel[theirs] * bit for ours, theirs, bit in PIC}
+    devices = {"pic0": pics.master, "pic1": pics.slave, "elcr": pics.elcr}
+    own = {name: device.save() for name, device in devices.items()}
+    pics_saved(own, saved)
+    for name, device in devices.items():
+        device.load(own[name])
+
+
+def pics_saved(own: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Makes what the board's 8259s have saved, by their names, the state of the kernel's."""
+    for number, name in enumerate(("pic0", "pic1")):
+        kernel, state = saved[name], own[name]["state"]
+        state |= {ours: kernel[theirs] * bit for ours, theirs, bit in PIC}
         step = kernel["init_state"]
-        own["state"]["expected"] = step + 1 if step else 0
-        chip.load(own)
-        elcr["registers"][f"ELCR{number + 1}"] = kernel["elcr"]
-    pics.elcr.load(elcr)
+        state["expected"] = step + 1 if step else 0
+        own["elcr"]["registers"][f"ELCR{number + 1}"] = kernel["elcr"]
 
 
 def pics_to_kernel(pics: Pics) -> dict[str, Any]:
@@ -77,10 +83,15 @@ def pics_to_kernel(pics: Pics) -> dict[str, Any]:
 def io_apic_from_kernel(apic: LocalApic, saved: dict[str, Any], levels: int) -> None:
     """Gives the board's I/O APIC the state of the kernel's; levels: of the wires, a bit each."""
     state = apic.state_in_c()
+    io_apic_saved(state, saved, levels)
+    apic.load_from_c(state)
+
+
+def io_apic_saved(state: Any, saved: dict[str, Any], levels: int) -> None:
+    """The same in a state as C has it."""
     state.io.entry = saved["redirections"]
     state.io.select, state.io.id = saved["select"], saved["id"] << 24
     state.io.levels, state.io.edges = levels, 0
-    apic.load_from_c(state)
 
 
 def io_apic_to_kernel(apic: LocalApic, base: int) -> dict[str, Any]:
@@ -99,7 +110,13 @@ def io_apic_to_kernel(apic: LocalApic, base: int) -> dict[str, Any]:
 def local_from_kernel(apic: LocalApic, registers: dict[str, int]) -> None:
     """Gives the board's local APIC the state of the kernel's."""
     state = apic.state_in_c()
-    local = state.local[0]
+    local_saved(state, 0, registers)
+    apic.load_from_c(state)
+
+
+def local_saved(state: Any, number: int, registers: dict[str, int]) -> None:
+    """The same for CPU `number` in a state as C has it."""
+    local = state.local[number]
     for ours, theirs in LOCAL.items():
         setattr(local, ours, registers[theirs])
     for n, name in enumerate(ENTRIES):
@@ -114,13 +131,12 @@ def local_from_kernel(apic: LocalApic, registers: dict[str, int]) -> None:
     left = registers["timer_current"] * divider(registers["timer_divide"])
     # One that has just come to its end begins anew.
     local.left = left or bool(registers["timer_initial"] and registers["lvt_timer"] & PERIODIC)
-    apic.load_from_c(state)
 
 
-def local_to_kernel(apic: LocalApic, registers: dict[str, int]) -> dict[str, int]:
-    """The state of the board's local APIC as the kernel's; registers: what the board does not have."""
+def local_to_kernel(apic: LocalApic, registers: dict[str, int], number: int = 0) -> dict[str, int]:
+    """The state of CPU `number`'s local APIC as the kernel's; registers: what the board does not have."""
     state = apic.state_in_c()
-    local = state.local[0]
+    local = state.local[number]
     out = dict(registers)
     out |= {theirs: getattr(local, ours) for ours, theirs in LOCAL.items()}
     out |= {name: local.entry[n] for n, name in enumerate(ENTRIES)}
@@ -142,7 +158,15 @@ def divider(code: int) -> int:
 
 def timer_from_kernel(timer: I8254, port: PortB, saved: dict[str, Any]) -> None:
     """Gives the board's 8254 the state of the kernel's, now."""
-    own, now = timer.save(), timer.ticks()
+    own, sound = timer.save(), port.save()
+    timer_saved(own, sound, timer.ticks(), saved)
+    timer.load(own)
+    timer.go_on()
+    port.load(sound)
+
+
+def timer_saved(own: dict[str, Any], sound: dict[str, Any], now: int, saved: dict[str, Any]) -> None:
+    """Makes what the board's 8254 and port 61h have saved the state of the kernel's, now."""
     fields: list[int] = []
     for channel in saved["channels"]:
         counter = Counter()
@@ -159,11 +183,7 @@ def timer_from_kernel(timer: I8254, port: PortB, saved: dict[str, Any]) -> None:
         counter.status = channel["status"] if channel["status_latched"] else -1
         fields += [getattr(counter, field) for field in Counter.FIELDS]
     own["state"]["saved"] = fields
-    timer.load(own)
-    timer.go_on()
-    sound = port.save()
     sound["registers"]["NMI_SC"] = saved["channels"][2]["gate"] | (saved["flags"] & SPEAKER)
-    port.load(sound)
 
 
 def timer_to_kernel(timer: I8254, port: PortB) -> tuple[dict[str, Any], int]:

@@ -21,6 +21,7 @@ from emu.boards import pc_handover as handover
 from emu.devices.apic import IO_BASE, LOCAL_BASE, IoApic, LocalApic
 from emu.devices.i8254 import I8254, PortB
 from emu.devices.i8259 import Pics
+from emu.devices.native import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 # Of the APIC base register, and of the timer's entry (Intel SDM vol. 3, 11.12.1 and 11.5.1).
 X2APIC, TSC_DEADLINE = 1 << 10, 1 << 18
+NOT_OUR_APIC = (
+    "the guest uses the kernel's local APIC as the board's own does not work (x2APIC mode or the"
+    " deadline timer); start it with --cpu host,-x2apic,-tsc-deadline or kernel-irqchip=off"
+)
 ISA_LINES, PIT_LINE, PIT_INPUT = 16, 0, 2
 
 
@@ -105,10 +110,7 @@ class PcInterrupts:
         elif not engine.caps.irqchips and (
             state["apic_base"] & X2APIC or state["lapic"]["lvt_timer"] & TSC_DEADLINE
         ):
-            raise AccelError(
-                "the guest uses the kernel's local APIC as the board's own does not work (x2APIC mode or the"
-                " deadline timer); start it with --cpu host,-x2apic,-tsc-deadline or kernel-irqchip=off"
-            )
+            raise AccelError(NOT_OUR_APIC)
 
     def hand_over(self, engine: Accelerator, before: Any, after: Any, state: dict[str, Any]) -> int:
         """Goes over from the vCPU `before` to `after` of `engine`, whose `state` is about to be loaded.
@@ -150,11 +152,12 @@ class PcInterrupts:
         handover.timer_from_kernel(self.timer, self.port_b, saved["pit"])
         handover.local_from_kernel(self.apic, self._kernel_apic)
 
-    def _enter_kernel(self) -> int:
+    def _enter_kernel(self, clock: int | None = None) -> int:
         """What the board's own have goes to the kernel's, and they fall silent."""
         timer, gone = handover.timer_to_kernel(self.timer, self.port_b)
         io_apic = handover.io_apic_to_kernel(self.apic, IO_BASE)
-        self.kernel.load({**handover.pics_to_kernel(self.pics), "ioapic": io_apic, "pit": timer})
+        state = {**handover.pics_to_kernel(self.pics), "ioapic": io_apic, "pit": timer}
+        self.kernel.load(state if clock is None else {**state, "clock": clock})
         due = int(lib.emu_now()) + gone if gone else 0
         for line in self._lines.values():
             line.disconnect()
@@ -173,6 +176,53 @@ class PcInterrupts:
             elif number < ISA_LINES:
                 self.pics.line(number).restore(level)
                 self.io_apic.line(PIT_INPUT if number == PIT_LINE else number).restore(level)
+
+    # -- snapshots -------------------------------------------------------------------------
+
+    def save(
+        self, cpus: list[Cpu], states: list[dict[str, Any]], devices: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Makes of what the silent devices have saved the state of the kernel's, which goes on."""
+        if self.who == "board":
+            return None
+        # In this order: see _leave_kernel().
+        saved, state = self.kernel.save(), self.apic.state_in_c()
+        for number, cpu in enumerate(cpus):
+            states[number]["lapic"] = cpu.vcpu.save()["lapic"]
+            handover.local_saved(state, number, states[number]["lapic"])
+        levels = sum(line.level << number for number, line in self._lines.items() if number != PIT_LINE)
+        handover.pics_saved(devices, saved)
+        handover.io_apic_saved(state, saved["ioapic"], levels)
+        handover.timer_saved(devices["pit"], devices["port-b"], self.timer.ticks(), saved["pit"])
+        devices["apic"]["state"]["contents"] = bytes(ffi.buffer(state))
+        return {"clock": saved["clock"]}
+
+    def load_state(self, cpus: list[Cpu], states: list[dict[str, Any]], kept: dict[str, Any] | None) -> int:
+        """Takes up what save() gave, when the devices have theirs: it goes to the kernel, if that has it.
+
+        The CPUs' states then fit.  Returns the host's time (ns) before which the guest must not run, or 0.
+        Raises AccelError where it cannot go on with these controllers.
+        """
+        if kept is not None:
+            self.timer.go_on()  # the kernel's had no timer of ours
+        if self.who == "board":
+            for state in states:
+                lapic = state.pop("lapic", None)
+                if lapic is not None and (state["apic_base"] & X2APIC or lapic["lvt_timer"] & TSC_DEADLINE):
+                    raise AccelError(NOT_OUR_APIC)
+            self._end_lines()
+            return 0
+        if kept is None and self.apic.state_in_c().hz != handover.KERNEL_APIC_HZ:
+            raise AccelError(
+                "the guest knows the local APIC's timer at another pace than the kernel's; restore it with"
+                " kernel-irqchip=off, or under tcg"
+            )
+        for number, (cpu, state) in enumerate(zip(cpus, states, strict=True)):
+            if "lapic" not in state:
+                state["lapic"] = handover.local_to_kernel(self.apic, cpu.initial["lapic"], number)
+        due = self._enter_kernel(None if kept is None else kept["clock"])
+        self._end_lines()
+        return due
 
     def start_cpu(self, index: int, vcpu: Any) -> None:
         """The first CPU starts by itself, the others when it tells them to; the kernel sees to its own."""

@@ -172,9 +172,12 @@ def put(machine: Machine, state: State) -> None:
         machine.clock.restore(state.clock)
         for device in machine.devices():
             device.load(state.devices[device.name])
-        machine.board.load_state(machine, cpus, state.board)
+        due = machine.board.load_state(machine, cpus, state.board)
         for cpu, saved in zip(machine.cpus, cpus, strict=True):
             cpu.vcpu.load(saved)
+        left = due - time.monotonic_ns()
+        if due and left > 0:
+            time.sleep(left / 1e9)
     except EmuError as error:
         raise SnapshotError(str(error)) from None
     except (TypeError, ValueError, LookupError, OverflowError, AttributeError) as error:
