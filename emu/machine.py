@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accel.api import ExitKind, open_accelerator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from emu.hotplug import Hotplug
     from emu.loader.raw import Image
     from emu.monitor.client import Control
+    from emu.snapshot.changes import Followed
     from emu.virtio.device import VirtioDevice
 
 # What the map's addresses go up to: 48 bits are enough for every board.
@@ -232,6 +234,7 @@ class Machine:
         self._closed = False
         self._fresh = True
         self.restarted = False
+        self._followed: Followed | None = None
         # Who is told, in the loop's thread, of breakpoints that CPUs have met.
         self.debugger: Callable[[Cpu, Exit], None] | None = None
         self._accel: Accelerator | None = None
@@ -575,33 +578,46 @@ class Machine:
 
     # -- snapshots ---------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> int:
+    def save(self, path: str | os.PathLike[str], *, track: bool = False, changes: bool = False) -> int:
         """Writes the whole machine into a file; returns its size.  It goes on, if it was running.
+
+        track: notes the pages that are written from now on; changes: writes only what was written since the
+        last save(track=True), load(track=True) or save(changes=True), whose file stays beside this one.
 
         Disks are not in it: what the guest wrote is on them when this returns.  The file is whole, or is what
         was there before.  From any thread but a vCPU's.  Raises SnapshotError.
         """
+        from emu.snapshot.changes import Followed
         from emu.snapshot.save import save_file
 
+        if changes and self._followed is None:
+            raise DeviceError("no snapshot's changes are noted; save or load one with track=True first")
         running = self._held_for("save")
         try:
-            return save_file(self, path, {"running": running})
+            more = {"running": running, "id": os.urandom(16).hex()}
+            size = save_file(self, path, more, changes=self._followed if changes else None)
+            if track or changes:
+                self._followed = Followed(self, str(more["id"]), Path(path))
+            return size
         finally:
             if running:
                 self.start()
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: str | os.PathLike[str], *, track: bool = False) -> None:
         """Makes the machine what a file of save() says; it was built with the same options.
 
-        It goes on, if it was running, or else waits for start().  Raises SnapshotError: it is then as it was.
+        track: as save().  It goes on, if it was running, or else waits for start().  Raises SnapshotError: it
+        is then as it was.
         """
+        from emu.snapshot.changes import Followed
         from emu.snapshot.save import load_file
 
         running = self._held_for("load")
         try:
             fresh = self.prepare_to_load()
-            load_file(self, path, at_once=fresh)
+            state = load_file(self, path, at_once=fresh)
             self.loaded()
+            self._followed = Followed(self, str(state.head["id"]), Path(path)) if track else None
         finally:
             if running:
                 self.start()

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -87,6 +88,7 @@ def take(machine: Machine) -> State:
         "accel": machine.accel_name,
         "cpu": machine.cpu,
         "saved": int(time.time()),
+        "id": os.urandom(16).hex(),
     }
     cpus = [cpu.vcpu.save() for cpu in machine.cpus]
     devices = {device.name: device.save() for device in machine.devices()}

@@ -12,6 +12,7 @@ import zlib
 
 import pytest
 
+from accel.errors import DeviceError
 from emu.devices.pl011 import Pl011
 from emu.machine import Machine
 from emu.snapshot import ram, stream
@@ -404,3 +405,66 @@ def test_linux_counts_on_where_it_was_saved(tmp_path):
     numbers = [int(word[2:-1]) for word in again.text.split() if word.startswith("n=") and word.endswith("=")]
     assert numbers[0] in (last, last + 1)
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_changes_since_a_snapshot_are_small_and_give_the_same_machine(tmp_path):
+    with Machine("virt", **ALIKE) as machine:
+        machine.run(timeout=0.05)
+        machine.memory.load(0x4100_0000, random.Random(3).randbytes(4 << 20))
+        whole = machine.save(tmp_path / "whole", track=True)
+        run(machine)
+        first = machine.save(tmp_path / "first", changes=True)
+        machine.memory.load(0x4100_2000, b"changed by a device")
+        run(machine)
+        machine.save(tmp_path / "second", changes=True)
+        before = picture(machine)
+    assert whole > 4 << 20
+    assert first < 100_000
+    for start in (False, True):
+        with Machine("virt", **ALIKE) as machine:
+            if start:
+                machine.run(timeout=0.05)
+            machine.load(tmp_path / "second", track=True)
+            assert picture(machine) == before
+            run(machine)
+            machine.save(tmp_path / "third", changes=True)
+            after = picture(machine)
+            machine.load(tmp_path / "first")
+            machine.load(tmp_path / "third")
+            assert picture(machine) == after
+
+
+def test_changes_without_the_snapshot_that_they_are_of_are_refused(tmp_path):
+    with Machine("virt", **ALIKE) as machine:
+        with pytest.raises(DeviceError, match="track=True"):
+            machine.save(tmp_path / "none", changes=True)
+        machine.save(tmp_path / "whole", track=True)
+        with pytest.raises(SnapshotError, match="name another file"):
+            machine.save(tmp_path / "whole", changes=True)
+        (tmp_path / "elsewhere").mkdir()
+        with pytest.raises(SnapshotError, match="beside it"):
+            machine.save(tmp_path / "elsewhere" / "changes", changes=True)
+        run(machine)
+        machine.save(tmp_path / "changes", changes=True)
+        run(machine)
+        before = picture(machine)
+        good = (tmp_path / "whole").read_bytes()
+        (tmp_path / "whole").unlink()
+        with pytest.raises(SnapshotError, match="whole: No such file"):
+            machine.load(tmp_path / "changes")
+        machine.save(tmp_path / "whole")
+        with pytest.raises(SnapshotError, match="whole is not the snapshot"):
+            machine.load(tmp_path / "changes")
+        (tmp_path / "whole").write_bytes(good[:-1])
+        with pytest.raises(SnapshotError, match="whole: the snapshot is cut off"):
+            machine.load(tmp_path / "changes")
+        (tmp_path / "whole").unlink()
+        (tmp_path / "whole").symlink_to(tmp_path / "changes")
+        with pytest.raises(SnapshotError, match="stand on one another"):
+            machine.load(tmp_path / "changes")
+        assert picture(machine) == before
+    with Machine("virt", **ALIKE) as machine:  # one that has nothing to lose starts as ever
+        (tmp_path / "bad").write_bytes(good[:-10])
+        with pytest.raises(SnapshotError):
+            machine.load(tmp_path / "bad")
+        run(machine)
