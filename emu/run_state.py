@@ -50,7 +50,7 @@ NEXT: dict[str, tuple[str, ...]] = {
     "debug": ("running", "paused", "prelaunch", "shutdown", "internal-error"),
     "inmigrate": ("running", "paused", "prelaunch", "postmigrate", "shutdown", "internal-error"),
     "finish-migrate": ("running", "paused", "postmigrate", "prelaunch", "shutdown", "internal-error"),
-    "postmigrate": ("running", "prelaunch", "finish-migrate"),
+    "postmigrate": ("running", "prelaunch", "finish-migrate", "restore-vm"),
     "save-vm": ("running", "paused"),
     "restore-vm": ("running", "paused", "prelaunch"),
 }

@@ -225,12 +225,6 @@ def info_jit(monitor: Hmp) -> str:
     return f"the guest's code is translated ({caps.name}); the engine keeps no counts\n{notes}{done}"
 
 
-@hmp("info snapshots")
-def info_snapshots(monitor: Hmp) -> str:
-    """The machine's snapshots."""
-    return "There is no snapshot available.\n"
-
-
 @hmp("info qom-tree")
 def info_qom_tree(monitor: Hmp, path: str = "/") -> str:
     """The tree of objects."""

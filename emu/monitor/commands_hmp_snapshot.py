@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from emu.monitor.hmp import Hmp, hmp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.snapshot.store import Store
 
 
 @hmp("migrate")
@@ -40,4 +46,42 @@ def info_migrate(monitor: Hmp) -> str:
             f"remaining ram: {memory['remaining'] >> 10} kbytes",
             f"total ram: {memory['total'] >> 10} kbytes",
         ]
+    return "\n".join(lines) + "\n"
+
+
+def store(monitor: Hmp) -> Store:
+    """The machine's snapshots."""
+    from emu.snapshot.store import Store
+
+    return Store(monitor.run, monitor.client.control.name)
+
+
+@hmp("savevm")
+def savevm(monitor: Hmp, name: str) -> None:
+    """Keeps the machine and its disks under a name."""
+    store(monitor).save(name)
+
+
+@hmp("loadvm")
+def loadvm(monitor: Hmp, name: str) -> None:
+    """Makes the machine and its disks what they were when savevm kept them."""
+    store(monitor).load(name)
+
+
+@hmp("delvm")
+def delvm(monitor: Hmp, name: str) -> None:
+    """Forgets a snapshot."""
+    store(monitor).delete(name)
+
+
+@hmp("info snapshots")
+def info_snapshots(monitor: Hmp) -> str:
+    """The machine's snapshots."""
+    found = store(monitor).names()
+    if not found:
+        return "There is no snapshot available.\n"
+    lines = [f"{'TAG':24} {'VM SIZE':>10} DATE"]
+    for name, size, when in found:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+        lines.append(f"{name:24} {size / (1 << 20):6.1f} MiB {stamp}")
     return "\n".join(lines) + "\n"

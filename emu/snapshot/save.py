@@ -43,10 +43,10 @@ def silent(done: int) -> None:
 
 def flush_disks(machine: Machine) -> None:
     """What the guest wrote to its disks is on them."""
-    for device in machine.virtio:
-        image = getattr(device, "image", None)
-        if image is not None:
-            image.flush()
+    from emu.snapshot.store import disks
+
+    for disk in disks(machine):
+        disk.image.flush()
 
 
 def write(

@@ -138,9 +138,11 @@ def _told(value: Any) -> str:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a register's value, or one of several by name, is a number or a word."""
+    """Whether a register's value, or several by name or in rows, are numbers or words."""
     if isinstance(value, dict):
         return all(isinstance(each, int | str) for each in value.values())
+    if isinstance(value, list):
+        return all(isinstance(row, list) and all(isinstance(each, int) for each in row) for row in value)
     return isinstance(value, int | str)
 
 

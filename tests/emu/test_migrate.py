@@ -54,11 +54,19 @@ class Other:
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait(self.path.exists)
+        self.client = None
 
     def __enter__(self):
-        self.client = Client(self.path)
+        wait(self._connected)
         return self
+
+    def _connected(self):
+        assert self.process.poll() is None, self.process.communicate()
+        try:
+            self.client = Client(self.path)
+        except (FileNotFoundError, ConnectionRefusedError):  # it does not listen yet
+            return False
+        return True
 
     def __exit__(self, *_):
         self.client.close()
