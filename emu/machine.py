@@ -667,6 +667,16 @@ class Machine:
         self._debugging = MachineServer(MachineTarget(self, control), words)
         return self._debugging
 
+    def gdb_end(self) -> bool:
+        """Lets no debugger in any more, and goes on without one that is there; whether one could come in.
+
+        For the loop's thread.
+        """
+        server, self._debugging = self._debugging, None
+        if server is not None:
+            server.leave()
+        return server is not None
+
     @property
     def hotplug(self) -> Hotplug:
         """Its slots for devices that come and go while the guest runs."""

@@ -71,6 +71,12 @@ class MachineServer:
             self.target.detach()
         connection.close()
 
+    def leave(self) -> None:
+        """Listens no more; who is there is let go soon: it may be who asked for this, and wants an answer."""
+        self._unlisten()
+        if self._connection is not None:
+            self.loop.call(self._drop)
+
     def ended(self, code: int) -> None:
         """The machine's run has ended with that exit code."""
         self.target.ended(code)
@@ -80,6 +86,9 @@ class MachineServer:
             self.loop.watch(self._connection.client.fileno())
             self._connection.close()
             self._connection = None
+        self._unlisten()
+
+    def _unlisten(self) -> None:
         self.loop.watch(self._listener.fileno())
         self._listener.close()
         if self._unlink:

@@ -48,6 +48,18 @@ def switch(monitor: Hmp, accel: str) -> str:
     return f"the guest runs on {machine.accel_name}\n"
 
 
+@hmp("gdbserver")
+def gdbserver(monitor: Hmp, device: str = "tcp::1234") -> str:
+    """Lets a debugger come in there (tcp::PORT, unix:PATH), and nowhere else any more; none: nowhere."""
+    machine = monitor.run.machine
+    was = machine.gdb_end()
+    if device == "none":
+        return "No debugger can come in any more\n" if was else "No debugger could come in\n"
+    server = machine.gdb(device, monitor.client.control)
+    lines = (f"A debugger may come to {server.place}", server.warning, server.lacks)
+    return "".join(f"{line}\n" for line in lines if line)
+
+
 @hmp("quit", "q")
 def quit(monitor: Hmp) -> None:
     """Ends the machine and emu."""

@@ -15,6 +15,7 @@ from emu.samples.greeting import BOARDS
 from tests.accel.test_tcg_debug import AT, COUNT
 from tests.emu.gdb_client import command, debug, run, values
 from tests.emu.linux_guest import Screen, image, initrd
+from tests.emu.steered import steered
 from tests.guest.bare import CODE, RAM, RESET, RESET_BASE, RESULT, long_mode_tables, words
 
 POINTER = {"aarch64": "x1", "arm": "r1", "riscv64": "a1", "x86_64": "rbx"}
@@ -234,3 +235,32 @@ def test_a_client_that_hangs_up_leaves_the_machine_running_and_another_may_come(
             before = machine.cpus[0].vcpu.get("a2")
             machine.run(timeout=0.3)
             assert machine.cpus[0].vcpu.get("a2") != before
+
+
+def test_the_monitor_lets_debuggers_in_and_out(tmp_path):
+    first, second = f"unix:{tmp_path / 'first'}", f"unix:{tmp_path / 'second'}"
+    with steered(tmp_path) as machine:
+        client = machine.client()
+        assert client.human("gdbserver none") == "No debugger could come in\n"
+        assert f"to {tmp_path / 'first'}\n" in client.human(f"gdbserver {first}")
+        text = run(
+            command(str(tmp_path / "first"), ["stepi", "monitor info status", "detach"], arch="aarch64")
+        )
+        assert "VM status: paused" in text, text
+        assert client.ask("query-status")["running"]
+
+        with socket.socket(socket.AF_UNIX) as debugger:
+            debugger.connect(str(tmp_path / "first"))
+            machine.wait(lambda: not client.ask("query-status")["running"], "a debugger stops it")
+            assert str(tmp_path / "second") in client.human(f"gdbserver {second}")
+            machine.wait(lambda: client.ask("query-status")["running"], "who was there is let go")
+            debugger.settimeout(30)
+            while debugger.recv(100):
+                pass
+        assert not (tmp_path / "first").exists()
+
+        # One that asks for its own end is answered first.
+        text = run(command(str(tmp_path / "second"), ["monitor gdbserver none"], arch="aarch64"))
+        assert "No debugger can come in any more" in text, text
+        machine.wait(lambda: client.ask("query-status")["running"], "it runs on")
+        assert "No such file" in client.human("gdbserver unix:/nonexistent/gdb")
