@@ -300,9 +300,8 @@ def test_a_node_is_in_use_while_a_device_has_it(spinning):
     client.ask("device_add", driver="virtio-blk-pci", bus="hot", drive="d", id="disk")
     assert "in use" in client.error("blockdev-del", node_name="d")
     assert "used by disk" in client.error("device_add", driver="virtio-blk-pci", bus="other", drive="d")
-    # This guest has never powered the slot on: what is in it goes at once.
     client.events.clear()
-    client.ask("system_reset")
+    client.ask("system_reset")  # from now on it has power
     client.ask("device_del", id="disk")
     assert client.error("device_del", id="disk") == "Device disk is already in the process of unplug"
     assert "in use" in client.error("blockdev-del", node_name="d")
@@ -311,12 +310,35 @@ def test_a_node_is_in_use_while_a_device_has_it(spinning):
     assert client.event("DEVICE_DELETED") == {"path": "/machine/peripheral/disk/virtio-backend"}
     assert client.event("DEVICE_DELETED") == {"device": "disk", "path": "/machine/peripheral/disk"}
     assert client.command("device_del", id="disk")["error"]["class"] == "DeviceNotFound"
+    # Into a slot without power, and out of it at once.
     client.ask("device_add", driver="virtio-blk-pci", drive="d", id="again")
     client.ask("device_del", id="again")
     client.event("DEVICE_DELETED")
     client.event("DEVICE_DELETED")
     client.ask("blockdev-del", node_name="d")
     assert client.ask("query-block") == []
+
+
+def test_a_cables_end_outlives_its_card(spinning):
+    client, _ = spinning
+    client.ask("netdev_add", type="user", id="n")
+    card = {"driver": "virtio-net-pci", "bus": "hot", "netdev": "n"}
+    for name in ("one", "two"):
+        client.ask("device_add", id=name, **card)
+        assert "in use" in client.error("netdev_del", id="n")
+        error = client.error("device_add", **{**card, "bus": "other"})
+        assert f"netdev=n is used by {name} already" in error
+        # The guest has given the slot no power, so the card is out at once.
+        if name == "one":
+            client.ask("system_reset")
+            client.ask("device_del", id=name)
+            client.ask("system_reset")
+        else:
+            client.ask("device_del", id=name)
+        client.event("DEVICE_DELETED")
+        client.event("DEVICE_DELETED")
+    client.ask("netdev_del", id="n")
+    assert client.command("netdev_del", id="n")["error"]["class"] == "DeviceNotFound"
 
 
 def test_people_plug_in_too(spinning):
