@@ -107,7 +107,7 @@ class KvmVcpu:
         """
         if self._stepping:
             self._stepping = False
-            self.call(lib.EMU_KVM_SET_GUEST_DEBUG, self._stops, "set breakpoints")
+            self._debug(self._stops, bool(self._stops.control), "set breakpoints")
         return self._run(budget)
 
     def _run(self, budget: int | None) -> Exit:
@@ -288,8 +288,12 @@ class KvmVcpu:
             control.debugreg[7] |= 2 << 2 * n
             if kind != "x":
                 control.debugreg[7] |= (WATCH_BITS[kind] | LENGTH_BITS[size] << 2) << 16 + 4 * n
-        self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "set breakpoints")
+        self._debug(control, bool(control.control), "set breakpoints")
         self._stops, self._watches, self._stepping = control, tuple(kind for _, _, kind in wanted), False
+
+    def _debug(self, control: Any, how: int, doing: str) -> None:
+        self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, doing)
+        lib.emu_kvm_vcpu_debugs(self.pointer, how)
 
     def step(self) -> Exit:
         """Executes one instruction, without interrupts where this kernel can hold them off (5.12).
@@ -302,6 +306,7 @@ class KvmVcpu:
             if lib.emu_kvm_ioctl(self.fd, lib.EMU_KVM_SET_GUEST_DEBUG, control) < 0:
                 control.control = DEBUG_ENABLE | DEBUG_STEP
                 self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "step")
+            lib.emu_kvm_vcpu_debugs(self.pointer, 2)
             self._stepping = True
         return self._run(None)
 

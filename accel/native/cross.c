@@ -20,7 +20,7 @@
 /* So many refusals show that a guest keeps asking: then it stays with the companion, where that may be. */
 #define PATIENCE 32
 
-enum { MSR_TSC = 0x10 };
+enum { MSR_TSC = 0x10, VECTOR_DEBUG = 1, VECTOR_PROTECTION = 13, DR6_STEP = 1 << 14, FLAG_TRAP = 1 << 8 };
 enum { CPUID_LEAVES = 256 };
 
 struct cpuid { /* kvm_cpuid2 */
@@ -275,6 +275,38 @@ static bool on_undefined(void *opaque)
     }
     if (result == EMU_HOST_FAULT)
         emu_uc_x86_raise(m, job.fault.vector, job.fault.error);
+    if (job.stepped) {
+        emu_x86_from_uc(m, &c->state, EMU_X86_DEBUG);
+        c->state.debug[6] |= DR6_STEP;
+        emu_x86_to_uc(m, &c->state, EMU_X86_DEBUG);
+        emu_uc_x86_raise(m, VECTOR_DEBUG, 0);
+    }
+    return true;
+}
+
+/* MOV to and from CR8, the local APIC's task priority, which is not the library's. */
+static bool on_priority(void *opaque, bool write)
+{
+    emu_cross *c = opaque;
+    emu_uc_machine *m = of(c);
+    emu_x86_from_uc(m, &c->state, EMU_X86_GENERAL | EMU_X86_SYSTEM);
+    emu_host_job job = {.memory = c->memory, .state = &c->state, .have = EMU_X86_GENERAL | EMU_X86_SYSTEM};
+    uint8_t bytes[15];
+    uint32_t n = emu_host_fetch(&job, bytes), at = 0;
+    bool extended = false;
+    while (at < n && bytes[at] != 0x0f) /* prefixes, of which but one matters */
+        extended = (bytes[at++] & 0xf1) == 0x41;
+    if (n < at + 3)
+        return false;
+    uint64_t *reg = &c->state.general[(bytes[at + 2] & 7) | extended << 3];
+    if (write && *reg > 15)
+        emu_uc_x86_raise(m, VECTOR_PROTECTION, 0);
+    if (write)
+        emu_kvm_vcpu_set_priority(c->vcpu, (unsigned)*reg);
+    else
+        *reg = emu_kvm_vcpu_priority(c->vcpu);
+    c->state.rip += at + 3;
+    emu_x86_to_uc(m, &c->state, EMU_X86_GENERAL);
     return true;
 }
 
@@ -292,7 +324,8 @@ static emu_uc_machine *companion(emu_cross *c, emu_exit *out)
     if (m == NULL)
         return NULL;
     c->shared = (struct emu_uc_shared){
-        .opaque = c, .cpuid = on_cpuid, .msr = on_msr, .undefined = on_undefined, .translation = on_translation};
+        .opaque = c, .cpuid = on_cpuid, .msr = on_msr, .undefined = on_undefined, .translation = on_translation,
+        .priority = on_priority};
     m->shared = &c->shared;
     m->foreign = true;
     emu_uc_machine_accepted(m, on_accepted, c);
@@ -309,17 +342,19 @@ static int by_companion(emu_cross *c, unsigned have, emu_exit *out)
     emu_uc_machine *m = companion(c, out);
     if (m == NULL)
         return out->kind;
-    int status = emu_x86_from_kvm(c->vcpu, &c->state, (EACH | EMU_X86_XCR0) & ~have);
+    unsigned groups = EACH | (c->state.rflags & FLAG_TRAP ? EMU_X86_DEBUG : 0);
+    int status = emu_x86_from_kvm(c->vcpu, &c->state, (groups | EMU_X86_XCR0) & ~have);
     if (status < 0)
         return failed(out, "its state cannot be read", strerror(-status));
-    emu_x86_to_uc(m, &c->state, EACH | EMU_X86_XCR0);
+    emu_x86_to_uc(m, &c->state, groups | EMU_X86_XCR0);
     emu_uc_code_foreign(m);
     const uint64_t budget = 1;
     int kind = emu_uc_machine_run(m, budget, out);
     c->counts.companion++;
     c->counts.retired += budget - m->budget;
-    emu_x86_from_uc(m, &c->state, EACH);
-    status = emu_x86_to_kvm(c->vcpu, &c->state, EACH);
+    emu_x86_from_uc(m, &c->state, groups);
+    c->state.cr8 = emu_kvm_vcpu_priority(c->vcpu);
+    status = emu_x86_to_kvm(c->vcpu, &c->state, groups);
     if (status < 0)
         return failed(out, "its state cannot be set", strerror(-status));
     if (kind == EMU_EXIT_BUDGET || kind == EMU_EXIT_KICKED) { /* who kicked has asked the vCPU, too */
@@ -345,7 +380,7 @@ void *emu_cross_xsave(emu_cross *c) { return c->state.xsave; }
 
 /* ---- staying ------------------------------------------------------------------------- */
 
-enum { STAYING = EACH | EMU_X86_EVENTS | EMU_X86_XCR0 };
+enum { STAYING = EACH | EMU_X86_EVENTS | EMU_X86_XCR0 | EMU_X86_DEBUG };
 
 int emu_cross_move_in(emu_cross *c, emu_exit *out)
 {
@@ -413,6 +448,7 @@ int emu_cross_leave(emu_cross *c)
     c->inside = false;
     emu_uc_machine *m = of(c);
     emu_x86_from_uc(m, &c->state, STAYING);
+    c->state.cr8 = emu_kvm_vcpu_priority(c->vcpu);
     emu_kvm_vcpu_set_halted(c->vcpu, emu_uc_machine_halted(m));
     if (c->flushed)
         forget_translations(c);
@@ -483,6 +519,13 @@ int emu_cross_refused(emu_cross *c, const uint8_t *bytes, uint32_t nbytes, bool 
         c->counts.host++;
         if (job.forgets)
             forget_translations(c);
+        if (job.stepped) {
+            if (emu_x86_from_kvm(c->vcpu, &c->state, EMU_X86_DEBUG) < 0)
+                return failed(out, "its debug registers cannot be read", "see the host's kernel log");
+            c->state.debug[6] |= DR6_STEP;
+            c->state.exception = (struct emu_x86_exception){.pending = true, .vector = VECTOR_DEBUG};
+            job.changed |= EMU_X86_DEBUG;
+        }
         break;
     }
     status = emu_x86_to_kvm(c->vcpu, &c->state, job.changed | EMU_X86_EVENTS);

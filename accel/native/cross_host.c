@@ -741,7 +741,7 @@ static enum emu_host_result allowed(const struct insn *i, emu_host_job *job)
 {
     const emu_x86 *s = job->state;
     const bool plain = !i->x87 && (i->row->flags & F_PLAIN);
-    if (!(s->cr0 & CR0_PE) || (s->rflags & (FLAG_VM | FLAG_TF)))
+    if (!(s->cr0 & CR0_PE) || (s->rflags & FLAG_VM))
         return EMU_HOST_NOT;
     if (i->x87) {
         uint64_t bits = i->opcode == 0x9b ? CR0_MP | CR0_TS : 0;
@@ -1043,6 +1043,7 @@ enum emu_host_result emu_host_do(emu_host *host, emu_host_job *job, const uint8_
         job->changed |= EMU_X86_VECTORS;
     }
     s->rip = i.wide ? s->rip + i.at : (s->rip + i.at) & UINT32_MAX;
+    job->stepped = (s->rflags & FLAG_TF) != 0;
     job->changed |= EMU_X86_GENERAL;
     return EMU_HOST_DONE;
 }

@@ -24,6 +24,7 @@ typedef struct emu_host_job {
     /* NULL, or has the guest's tables walked for an access, and its fault raised by a long jump. */
     void (*touch)(void *opaque, uint64_t address, bool write);
     void *opaque;
+    bool stepped; /* the trap flag is set: #DB comes behind it */
     bool forgets; /* it has invalidated translations of addresses: every one may be stale */
     struct {
         uint8_t vector;

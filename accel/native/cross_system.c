@@ -434,6 +434,7 @@ enum emu_host_result emu_insn_system(struct insn *i, emu_host_job *job)
     if (result == EMU_HOST_DONE) {
         job->state->rip += i->at;
         job->state->rflags &= ~UINT64_C(0x10000); /* RF */
+        job->stepped = (job->state->rflags & FLAG_TF) != 0;
         job->changed |= EMU_X86_GENERAL;
     }
     return result;

@@ -146,6 +146,12 @@ void emu_x86_to_uc(emu_uc_machine *m, const emu_x86 *s, unsigned groups)
     if (groups & EMU_X86_MSRS_GROUP)
         for (unsigned i = 0; i < EMU_X86_MSR_COUNT; i++)
             set(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0, s->msr[i]);
+    if (groups & EMU_X86_DEBUG) {
+        for (int i = 0; i < 4; i++)
+            set(m, UC_X86_REG_DR0 + i, 0, 0, s->debug[i]);
+        set(m, UC_X86_REG_DR6, 0, 0, s->debug[6]);
+        set(m, EMU_UC_STATUS, UC_X86_REG_DR7, 0, s->debug[7]);
+    }
     if (groups & EMU_X86_XCR0)
         set(m, EMU_UC_INSIDE, EMU_UC_XCR0, 0, s->xcr0);
     if (groups & EMU_X86_VECTORS)
@@ -185,6 +191,12 @@ void emu_x86_from_uc(emu_uc_machine *m, emu_x86 *s, unsigned groups)
     if (groups & EMU_X86_MSRS_GROUP)
         for (unsigned i = 0; i < EMU_X86_MSR_COUNT; i++)
             s->msr[i] = get(m, EMU_UC_SYSTEM, emu_x86_msr_index[i], 0);
+    if (groups & EMU_X86_DEBUG) {
+        for (int i = 0; i < 4; i++)
+            s->debug[i] = get(m, UC_X86_REG_DR0 + i, 0, 0);
+        s->debug[6] = get(m, UC_X86_REG_DR6, 0, 0);
+        s->debug[7] = get(m, EMU_UC_STATUS, UC_X86_REG_DR7, 0);
+    }
     if (groups & EMU_X86_XCR0)
         s->xcr0 = get(m, EMU_UC_INSIDE, EMU_UC_XCR0, 0);
     if (groups & EMU_X86_VECTORS)

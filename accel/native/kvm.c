@@ -159,6 +159,7 @@ struct emu_kvm_vcpu {
     } told[EMU_KVM_TOLD];
     int apic_on;
     emu_kvm_counts counts;
+    int debugs; /* emu_kvm_vcpu_debugs */
     _Atomic(emu_cross *) cross; /* NULL: what KVM refuses ends the run */
 
     atomic_uint asks;
@@ -172,6 +173,7 @@ struct emu_kvm_vcpu {
 };
 
 #define START_INIT 0x10000u
+enum { DEBUGS_STEP = 2 };
 
 /* Not kept between calls: it changes with fork(). */
 static pid_t thread_id(void) { return (pid_t)syscall(SYS_gettid); }
@@ -374,6 +376,15 @@ void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu)
     emu_cross *cross = atomic_load(&vcpu->cross);
     if (cross != NULL)
         emu_cross_remap(cross);
+}
+
+void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how) { vcpu->debugs = how; }
+unsigned emu_kvm_vcpu_priority(const emu_kvm_vcpu *vcpu) { return atomic_load(&((emu_kvm_vcpu *)(uintptr_t)vcpu)->cr8); }
+void emu_kvm_vcpu_set_priority(emu_kvm_vcpu *vcpu, unsigned priority)
+{
+    atomic_store(&vcpu->cr8, priority);
+    vcpu->run->cr8 = priority;
+    tell(vcpu, EMU_KVM_CR8, (int)priority);
 }
 
 void emu_kvm_vcpu_crossings(const emu_kvm_vcpu *vcpu, emu_cross_counts *out)
@@ -988,7 +999,13 @@ static int cross(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         fetch(vcpu, &refused);
     }
     vcpu->refused = REFUSED_TURNS;
-    return emu_cross_refused(cross, refused.bytes, refused.nbytes, budget == 0, out);
+    int kind = emu_cross_refused(cross, refused.bytes, refused.nbytes, budget == 0 && !vcpu->debugs, out);
+    if (kind == 0 && vcpu->debugs == DEBUGS_STEP) {
+        kind = out->kind = EMU_EXIT_DEBUG;
+        if (load_regs(vcpu) == 0)
+            out->pc = vcpu->regs->rip;
+    }
+    return kind;
 }
 
 /* A slice has ended: a CPU in kernel mode goes on elsewhere.  0, or what the run ends with. */
@@ -1008,7 +1025,7 @@ static void slice(emu_kvm_vcpu *vcpu, timer_t *timer)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = emu_kvm_signal()};
     const struct itimerspec period = {{0, SLICE_NS}, {0, SLICE_NS}};
     event._sigev_un._tid = thread_id();
-    vcpu->moves = vcpu->may_move && timer_create(CLOCK_MONOTONIC, &event, timer) == 0;
+    vcpu->moves = vcpu->may_move && !vcpu->debugs && timer_create(CLOCK_MONOTONIC, &event, timer) == 0;
     if (vcpu->moves)
         timer_settime(*timer, 0, &period, NULL);
 }
@@ -1055,7 +1072,7 @@ static int run_loop(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         }
         vcpu->deaf = 0;
         emu_cross *inside = insider(vcpu);
-        if (inside != NULL && budget == 0) { /* which counts exits of KVM's */
+        if (inside != NULL && budget == 0 && !vcpu->debugs) { /* which counts exits of KVM's */
             int kind = emu_cross_go(inside, out);
             if (kind != 0)
                 return kind;
@@ -1148,6 +1165,7 @@ int emu_kvm_vcpu_run(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) {}
 int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu, int vm, uint32_t slot) { return -ENOSYS; }
 int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu) { return 0; }
+void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how) {}
 int emu_kvm_vcpu_cross_cpuid(emu_kvm_vcpu *vcpu, const void *table, size_t size) { return -ENOSYS; }
 void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays) {}
 int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu) { return 0; }

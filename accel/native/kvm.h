@@ -288,7 +288,11 @@ void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays);
 int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu);
 /* For that engine: INTR as it stands; that it took the vector there. */
 int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu);
+unsigned emu_kvm_vcpu_priority(const emu_kvm_vcpu *vcpu); /* CR8 */
+void emu_kvm_vcpu_set_priority(emu_kvm_vcpu *vcpu, unsigned priority);
 void emu_kvm_vcpu_took(emu_kvm_vcpu *vcpu, int vector);
+/* A debugger has set stops (1), or steps (2): that engine does not keep the vCPU meanwhile, and what it does is a step. */
+void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how);
 /* From any thread: the memory map has changed. */
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu);
 

@@ -85,6 +85,8 @@ struct emu_uc_shared {
     bool (*undefined)(void *opaque);
     /* NULL, or before an instruction that changes what addresses mean: true ends the run in front of it. */
     bool (*translation)(void *opaque);
+    /* NULL, or does an access to CR8; false: it does not know how. */
+    bool (*priority)(void *opaque, bool write);
 };
 
 struct emu_uc_machine {

@@ -153,7 +153,7 @@ static void shut_down(void *uc)
 /* ---- what a guest of two engines needs ---------------------------------------------- */
 
 /* Of SVM's numbers for intercepted instructions (AMD APM vol. 2, appendix C), which the library asks with. */
-enum { READ_MSR_OR_WRITE = 0x7c, WRITE_CR0 = 0x10, WRITE_CR4 = 0x14, INVLPG = 0x79 };
+enum { READ_CR8 = 0x08, WRITE_CR8 = 0x18, READ_MSR_OR_WRITE = 0x7c, WRITE_CR0 = 0x10, WRITE_CR4 = 0x14, INVLPG = 0x79 };
 
 /* MSRs that the library keeps as the architecture has them. */
 static bool is_kept(uint32_t index)
@@ -179,6 +179,12 @@ static void intercept(void *env, uint32_t type, uint64_t parameter, uintptr_t pc
             return;
         emu_uc_end(m, EMU_EXIT_BUDGET, NULL);
         m->loop_exit_restore(m->cpu, pc);
+    }
+    if ((type == READ_CR8 || type == WRITE_CR8) && m->shared->priority != NULL) {
+        x86.restore(m->cpu, pc, true);
+        if (m->shared->priority(m->shared->opaque, type == WRITE_CR8))
+            m->loop_exit_restore(m->cpu, 0);
+        return;
     }
     uint64_t *general = (uint64_t *)(void *)m->env; /* rax, rcx, rdx ... */
     uint32_t index = (uint32_t)general[1];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -370,20 +371,35 @@ def test_any_bytes_at_all_leave_the_process_alone(made, moves):
 def fuzz(machine: Kernel, times: int, seed: int) -> None:
     """Instructions of all maps with random operands; each ends at its exception or at a budget of exits.
 
+    A guest may go round for ever, which a kick must end.
+
     python -c "from tests.accel.test_crossing import *; fuzz(Kernel(b''), 20000, 3)" has more of them.
     """
-    chance = random.Random(seed)
+    chance, over = random.Random(seed), threading.Event()
+
+    def kick() -> None:
+        while not over.wait(0.5):
+            machine.vcpu.kick()
+
+    kicker = threading.Thread(target=kick)
+    kicker.start()
+    try:
+        _fuzz(machine, times, chance)
+    finally:
+        over.set()
+        kicker.join()
+
+
+def _fuzz(machine: Kernel, times: int, chance: random.Random) -> None:
     prefixes = ["", "66", "f3", "f2", "48", "6648", "f0", "67", "6467", "4f"]
     # Not 0F 01: a KVM that emulates kernel mode never returns from VMCALL.
     starts = ["0f", "0f38", "0f3a", "c5", "c4", "62", "d8", "d9", "db", "dd", "df", "0fae", "0fc7"]
-    for n in range(times):
+    for _ in range(times):
         code = bytes.fromhex(chance.choice(prefixes) + chance.choice(starts)) + chance.randbytes(12)
         machine.memory.load(CODE, code + b"\xf4" * 16)
         values = (PAGES, PAGES + 0x2FF8, 1 << 63, chance.getrandbits(64))
         registers = {name: chance.choice(values) for name in ANY}
         machine.started(**registers)
-        if n % 50 == 49:
-            machine.vcpu.kick()
         machine.vcpu.run(budget=20)
 
 
@@ -403,6 +419,47 @@ def test_a_guest_that_keeps_asking_stays_with_a_companion_until_its_registers_ar
     assert machine.run().kind == ExitKind.HALT
     assert machine.vcpu.get("xmm0") == (0x4079 << 48,)
     assert machine.crossings.stays == 2
+
+
+# mov ecx,40; popcnt eax,ecx; dec ecx; jne: the companion keeps the vCPU then, where KVM emulates
+ASKS = "b928000000 f30fb8c1 ffc9 75f8"
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_trap_flag_is_heeded_behind_what_others_do(made, moves):
+    # pushf; or dword [rsp], 0x100; popf; then each kind of them
+    for code, length in (("f30fb8c1", 4), ("0f01d0", 3), ("c5f458c1", 4), ("f20f58c1", 4)):
+        machine = made(ASKS + "9c 810c2400010000 9d" + code + "90 f4", moves=moves)
+        if not host_has("avx") and code.startswith("c5"):
+            continue
+        machine.vcpu.set(xcr0=7 if host_has("avx") else 3)
+        assert machine.run().kind == ExitKind.HALT
+        assert machine.exception() == (1, 0, CODE + len(bytes.fromhex(ASKS)) + 9 + length), code
+        assert machine.vcpu.get("dr6")[0] & 0x4000, code
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_debug_registers_and_the_task_priority_are_the_guests_wherever_it_is(made, moves):
+    # mov eax, PAGES; mov dr0,rax; mov rbx,dr0; mov eax,5; mov cr8,rax; mov rsi,cr8; mov edi,16; mov cr8,rdi
+    code = "b800006000 0f23c0 0f21c3 b805000000 440f22c0 440f20c6 bf10000000 440f22c7"
+    machine = made(ASKS + code + "f4", moves=moves)
+    machine.vcpu.set(dr1=0x1234)
+    assert machine.run().kind == ExitKind.HALT
+    assert machine.exception()[0] == 13  # 16 is no priority
+    assert machine.vcpu.get("dr0", "dr1", "rbx", "cr8", "rsi") == (PAGES, 0x1234, PAGES, 5, 5)
+
+
+def test_a_debuggers_step_is_one_instruction_whoever_does_it(made):
+    machine = made("90 f30fb8c1 0f01d0 90 f4", moves=True, rcx=0)
+    for length in (1, 4, 3, 1):
+        (before,) = machine.vcpu.get("rip")
+        assert machine.vcpu.step().kind == ExitKind.DEBUG
+        assert machine.vcpu.get("rip") == (before + length,)
+    machine = made(ASKS + ASKS + "90 f4", moves=True)
+    stop = CODE + 2 * len(bytes.fromhex(ASKS))
+    machine.vcpu.debug([stop])
+    exit = machine.vcpu.run()
+    assert (exit.kind, exit.pc) == (ExitKind.DEBUG, stop)
 
 
 def test_code_that_changes_under_kvm_is_not_stale_for_the_companion(made):
