@@ -78,6 +78,14 @@ def main() -> int:
             with made() as other:
                 clock.append(best(1, lambda other=other: other.load(path)))
         told("load into a new machine", (min(c for c, _ in clock), min(c for _, c in clock)))
+        machine.save(path, track=True)
+        each = iter(range(options.times))
+
+        def changed() -> None:
+            machine.save(Path(folder) / f"changes{next(each)}", changes=True)
+
+        machine.run(timeout=0.02)
+        told("save what changed", best(options.times, changed))
         told("migrate to a pipe", best(options.times, lambda: through_a_pipe(machine)))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

@@ -27,6 +27,8 @@ HEAD = struct.Struct(f"<HQB{PAGES // 8}s")
 PLAIN, ZLIB = 0, 1
 # The fastest: memory is written once and read once.
 LEVEL = 1
+# How much of a chunk shows whether it is worth compressing.
+PROBE = 1 << 15
 # Chunks that are compressed at the same time, and those that wait to be written.
 THREADS, AHEAD = 2, 6
 ZERO = bytes(PAGE)
@@ -73,9 +75,11 @@ def encoded(number: int, region: Region, chunk: int, pages: int | None = None) -
             return None
     if pages != (1 << count) - 1:
         data = b"".join(data[page * PAGE : (page + 1) * PAGE] for page in range(count) if pages >> page & 1)
-    method, packed = ZLIB, zlib.compress(data, LEVEL)
-    if len(packed) > len(data) * 9 // 10:
-        method, packed = PLAIN, data
+    method, packed = PLAIN, data
+    if len(zlib.compress(data[:PROBE], LEVEL)) < PROBE * 9 // 10 or len(data) <= PROBE:
+        squeezed = zlib.compress(data, LEVEL)
+        if len(squeezed) < len(data) * 9 // 10:
+            method, packed = ZLIB, squeezed
     return HEAD.pack(number, chunk, method, pages.to_bytes(PAGES // 8, "little")), packed
 
 
