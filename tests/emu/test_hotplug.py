@@ -6,7 +6,7 @@ import time
 import pytest
 
 import emu.block
-from accel.errors import DeviceError
+from accel.errors import DeviceError, EmuError
 from emu import Machine
 from emu.devices.pci_bridge import PciBridge
 from emu.devices.pci_slot import BUTTON, LINK_ACTIVE, LINK_CHANGED, PRESENCE_CHANGED, PRESENT
@@ -247,6 +247,29 @@ def test_what_cannot_be_plugged_or_pulled_is_told():
         machine.power_on()
         assert hot.slot is not None
         assert hot.slot.powered
+
+
+def test_a_saved_machine_wants_the_same_devices_in_its_slots(tmp_path):
+    def machine():
+        return Machine(
+            "virt", arch="aarch64", accel="tcg", ram=32 << 20, kernel=SPINNING, pci=[PciBridge("hot")]
+        )
+
+    with machine() as first:
+        first.power_on()
+        device = VirtioRng()
+        first.plug(device, "hot")
+        first.unplug(device)
+        first.plug(VirtioRng(), "hot")
+        port = first.hotplug.ports()["hot"]
+        first.save(tmp_path / "saved")
+        state = port.save()
+    with machine() as second:
+        with pytest.raises(EmuError):
+            second.load(tmp_path / "saved")
+        second.plug(VirtioRng(), "hot")
+        second.load(tmp_path / "saved")
+        assert second.hotplug.ports()["hot"].save() == state
 
 
 # -- by monitors ---------------------------------------------------------------------------------
