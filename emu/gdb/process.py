@@ -577,6 +577,7 @@ def serve_program(target: ProcessTarget, words: str, told: Callable[[str], None]
         told(f"a debugger may come to {place}")
         if warning:
             told(warning)
+        told("programs have no hardware watchpoints here; gdb steps instead: set can-use-hw-watchpoints 0")
         target.start()
         client = None
         while client is None and target.status_code is None:

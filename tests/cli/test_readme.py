@@ -158,6 +158,8 @@ def the_user_s_ssh(home: Path) -> bool:
 
 @pytest.mark.parametrize("block", OTHER)
 def test_a_block_of_commands_runs_from_top_to_bottom(block: str, user: dict[str, Any]) -> None:
+    if "gdb-multiarch" in block and shutil.which("gdb-multiarch") is None:
+        pytest.skip("gdb-multiarch is not installed (apt-get install gdb-multiarch)")
     if "samples.debian" in block:
         from emu.samples.debian import unpacked
 
@@ -174,6 +176,10 @@ def test_a_block_of_commands_runs_from_top_to_bottom(block: str, user: dict[str,
         numbers = "".join(f"{n}\n" for n in range(1, 100_001))
         wanted = subprocess.run([tool], input=numbers, capture_output=True, text=True, check=True).stdout
         assert run.stdout == f"aarch64\n{wanted}499999500000\n{os.uname().machine}\n"
+    if "gdb-multiarch" in block:
+        assert re.search(r"^pc +0x", run.stdout, re.MULTILINE), run.stdout
+        assert "=> 0x" in run.stdout
+        assert "aarch64\n" in run.stdout
 
 
 @pytest.mark.parametrize("program", PYTHON)
