@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from accel.api import ExitKind, open_accelerator
@@ -597,7 +596,7 @@ class Machine:
             more = {"running": running, "id": os.urandom(16).hex()}
             size = save_file(self, path, more, changes=self._followed if changes else None)
             if track or changes:
-                self._followed = Followed(self, str(more["id"]), Path(path))
+                self._followed = Followed(self, str(more["id"]), path)
             return size
         finally:
             if running:
@@ -617,7 +616,7 @@ class Machine:
             fresh = self.prepare_to_load()
             state = load_file(self, path, at_once=fresh)
             self.loaded()
-            self._followed = Followed(self, str(state.head["id"]), Path(path)) if track else None
+            self._followed = Followed(self, str(state.head["id"]), path) if track else None
         finally:
             if running:
                 self.start()

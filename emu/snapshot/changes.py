@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 class Followed:
     """The snapshot since which a machine's pages are noted: its identity and its file."""
 
-    def __init__(self, machine: Machine, ident: str, path: Path) -> None:
+    def __init__(self, machine: Machine, ident: str, path: str | os.PathLike[str]) -> None:
         self.machine = machine
         self.ident = ident
-        self.path = path
+        self.path = Path(path)
         self._written: dict[str, bytes] = {}
         for region in self._tracked():
             if not region.tracked:

@@ -103,3 +103,25 @@ def test_plain_words_mean_to_emu_boot_what_they_mean_to_argparse():
         "-m64",
     ):
         assert plain.parse(words.split()) is None
+
+
+def test_a_machine_starts_without_modules_that_take_long_to_load(tmp_path):
+    (tmp_path / "kernel").write_bytes((0x1400_0000).to_bytes(4, "little"))
+    words = ["-X", "importtime", "-m", "emu", "boot", "--arch", "aarch64", "--accel", "tcg"]
+    words += [
+        "--serial",
+        "null",
+        "--no-top",
+        "--timeout",
+        "0",
+        "--kernel",
+        tmp_path / "kernel",
+        "--qmp",
+        f"unix:{tmp_path / 'qmp'},server=on,wait=off",
+    ]
+    run = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 124, run.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if "import time:" in line}
+    assert "emu.monitor.server" in loaded
+    slow = {"argparse", "inspect", "pathlib", "shutil", "subprocess", "tempfile", "json", "unicorn"}
+    assert not loaded & slow
