@@ -231,36 +231,77 @@ def test_devices_by_mmio(libvirtd, guest):
     screen.close()
 
 
-def test_a_pc_as_microvm(libvirtd, tmp_path):
+@pytest.fixture(scope="module")
+def pc_guest(tmp_path_factory):
+    """As guest(), for x86-64."""
     import emu.block
 
-    (tmp_path / "kernel").write_bytes(image("amd64"))
-    (tmp_path / "initrd").write_bytes(initrd(None, None, "amd64"))
-    emu.block.create(tmp_path / "disk.qcow2", 64 << 20)
-    text = DOMAIN.format(
-        name="pc", folder=tmp_path, emulator=program("x86_64"), address="<address type='virtio-mmio'/>"
-    )
+    skip_without()
+    folder = tmp_path_factory.mktemp("pc")
+    (folder / "kernel").write_bytes(image("amd64"))
+    (folder / "initrd").write_bytes(initrd(None, None, "amd64"))
+    emu.block.create(folder / "disk.qcow2", 64 << 20)
+    return folder
+
+
+def start_pc(libvirtd, folder, machine, address=""):
+    """Defines and starts a domain of that machine's name; its console, at the shell."""
+    text = DOMAIN.format(name=machine, folder=folder, emulator=program("x86_64"), address=address)
     for arm, pc in (
-        ("arch='aarch64' machine='virt'", "arch='x86_64' machine='microvm'"),
+        ("arch='aarch64' machine='virt'", f"arch='x86_64' machine='{machine}'"),
+        ("</os>", "</os><features><acpi/></features>"),
         ("ttyAMA0", "ttyS0"),
         ("<cpu mode='custom' match='exact'><model fallback='allow'>cortex-a57</model></cpu>", ""),
     ):
         assert arm in text
         text = text.replace(arm, pc)
-    (tmp_path / "pc.xml").write_text(text)
-    libvirtd.virsh("define", tmp_path / "pc.xml")
-    libvirtd.virsh("start", "pc")
-    screen = console(libvirtd, "pc")
+    path = libvirtd.folder / f"{machine}.xml"
+    path.write_text(text)
+    libvirtd.virsh("define", path)
+    libvirtd.virsh("start", machine)
+    screen = console(libvirtd, machine)
     screen.wait_for(PROMPT, 120)
+    return screen
+
+
+def test_a_pc_as_microvm(libvirtd, pc_guest):
+    screen = start_pc(libvirtd, pc_guest, "microvm", "<address type='virtio-mmio'/>")
     screen.type(b"uname -m; cat /sys/block/vda/size\r")
     screen.wait_for(b"x86_64")
     screen.wait_for(b"131072")
-    libvirtd.virsh("suspend", "pc")
-    libvirtd.virsh("resume", "pc")
+    libvirtd.virsh("suspend", "microvm")
+    libvirtd.virsh("resume", "microvm")
     screen.type(b"poweroff -f\r")
-    libvirtd.wait("shut off (shutdown)", "domstate", "pc", "--reason")
-    libvirtd.virsh("undefine", "pc")
+    libvirtd.wait("shut off (shutdown)", "domstate", "microvm", "--reason")
+    libvirtd.virsh("undefine", "microvm")
     screen.close()
+
+
+def test_a_pc_with_a_pci_bus(libvirtd, pc_guest):
+    screen = start_pc(libvirtd, pc_guest, "pc")
+    tree = ElementTree.fromstring(libvirtd.ask("dumpxml", "pc"))
+    assert tree.find("os/type").get("machine") == "pc-i440fx-7.2"
+    assert tree.find("devices/controller[@type='pci']").get("model") == "pci-root"
+    until(lambda: statistics(libvirtd, "pc").get("last_update"))
+    first = statistics(libvirtd, "pc")
+    assert set(first) >= STATISTICS - {"hugetlb_pgalloc", "hugetlb_pgfail"}
+    libvirtd.virsh("setmem", "pc", "200M", "--live")
+    until(lambda: statistics(libvirtd, "pc")["available"] < first["available"] - 50_000)
+    screen.type(
+        b"dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=fsync; ip -o -4 address show dev eth0\r"
+    )
+    screen.wait_for(b"10.0.2.15")
+    done = dict(re.findall(r"vda (\w+) (\d+)", libvirtd.ask("domblkstat", "pc", "vda")))
+    assert int(done["wr_bytes"]) >= 1 << 20
+    screen.wait_for(PROMPT)
+    libvirtd.virsh("reset", "pc")
+    screen.wait_for(PROMPT, 120)
+    libvirtd.virsh("shutdown", "pc")
+    libvirtd.wait("shut off (shutdown)", "domstate", "pc", "--reason")
+    screen.close()
+    libvirtd.virsh("start", "pc")
+    libvirtd.virsh("destroy", "pc")
+    libvirtd.virsh("undefine", "pc")
 
 
 def test_the_installed_qemus_may_be_there_too(libvirtd):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from emu.boards.pc_interrupts import PcInterrupts
 from emu.device import Device, Irq, Reg
+from emu.devices.apic import LOCAL_BASE
+from emu.devices.native import lib
 from emu.machine import Machine
 from emu.virtio.rng import VirtioRng
 from tests.conftest import obstacle
@@ -31,6 +34,17 @@ def accel(request):
     if reason:
         pytest.skip(reason)
     return request.param
+
+
+class Messenger(Device):
+    """A register whose writes are messages for vector 60h, as a PCI function sends them."""
+
+    SEND = Reg(0)
+    controllers: PcInterrupts
+
+    def write_SEND(self, value: int) -> None:
+        name, apic = self.controllers.apic.msi
+        getattr(lib, name)(apic, 0, LOCAL_BASE, 0x4060)
 
 
 def outcome(accel: str, case: str, cpus: int = 1) -> int:
@@ -60,6 +74,14 @@ def test_interrupts_come_as_the_controllers_manuals_say(accel, case):
 @pytest.mark.parametrize("case", ["itself", "entropy"])
 def test_interrupts_of_its_own_and_of_a_virtio_device_come_each_once(accel, case):
     assert outcome(accel, case) == 1
+
+
+def test_messages_come_each_once(accel):
+    code, device = assemble("pc/interrupts.S", 0x10_0000, CASE="message"), Messenger()
+    with Machine("pc", accel=accel, kernel=code, devices=[(device, DEVICE)]) as machine:
+        device.controllers = machine.board.controllers
+        result = machine.run(timeout=60)
+    assert (result.reason, result.code >> 1) == ("guest-shutdown", 1)
 
 
 def test_cr8_is_the_task_priority(accel):

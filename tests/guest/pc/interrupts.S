@@ -136,6 +136,19 @@ timer:  /* the local APIC's timer, periodic, then stopped */
         je      right
         finish  2
 
+message: /* the test's device sends a message, vector 60h, for each write; each comes once */
+        movl    $DEVICE, %r9d
+        movl    $1, (%r9)
+        wait_for 1
+        movl    $1, (%r9)
+        wait_for 2
+        movl    $1, (%r9)
+        wait_for 3
+        spin    3000
+        cmpl    $3, %ebx
+        je      right
+        finish  2
+
 lines:  /* a level-triggered line comes again after its end, until it is released; an edge comes once */
         movl    $DEVICE, %r9d
         io_apic 0x2e + 1, 0
