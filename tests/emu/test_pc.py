@@ -14,7 +14,6 @@ from emu.net import open_net
 from emu.virtio.balloon import VirtioBalloon
 from emu.virtio.net import VirtioNet
 from emu.virtio.rng import VirtioRng
-from tests.conftest import usable
 from tests.emu.linux_guest import Screen, image, initrd
 from tests.emu.test_seabios import BOOT_SECTOR, firmware
 from tests.guest.bare import words
@@ -106,15 +105,6 @@ def test_without_messages_interrupts_come_by_the_wires(append, chip, tmp_path):
     assert [(line[0], line[2]) for line in lines] == [("10:", chip), ("11:", chip)], screen.text
     assert all(int(line[1]) > 0 for line in lines), screen.text
     assert "nobody cared" not in screen.text
-
-
-def test_linux_finds_its_devices_under_kvm(tmp_path):
-    """Messages go to the kernel's local APICs, or to the board's."""
-    usable("kvm")
-    disk = tmp_path / "disk"
-    disk.write_bytes(b"from outside".ljust(1 << 20, b"\0"))
-    text = booted("head -c 12 /dev/vda; echo", accel="kvm", virtio=[open_drive(f"{disk},format=raw")])
-    assert "from outside" in text
 
 
 def test_without_a_kernel_seabios_boots_a_disk_by_pci(accel, tmp_path):
