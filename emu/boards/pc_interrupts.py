@@ -36,6 +36,8 @@ NOT_OUR_APIC = (
     "the guest uses the kernel's local APIC as the board's own does not work (x2APIC mode or the"
     " deadline timer); start it with --cpu host,-x2apic,-tsc-deadline or kernel-irqchip=off"
 )
+# Of CR4 (Intel SDM vol. 3, 4.10.1): MOV to CR3 then has a bit 63 that Unicorn takes for an address.
+PCIDE = 1 << 17
 ISA_LINES, PIT_LINE, PIT_INPUT = 16, 0, 2
 
 
@@ -94,7 +96,11 @@ class PcInterrupts:
     # -- another engine ------------------------------------------------------------------
 
     def may_hand_over(self, engine: Accelerator, state: dict[str, Any]) -> None:
-        """Raises AccelError where a vCPU of such a state would lose its timer on `engine`."""
+        """Raises AccelError where a vCPU of such a state could not go on under `engine`."""
+        if engine.caps.name == "tcg" and state["cr4"] & PCIDE:
+            raise AccelError(
+                "the guest tags its address spaces (PCID), as tcg cannot; start it with --cpu host,-pcid"
+            )
         if self.who == "split":
             raise AccelError(
                 "with kernel-irqchip=split the kernel holds an interrupt of the older controllers where"

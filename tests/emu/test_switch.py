@@ -202,6 +202,11 @@ def test_what_cannot_move_says_why_and_stays() -> None:
         with pytest.raises(AccelError, match="kernel-irqchip=on or off"):
             machine.switch("tcg")
         assert machine.accel_name == "kvm"
+    with Machine("microvm", accel=CONTROLLERS["board"]) as machine:
+        # KVM takes the bit where the host has it and the guest is in 64-bit mode: told here without it.
+        state = machine.cpus[0].vcpu.save() | {"cr4": 1 << 17}
+        with pytest.raises(AccelError, match="--cpu host,-pcid"):
+            machine.board.may_hand_over(machine._seat("tcg").engine, state)
     with Machine("virt", accel="tcg") as machine, pytest.raises(Unsupported, match="kvm runs only guests"):
         machine.switch("kvm")
 
