@@ -176,6 +176,38 @@ def test_every_verb(libvirtd, guest):
     assert ask("list", "--all", "--name") == ""
 
 
+def saved_and_restored(libvirtd, name, screen):
+    """Puts a running domain into a file and back; what its shell knew it still knows.  Its new console."""
+    screen.type(b"kept=$((6 * 7000))\r")
+    screen.wait_for(PROMPT)
+    file = libvirtd.folder / f"{name}.saved"
+    libvirtd.virsh("save", name, file)
+    screen.close()
+    assert libvirtd.ask("domstate", name, "--reason") == "shut off (saved)"
+    libvirtd.virsh("restore", file)
+    assert libvirtd.ask("domstate", name, "--reason") == "running (restored)"
+    screen = console(libvirtd, name)
+    until(screen.raw)  # what was typed before that virsh drops
+    screen.type(b"echo kept $kept; wc -c /dev/vda\r")
+    screen.wait_for(b"kept 42000", 60)
+    screen.wait_for(b"67108864 /dev/vda")
+    screen.wait_for(PROMPT)
+    until(lambda: statistics(libvirtd, name).get("last_update"))
+    return screen
+
+
+def test_a_domain_is_saved_and_restored(libvirtd, guest):
+    name = define(libvirtd, guest, "saved")
+    libvirtd.virsh("start", name)
+    screen = console(libvirtd, name)
+    screen.wait_for(PROMPT, 120)
+    screen = saved_and_restored(libvirtd, name, screen)
+    screen.type(b"poweroff\r")
+    libvirtd.wait("shut off (shutdown)", "domstate", name, "--reason")
+    libvirtd.virsh("undefine", name)
+    screen.close()
+
+
 INTERFACE = "<interface type='user'><mac address='52:54:00:00:00:88'/><model type='virtio'/></interface>"
 
 
@@ -294,6 +326,7 @@ def test_a_pc_with_a_pci_bus(libvirtd, pc_guest):
     done = dict(re.findall(r"vda (\w+) (\d+)", libvirtd.ask("domblkstat", "pc", "vda")))
     assert int(done["wr_bytes"]) >= 1 << 20
     screen.wait_for(PROMPT)
+    screen = saved_and_restored(libvirtd, "pc", screen)
     libvirtd.virsh("reset", "pc")
     screen.wait_for(PROMPT, 120)
     libvirtd.virsh("shutdown", "pc")
