@@ -115,7 +115,9 @@ class Region:
         self.priority = priority
         self.mapped = False
         self.tracked = False
-        self.private = False  # this process' own, no longer that of `fd`
+        # Once it was copied, or is a copy: what is written is its own, and no longer in the memfd.
+        self.private = False
+        self._sharers: set[int] = set()  # identities of all that stand on the same memfd, if private
         self.fd = -1
         self.host: Any = ffi.NULL
         self.pointer: Any = ffi.NULL
@@ -149,11 +151,45 @@ class Region:
             lib.emu_memory_free(self.host, self.size, self.fd)
             self.fd = -1
             self.host = ffi.NULL
+            self._sharers.discard(id(self))
 
     def _live(self) -> Any:
         if self.pointer == ffi.NULL:
             raise MapError(f"{self.name}: the memory map it belongs to is closed")
         return self.pointer
+
+    def become(self, other: Region) -> None:
+        """Has the content of another of the same size from now on; each keeps what it writes to itself.
+
+        Costs what was written to the other since it was copied last, if that copy lives, else since it was
+        copied first.  While nobody writes to either; both stay where they are.  Raises MapError.
+        """
+        self._live()
+        other._live()
+        if self.size != other.size or IO in (self.kind, other.kind):
+            raise MapError(f"{self.name}: only memory of the same size can be a copy of {other.name}")
+        if not other.private:
+            self._done(lib.emu_memory_private(other.host, other.size, other.fd))
+            other.private = True
+            other._sharers = {id(other)}
+        elif len(other._sharers) == 1:
+            self._done(lib.emu_memory_fold(other.host, other.size, other.fd))
+        fd = os.dup(other.fd)
+        try:
+            self._done(lib.emu_memory_private(self.host, self.size, fd))
+        except MapError:
+            os.close(fd)
+            raise
+        os.close(self.fd)
+        self._sharers.discard(id(self))
+        self.fd, self.private, self._sharers = fd, True, other._sharers
+        self._sharers.add(id(self))
+        self._done(lib.emu_memory_copy_own(other.host, other.size, self.host))
+
+    def _done(self, status: int) -> None:
+        if status != 0:
+            reason = os.strerror(-status)
+            raise MapError(f"{self.name}: no copy on write ({reason}); is /proc there, and memory enough?")
 
     def track(self, on: bool) -> None:
         """Notes from now on, or no more, which pages are written; for engines: see Accelerator.track()."""

@@ -4,7 +4,7 @@
 
 A guest of 512 MiB whose memory has 60 MiB in use: half of it text, a quarter numbers, a quarter what does not
 compress.  Times are the clock's and the process' (user and system), the best of several.  "migrate" is the
-same stream into a pipe that another thread empties.
+same stream into a pipe that another thread empties.  "fork" is machine.fork(), of guests of 512 MiB, too.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from accel.errors import Unavailable
 from emu.machine import Machine
 from emu.snapshot.save import write
 
 RAM = 512 << 20
 USED = 60 << 20
-SPINNING = (0x1400_0000).to_bytes(4, "little")  # b .
+ENDLESS = {"aarch64": (0x1400_0000).to_bytes(4, "little"), "x86_64": b"\xeb\xfe"}  # b . and jmp .
+FORKED = (
+    ("virt", "aarch64", "tcg"),
+    ("microvm", "x86_64", "tcg"),
+    ("microvm", "x86_64", "kvm"),
+    ("pc", "x86_64", "kvm"),
+)
 
 
 def best(times: int, work: Callable[[], Any]) -> tuple[float, float]:
@@ -65,7 +72,7 @@ def main() -> int:
         print(f"{name:28} {figures[0]:8.1f} ms   {figures[1]:8.1f} ms of CPU   {text}")
 
     def made() -> Machine:
-        return Machine("virt", arch="aarch64", accel="tcg", ram=RAM, kernel=SPINNING)
+        return Machine("virt", arch="aarch64", accel="tcg", ram=RAM, kernel=ENDLESS["aarch64"])
 
     with tempfile.TemporaryDirectory() as folder, made() as machine:
         path = Path(folder) / "snapshot"
@@ -87,9 +94,30 @@ def main() -> int:
         machine.run(timeout=0.02)
         told("save what changed", best(options.times, changed))
         told("migrate to a pipe", best(options.times, lambda: through_a_pipe(machine)))
+    for board, arch, accel in FORKED:
+        name = f"fork, {board} by {accel}"
+        try:
+            machine = Machine(board, arch=arch, accel=accel, ram=RAM, kernel=ENDLESS[arch])
+        except Unavailable as error:
+            print(f"{name}: {error}")
+            continue
+        with machine:
+            told(name, forks(machine, options.times))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     return 0
+
+
+def forks(machine: Machine, times: int) -> tuple[float, float]:
+    """What a copy costs, while the earlier ones live."""
+    machine.run(timeout=0.05)
+    machine.memory.load(machine.board.ram_base + (64 << 20), contents())
+    machine.fork().close()
+    copies: list[Machine] = []
+    figures = best(times, lambda: copies.append(machine.fork()))
+    for copy in copies:
+        copy.close()
+    return figures
 
 
 def through_a_pipe(machine: Machine) -> None:

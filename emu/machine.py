@@ -207,6 +207,8 @@ class Machine:
     ) -> None:
         self.state = "prelaunch"
         self.board = board if isinstance(board, Board) else open_board(board, arch)
+        # What fork() builds another one of.
+        self.unbuilt = (type(self.board), dict(vars(self.board)), accel)
         self.ram = self.board.default_ram if ram is None else ram
         self.firmware = firmware
         self.firmware_vars = firmware_vars
@@ -232,6 +234,7 @@ class Machine:
         self._failure: BaseException | None = None
         self._closed = False
         self._fresh = True
+        self._forking = threading.Lock()
         self.restarted = False
         self._followed: Followed | None = None
         # Who is told, in the loop's thread, of breakpoints that CPUs have met.
@@ -621,10 +624,39 @@ class Machine:
             if running:
                 self.start()
 
+    def fork(
+        self,
+        *,
+        accel: str | None = None,
+        devices: Iterable[tuple[Any, ...]] = (),
+        serial: Iterable[Chardev | str] | Chardev | str | None = None,
+        virtio: Iterable[VirtioDevice] = (),
+        pci: Iterable[PciFunction] = (),
+    ) -> Machine:
+        """Another machine, in the same state, that waits for run(); each goes its own way.
+
+        Memory is common until one of them writes to it.  The copy has no host ends but those it is given: its
+        serial lines are null, and devices, virtio devices and PCI functions are named here as for Machine, of
+        the same kinds in the same order; disks should hold what the first ones do.  accel: another one.
+
+        This one goes on, if it was running; its balloon gives the host nothing any more.  From any thread but
+        a vCPU's.  Raises an EmuError; this machine is then as it was.
+        """
+        from emu.snapshot.fork import fork
+
+        with self._forking:
+            running = self._held_for("fork")
+            try:
+                lines = ["null"] * len(self._opened) if serial is None else serial
+                return fork(self, accel, devices=devices, serial=lines, virtio=virtio, pci=pci)
+            finally:
+                if running:
+                    self.start()
+
     def _held_for(self, doing: str) -> bool:
         if self._closed:
             raise DeviceError(f"this machine is closed and cannot {doing}; make a new one")
-        if doing == "save":
+        if doing != "load":
             self.power_on()
         running = self.state == "running"
         self.pause()

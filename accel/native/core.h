@@ -244,6 +244,17 @@ typedef struct emu_exit {
 void *emu_memory_new(const char *name, uint64_t size, int *fd);
 void emu_memory_free(void *host, uint64_t size, int fd);
 
+/*
+ * Copies on write.  What the memfd holds is common to all that are private to
+ * it; the pages that one has written since are its own.
+ */
+/* What is at `host` from now on: the memfd's content, with writes that stay here.  0, or -errno. */
+int emu_memory_private(void *host, uint64_t size, int fd);
+/* Copies the pages that are `from`'s own to the same places of `to`.  0, or -errno. */
+int emu_memory_copy_own(const void *from, uint64_t size, void *to);
+/* Puts the pages that are `host`'s own into the memfd, which nobody else uses.  0, or -errno. */
+int emu_memory_fold(void *host, uint64_t size, int fd);
+
 /* The monotonic clock in ns. */
 uint64_t emu_now(void);
 

@@ -96,7 +96,7 @@ def take(machine: Machine) -> State:
     return State(head, machine.clock.now(), cpus, devices, board)
 
 
-def check(machine: Machine, state: State) -> None:
+def check_alike(machine: Machine, state: State) -> None:
     """Raises SnapshotError where the state is of a machine that was built otherwise."""
     own = identity(machine)
     for name, text in ALIKE.items():
@@ -107,6 +107,12 @@ def check(machine: Machine, state: State) -> None:
                 f"the snapshot is of another machine: its {text}: {what}; build this one with the same"
                 " options"
             )
+
+
+def check(machine: Machine, state: State) -> None:
+    """Raises SnapshotError where the state is of a machine that was built otherwise, or is damaged."""
+    check_alike(machine, state)
+    own = identity(machine)
     if len(state.cpus) != own["cpus"] or set(state.devices) != set(own["devices"]):
         raise SnapshotError("parts of the machine are missing in the snapshot; it is damaged")
     now = take(machine)

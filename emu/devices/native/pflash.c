@@ -58,6 +58,7 @@ struct emu_pflash {
     pthread_mutex_t lock;
     emu_pflash_state now;
     uint8_t query[0x40];
+    uint8_t touched[]; /* blocks that were written since it was made */
 };
 
 static uint32_t log2_of(uint64_t size)
@@ -98,7 +99,7 @@ static void describe(emu_pflash *flash)
 
 emu_pflash *emu_pflash_new(uint8_t *host, uint64_t size, uint8_t blank, int writable)
 {
-    emu_pflash *flash = calloc(1, sizeof *flash);
+    emu_pflash *flash = calloc(1, sizeof *flash + size / EMU_PFLASH_BLOCK);
     if (flash == NULL)
         return NULL;
     flash->host = host;
@@ -207,9 +208,11 @@ int emu_pflash_read(void *opaque, uint64_t offset, uint32_t width, uint64_t *val
     return EMU_OK;
 }
 
-/* Puts a changed range into the file, and what lies between the file's end and it; -1 where that failed. */
+/* Notes a changed range, puts it into the file, and what lies between the file's end and it; -1 where that failed. */
 static int keep(emu_pflash *flash, uint64_t offset, uint64_t size)
 {
+    for (uint64_t at = offset / EMU_PFLASH_BLOCK; at * EMU_PFLASH_BLOCK < offset + size; at++)
+        flash->touched[at] = 1;
     if (flash->fd < 0)
         return 0;
     if (offset > flash->stored) {
@@ -245,6 +248,16 @@ int emu_pflash_keep(emu_pflash *flash, uint64_t offset, uint64_t size)
     int status = keep(flash, offset, size);
     pthread_mutex_unlock(&flash->lock);
     return status;
+}
+
+int emu_pflash_touched(emu_pflash *flash, uint64_t offset)
+{
+    if (offset >= flash->size)
+        return 0;
+    pthread_mutex_lock(&flash->lock);
+    int touched = flash->touched[offset / EMU_PFLASH_BLOCK];
+    pthread_mutex_unlock(&flash->lock);
+    return touched;
 }
 
 static void erase(emu_pflash *flash, uint64_t offset)

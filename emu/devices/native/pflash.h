@@ -37,6 +37,8 @@ void emu_pflash_free(emu_pflash *flash);
 void emu_pflash_store(emu_pflash *flash, int fd, uint64_t length);
 /* Puts a range of the contents into the file, after they were changed from outside; 0 or -1. */
 int emu_pflash_keep(emu_pflash *flash, uint64_t offset, uint64_t size);
+/* Whether the block at `offset` was written, or said to be by emu_pflash_keep, since the flash was made. */
+int emu_pflash_touched(emu_pflash *flash, uint64_t offset);
 /* The errno of the first write to the file that failed, 0 for none. */
 int emu_pflash_error(emu_pflash *flash);
 
