@@ -97,7 +97,7 @@ def save(vcpu: KvmVcpu) -> dict[str, Any]:
             state[names.get(index, f"msr_{index:x}")] = value
     state["halted"] = bool(lib.emu_kvm_vcpu_halted(vcpu.pointer))
     state["events"] = _events(vcpu)
-    state["cpuid"] = [(*leaf, *values) for leaf, values in vcpu.leaves.items()]
+    state["cpuid"] = [[*leaf, *values] for leaf, values in vcpu.leaves.items()]
     if lib.emu_kvm_vcpu_parked(vcpu.pointer):
         state["mp_state"] = "init-received"
     if vcpu.irqchip:
