@@ -56,6 +56,8 @@ LEAVE_GUEST = "0f 0b  ; ud2"
 LEAVE_HOST = """
     48 b8 00 02 00 70 00 00 00 00  ; mov rax, AREA + 0x200
     48 8b 20                       ; mov rsp, [rax]
+    0f ae 50 08                    ; ldmxcsr [rax + 8]  a case's rounding and flushing are not the process's
+    db e3 d9 68 0c                 ; fninit; fldcw [rax + 12]
     41 5f 41 5e 41 5d 41 5c 5d 5b  ; pop r15, r14, r13, r12, rbp, rbx
     fc                             ; cld
     c3                             ; ret
@@ -64,6 +66,8 @@ ENTER_HOST = """
     53 55 41 54 41 55 41 56 41 57  ; push rbx, rbp, r12, r13, r14, r15
     48 b8 00 02 00 70 00 00 00 00  ; mov rax, AREA + 0x200
     48 89 20                       ; mov [rax], rsp
+    0f ae 58 08                    ; stmxcsr [rax + 8]
+    d9 78 0c                       ; fnstcw [rax + 12]
     ff e7                          ; jmp rdi
 """
 
