@@ -216,10 +216,10 @@ def open_address(kind: str, address: str, *, server: bool, telnet: bool = False)
             end.connect(target)
             return SocketChardev(end, None, address, telnet=telnet)
         if kind == "unix":
-            remove_stale_socket(address)
+            bind_privately(end, address)
         else:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        end.bind(target)
+            end.bind(target)
         end.listen(1)
     except OSError as error:
         end.close()
@@ -246,7 +246,18 @@ def open_inherited(fd: int, *, telnet: bool = False) -> SocketChardev:
     return made
 
 
-def remove_stale_socket(path: str) -> None:
+def bind_privately(listener: socket.socket, path: str) -> None:
+    """Binds a Unix socket that its owner alone may connect to, where a process may have left one behind.
+
+    Call it before listen(): until then nobody can have connected.  (umask() would be every thread's.)
+    Raises OSError.
+    """
+    _remove_stale_socket(path)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+
+
+def _remove_stale_socket(path: str) -> None:
     """Removes a socket that a process left behind; one that somebody listens at stays."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

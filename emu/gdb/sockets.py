@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
-from pathlib import Path
 
 from emu.gdb.stub import Stub
 from emu.gdb.target import Refused
@@ -45,23 +43,15 @@ def listen(words: str) -> tuple[socket.socket, str, str]:
 
 
 def _listen_unix(path: str) -> tuple[socket.socket, str, str]:
+    from emu.backends.streams import bind_privately
+
     listener = socket.socket(socket.AF_UNIX)
-    with suppress(OSError):
-        if Path(path).is_socket():
-            probe = socket.socket(socket.AF_UNIX)
-            with probe:
-                try:
-                    probe.connect(path)
-                except ConnectionRefusedError:
-                    Path(path).unlink()  # left behind by one that was killed
-    before = os.umask(0o177)
     try:
-        listener.bind(path)
+        bind_privately(listener, path)
         listener.listen(1)
     except OSError as error:
+        listener.close()
         raise BadEnd(f"unix:{path}: {error.strerror}; choose another path") from None
-    finally:
-        os.umask(before)
     return listener, path, ""
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from accel.errors import EmuError
-from emu.backends.streams import remove_stale_socket
+from emu.backends.streams import bind_privately
 from emu.keyval import Options
 from emu.monitor.balloons import BalloonWatch
 from emu.monitor.ports import watch_ports
@@ -311,10 +311,8 @@ class End:
         if not serves:
             self.socket.connect(path)
             return
-        remove_stale_socket(path)
-        self.socket.bind(path)
+        bind_privately(self.socket, path)
         self._path = path
-        os.chmod(path, 0o600)  # nobody can have connected: it does not listen yet
         self.socket.listen(MOST_SESSIONS)
         self.listens = True
 

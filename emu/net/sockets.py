@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 
 from emu.devices.native import lib
 from emu.keyval import Options
@@ -73,25 +72,14 @@ def _unix(path: str, server: bool) -> Peer:
         if not server:
             made.connect(path)
             return Stream(made)
-        if Path(path).is_socket():
-            _remove_stale(path)
-        made.bind(path)
+        from emu.backends.streams import bind_privately
+
+        bind_privately(made, path)
         made.listen(1)
         return Stream(None, made)
     except BaseException:
         made.close()
         raise
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket that somebody who is gone left behind.  Raises NetError if somebody listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
-        else:
-            raise NetError(f"--net socket: unix={path}: somebody listens there already; choose another")
 
 
 def _inherited(words: str) -> Peer:

@@ -145,16 +145,14 @@ class Door:
         self._listens: socket.socket | None = None
         if scheme in ("unix", "tcp"):
             try:
-                if scheme == "unix":
-                    _remove_socket(rest)
                 self._listens = _socket(scheme)
-                if scheme == "tcp":
+                if scheme == "unix":
+                    from emu.backends.streams import bind_privately
+
+                    bind_privately(self._listens, rest)
+                else:
                     self._listens.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                before = os.umask(0o177)
-                try:
                     self._listens.bind(_address(scheme, rest))
-                finally:
-                    os.umask(before)
                 self._listens.listen(1)
             except OSError as error:
                 raise SnapshotError(f"{scheme}:{rest}: {error.strerror or error}") from None
@@ -187,11 +185,6 @@ class Door:
         """Nobody comes in any more."""
         if self._listens is not None:
             self._listens.close()
-
-
-def _remove_socket(path: str) -> None:
-    if Path(path).is_socket():
-        Path(path).unlink()
 
 
 def _socket(scheme: str) -> socket.socket:

@@ -304,3 +304,20 @@ def test_a_host_end_that_cannot_be_had_is_one_line(words, cause):
 
 def test_the_base_class_is_null():
     assert type(open_chardev("null")) is Chardev
+
+
+def test_sockets_are_their_owners_alone_and_take_no_living_ones_place(tmp_path):
+    """Whatever listens: lines, monitors, debuggers, machines that come, cards."""
+    import stat
+
+    from emu.backends.streams import bind_privately
+
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        bind_privately(first, str(path))
+        first.listen(1)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with pytest.raises(OSError, match="in use"):
+            bind_privately(second, str(path))
+    with socket.socket(socket.AF_UNIX) as third:  # the first is gone, its name is not
+        bind_privately(third, str(path))
