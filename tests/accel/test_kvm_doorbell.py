@@ -81,7 +81,7 @@ def test_a_write_to_memory_rings_without_an_exit_and_other_offsets_do_not(guest:
     run_again(vcpu)
     assert guest.rings() == 2
     assert [access[:2] for access in guest.seen] == [(0x54, 4), (0x50, 2)]
-    # What KVM rings itself does not reach the run loop; where it brings a ring there, the map rings, as above.
+    # What KVM rings itself does not reach the run loop; where it brings a ring there, the map rings.
     if vcpu.counts()["mmio"] == 4:
         pytest.skip("this kvm brought the doorbells to the run loop: they rang there")
     assert vcpu.counts()["mmio"] == 2

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,14 @@ from accel.errors import Unavailable
 from emu.images.catalog import find
 from emu.images.store import fetch
 from emu.samples.debian import cache
+from tests.cli.pages import ROOT, blocks, run_block, run_python
 from tests.emu.terminal import Terminal
 
-ROOT = Path(__file__).parent.parent.parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-SHELL = [body for kind, body in BLOCKS if kind == "sh"]
+SHELL = blocks("README.md", "sh")
 SETUP = [body.strip() for body in SHELL if body.startswith("sh scripts/")]
 BOOT = [line for body in SHELL if "emu boot" in body for line in body.splitlines() if "--firmware" in line]
 IMAGES = [body.splitlines() for body in SHELL if "emu boot" in body and "--firmware" not in body]
 OTHER = [body for body in SHELL if not body.startswith("sh scripts/") and "emu boot" not in body]
-PYTHON = [body for kind, body in BLOCKS if kind == "python"]
-
-
-@pytest.fixture
-def user(tmp_path: Path) -> dict[str, Any]:
-    """A user's folder with a .venv whose emu and python are the ones under test; options for a process."""
-    folder = tmp_path / ".venv" / "bin"
-    folder.mkdir(parents=True)
-    path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    for name, words in (("python", ""), ("emu", "-m emu ")):
-        script = folder / name
-        script.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} {words}"$@"\n')
-        script.chmod(0o755)
-    (folder / "activate").write_text(f"PATH={folder}:$PATH\n")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    return {"cwd": tmp_path, "env": environ, "timeout": 300, "check": False}
 
 
 def test_the_two_commands_come_first_and_are_two() -> None:
@@ -158,31 +139,19 @@ def the_user_s_ssh(home: Path) -> bool:
 
 @pytest.mark.parametrize("block", OTHER)
 def test_a_block_of_commands_runs_from_top_to_bottom(block: str, user: dict[str, Any]) -> None:
-    if "gdb-multiarch" in block and shutil.which("gdb-multiarch") is None:
-        pytest.skip("gdb-multiarch is not installed (apt-get install gdb-multiarch)")
-    if "samples.debian" in block:
-        from emu.samples.debian import unpacked
-
-        try:
-            for closure, package, arch in re.findall(r"samples\.debian (--closure )?(\S+) (\w+)", block):
-                unpacked(package, arch, closure=bool(closure))
-        except Unavailable as error:
-            pytest.skip(f"the commands fetch a program of Debian's: {error}")
-    run = subprocess.run(["sh", "-e", "-c", block], capture_output=True, text=True, **user)
-    assert run.returncode == 0, run.stderr
+    output = run_block(block, user)
     if "seq 1 100000" in block:
         tool = shutil.which("sha256sum")
         assert tool, "coreutils are part of every host that tests run on"
         numbers = "".join(f"{n}\n" for n in range(1, 100_001))
         wanted = subprocess.run([tool], input=numbers, capture_output=True, text=True, check=True).stdout
-        assert run.stdout == f"aarch64\n{wanted}499999500000\n{os.uname().machine}\n"
+        assert output == f"aarch64\n{wanted}499999500000\n{os.uname().machine}\n"
     if "gdb-multiarch" in block:
-        assert re.search(r"^pc +0x", run.stdout, re.MULTILINE), run.stdout
-        assert "=> 0x" in run.stdout
-        assert "aarch64\n" in run.stdout
+        assert re.search(r"^pc +0x", output, re.MULTILINE), output
+        assert "=> 0x" in output
+        assert "aarch64\n" in output
 
 
-@pytest.mark.parametrize("program", PYTHON)
+@pytest.mark.parametrize("program", blocks("README.md", "python"))
 def test_a_python_example_runs(program: str, user: dict[str, Any]) -> None:
-    run = subprocess.run(["python", "-c", program], capture_output=True, text=True, **user)
-    assert run.returncode == 0, run.stderr
+    run_python(program, user)
