@@ -8,7 +8,7 @@ accel.kvm.probe's.
 
 import os
 
-from accel.errors import AccelError, Unavailable, Unsupported
+from accel.errors import AccelError, Unavailable, Unsupported, nearest
 from isa.arch import UnknownArch, canonical
 
 TYPE_CHECKING = False
@@ -32,7 +32,9 @@ def split_options(spec: str) -> "tuple[str, dict[str, str]]":
     for words in given:
         name, _, value = words.partition("=")
         if name not in OPTIONS:
-            raise AccelError(f"an accelerator has no option {name!r}; use {', '.join(OPTIONS)}")
+            raise AccelError(
+                f"an accelerator has no option {name!r}{nearest(name, OPTIONS)}; use {', '.join(OPTIONS)}"
+            )
         if value not in OPTIONS[name]:
             raise AccelError(f"{name}={value}: use {name}={'|'.join(OPTIONS[name])}")
         if names == "tcg":
@@ -105,7 +107,8 @@ def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
     names = ["kvm", "tcg"] if spec == "auto" else spec.split(":")
     for name in names:
         if name not in ("kvm", "tcg"):
-            raise AccelError(f"no accelerator is called {name!r}; use auto, kvm, tcg or kvm:tcg")
+            meant = nearest(name, ("auto", "kvm", "tcg"))
+            raise AccelError(f"no accelerator is called {name!r}{meant}; use auto, kvm, tcg or kvm:tcg")
     if names[0] == "tcg":
         return "tcg", ""
     never = kvm_never(arch, purpose)

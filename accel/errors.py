@@ -15,6 +15,10 @@
 126 for a program that cannot be executed, 127 for one that is not there.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class EmuError(Exception):
     """Base of all errors that are told to the user in one line."""
@@ -69,3 +73,12 @@ class GuestFault(EmuError):
         super().__init__(text)
         self.cpu = cpu
         self.report = report
+
+
+def nearest(word: str, known: "Iterable[str]") -> str:
+    """What may have been meant by a word that is not known, for a message: " (did you mean x?)", or ""."""
+    from difflib import get_close_matches
+
+    names = {name.lstrip("-").lower(): name for name in known}
+    found = get_close_matches(word[:64].lstrip("-").lower(), names, 1)
+    return f" (did you mean {names[found[0]]}?)" if found else ""

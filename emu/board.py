@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, ClassVar
 
-from accel.errors import AccelError, DeviceError
+from accel.errors import AccelError, DeviceError, nearest
 from accel.irq import IrqLine
 
 TYPE_CHECKING = False
@@ -84,11 +84,12 @@ class Board:
     keeps_variables: whether firmware can write some that last; parts: what stands where; virtio: slots for
     virtio devices; virtio_by_pci: whether they are functions of its PCI bus instead; default_firmware: what
     it starts if it is given neither firmware nor a kernel, "" for nothing; shutdown: what the machine does,
-    in QMP's word, when a CPU shuts down.
+    in QMP's word, when a CPU shuts down; options: those that configure() takes.
     """
 
     name: str = ""
     arch: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     ram_base: ClassVar[int] = 0
     ram_limit: ClassVar[int] = 1 << 36
     default_ram: ClassVar[int] = 128 << 20
@@ -107,7 +108,9 @@ class Board:
 
     def configure(self, name: str, value: str) -> None:
         """Takes an option of `--machine BOARD,name=value`, before anything is built.  Raises DeviceError."""
-        raise DeviceError(f"board {type(self).__name__.lower()} has no option {name!r}; leave it out")
+        board = self.name or type(self).__name__.lower()
+        remedy = f"it has {', '.join(self.options)}" if self.options else "leave it out"
+        raise DeviceError(f"board {board} has no option {name!r}{nearest(name, self.options)}; {remedy}")
 
     def build(self, machine: Machine) -> None:
         """Attaches the parts; called once, after memory(), interrupts() and the CPUs."""
@@ -208,8 +211,8 @@ def open_board(name: str, arch: str | None) -> Board:
     name, *options = name.split(",")
     known = [key for key in BOARDS if key[0] == name]
     if not known:
-        names = ", ".join(dict.fromkeys(board for board, _ in BOARDS))
-        raise DeviceError(f"no board is called {name!r}; use {names}")
+        names = dict.fromkeys(board for board, _ in BOARDS)
+        raise DeviceError(f"no board is called {name!r}{nearest(name, names)}; use {', '.join(names)}")
     if arch is not None:
         from isa.arch import UnknownArch, canonical
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 
 
 class Options(dict[str, list[str]]):
@@ -31,7 +31,10 @@ class Options(dict[str, list[str]]):
             if number == 0 and first and (not equals or name not in (*known, first)):
                 name, value = first, word
             elif name not in known and name != first:
-                raise DeviceError(f"{option}: no option is called {name!r}; it takes {', '.join(known)}")
+                meant = nearest(name, known)
+                raise DeviceError(
+                    f"{option}: no option is called {name!r}{meant}; it takes {', '.join(known)}"
+                )
             elif not equals and name in switches:
                 value = "on"
             elif not value:
@@ -45,7 +48,8 @@ class Options(dict[str, list[str]]):
             raise DeviceError(f"{self.option}: {name} is given {len(values)} times; give it once")
         among = tuple(among)
         if among and values[0] not in among:
-            raise DeviceError(f"{self.option}: {name}={values[0]}; it may be {', '.join(among)}")
+            meant = nearest(values[0], among)
+            raise DeviceError(f"{self.option}: {name}={values[0]}{meant}; it may be {', '.join(among)}")
         return values[0]
 
     def switch(self, name: str, default: bool = False) -> bool:

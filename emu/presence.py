@@ -14,6 +14,8 @@ from _socket import AF_UNIX, SOCK_NONBLOCK, SOCK_STREAM
 from _socket import socket as Socket  # the module around it takes longer to load than all of this
 from contextlib import suppress
 
+from emu.folders import runtime
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -22,12 +24,6 @@ if TYPE_CHECKING:
     from emu.loop import Loop
 
 WAITING = 16
-
-
-def folder() -> str:
-    """Where the sockets are, or would be."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{runtime}/emu" if runtime else f"/tmp/emu-{os.getuid()}"
 
 
 def private(path: str) -> bool:
@@ -46,7 +42,7 @@ class Presence:
         self._loop = loop
         self._came = came
         self._path = ""
-        place = folder()
+        place = runtime()
         self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK)
         try:
             with suppress(FileExistsError):
@@ -95,7 +91,7 @@ def connections(known: set[str]) -> dict[str, socket.socket]:
     import socket
 
     found: dict[str, socket.socket] = {}
-    place = folder()
+    place = runtime()
     if not private(place):
         return found
     for name in os.listdir(place):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from accel.errors import AccelError
+from accel.errors import AccelError, nearest
 from accel.kvm.device import checked, emulates_cpl0
 from accel.native import ffi, lib
 from isa.x86_64_cpus import AMD, CPUS, Cpu, Wish
@@ -243,7 +243,9 @@ def missing(leaves: Leaves, cpu: Wish) -> list[str]:
 
 def _check_name(name: str, bits: Mapping[str, object]) -> None:
     if name not in bits:
-        raise AccelError(f"no CPU feature is called {name!r}; names are those of /proc/cpuinfo")
+        raise AccelError(
+            f"no CPU feature is called {name!r}{nearest(name, bits)}; names are those of /proc/cpuinfo"
+        )
 
 
 def _set_identity(leaves: Leaves, cpu: Cpu) -> None:

@@ -6,7 +6,7 @@ import os
 
 from accel.api import Caps
 from accel.clock import Clock
-from accel.errors import AccelError, Unavailable, Unsupported
+from accel.errors import AccelError, Unavailable, Unsupported, nearest
 from accel.kvm import device
 from accel.kvm.cpuid import missing, supported
 from accel.kvm.device import checked, extension
@@ -306,7 +306,9 @@ def _wish(words: str) -> Wish:
     except ValueError as error:
         raise AccelError(str(error)) from None
     if not wish.known:
-        raise AccelError(f"kvm has no CPU model {wish.name!r}; use host, {', '.join(CPUS)}")
+        raise AccelError(
+            f"kvm has no CPU model {wish.name!r}{nearest(wish.name, CPUS)}; use host, {', '.join(CPUS)}"
+        )
     return wish
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from accel.api import Caps, Exit, ExitKind
 from accel.clock import Clock
-from accel.errors import AccelError, Unavailable, Unsupported
+from accel.errors import AccelError, Unavailable, Unsupported, nearest
 from accel.native import ffi, lib
 from accel.tcg.library import library
 from accel.tcg.state_x86 import Aside
@@ -363,7 +363,8 @@ class UnicornAccelerator:
         if cpu is not None:
             cpu = _model(cpu, arch.name)
         if cpu is not None and cpu not in models:
-            raise AccelError(f"tcg has no CPU model {cpu!r} for {arch.name}; use {', '.join(models)}")
+            known = f"{nearest(cpu, models)}; use {', '.join(models)}"
+            raise AccelError(f"tcg has no CPU model {cpu!r} for {arch.name}{known}")
         if level not in (1, 2, 3):
             raise AccelError(f"exception level {level}; a CPU starts at 1, 2 or 3")
         library()

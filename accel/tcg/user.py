@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from accel.errors import AccelError
+from accel.errors import AccelError, nearest
 from accel.native import ffi, lib
 from accel.tcg.library import library, place
 
@@ -36,7 +36,7 @@ def user_engines(name: str | None = None) -> list[int]:
     asked = ffi.NULL if name is None else ffi.new("char[]", os.fsencode(name))
     name = os.fsdecode(ffi.string(lib.emu_engine_name(asked)))
     if name not in ENGINES:
-        raise AccelError(f"no engine is called {name!r}; use {' or '.join(ENGINES)}")
+        raise AccelError(f"no engine is called {name!r}{nearest(name, ENGINES)}; use {' or '.join(ENGINES)}")
     if name == "unicorn":
         return [user_engine()]
     return [int(ffi.cast("uintptr_t", lib.emu_a64_user())), user_engine(later=True)]

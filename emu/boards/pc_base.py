@@ -76,6 +76,7 @@ class PcBoard(Board):
     level_lines: ClassVar[tuple[int, ...]] = (SCI,)
 
     arch = "x86_64"
+    options = ("acpi",)
     ports = True
     ram_limit = 64 << 30
     max_cpus = 16

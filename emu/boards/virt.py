@@ -230,7 +230,7 @@ class VirtArmBase(Virt):
             self.its = value == "on"
             return
         if name != "gic-version":
-            raise DeviceError(f"board virt has no option {name!r}; it has {', '.join(self.options)}")
+            super().configure(name, value)
         if value not in ("2", "3"):
             raise DeviceError(f"gic-version={value}: this board has a GIC of version 2 or 3")
         self.gic_version = int(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.images.progress import Progress
 
 
@@ -75,5 +75,5 @@ def find(name: str) -> Image:
     for image in CATALOG:
         if image.name == name:
             return image
-    known = ", ".join(image.name for image in CATALOG)
-    raise DeviceError(f"no image is called {name!r}; there are {known}")
+    known = [image.name for image in CATALOG]
+    raise DeviceError(f"no image is called {name!r}{nearest(name, known)}; there are {', '.join(known)}")

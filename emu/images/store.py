@@ -20,22 +20,21 @@ from pathlib import Path
 
 import emu.block
 from accel.errors import DeviceError
+from emu import folders
 from emu.images.catalog import Image
 from emu.images.progress import Progress
-from emu.samples.debian import cache
 
 DISK, BASE, KERNEL, INITRD = "disk.qcow2", "base.qcow2", "kernel", "initrd"
 
 
 def place(image: Image) -> Path:
     """The folder of the image, whether it is there or not."""
-    return cache() / "images" / image.name
+    return Path(folders.cache(), "images", image.name)
 
 
 def guest_place(image: Image) -> Path:
     """The folder of the guest that the image has become, whether it is there or not."""
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "emu" / "guests" / image.name
+    return Path(folders.data(), "guests", image.name)
 
 
 def fetch(image: Image) -> Path:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.devices.native import ffi
 from emu.keyval import Options
 
@@ -74,7 +74,7 @@ def open_net(words: str, number: int = 0) -> tuple[Peer, bytes] | None:
     if kind == "none" and not rest:
         return None
     if kind not in KINDS:
-        raise NetError(f"no network is called {kind!r}; use {', '.join(KINDS)} or none")
+        raise NetError(f"no network is called {kind!r}{nearest(kind, KINDS)}; use {', '.join(KINDS)} or none")
     options = Options(rest, f"--net {kind}", ("mac", *KINDS[kind]), switches=SWITCHES[kind])
     mac = address(options.word("mac")) if "mac" in options else MAC[:5] + bytes((MAC[5] + number & 0xFF,))
     if kind == "user":

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from accel.errors import Unavailable
+from emu import folders
 
 _ABOUT = "Unpacks Debian packages of any architecture into emu's cache and prints the folder."
 # Seconds after which a network that does not answer is given up.
@@ -26,8 +27,8 @@ _UPDATE, _DOWNLOAD = 60, 300
 
 
 def cache() -> Path:
-    """Where emu keeps what it fetched: $XDG_CACHE_HOME/emu, or ~/.cache/emu."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emu"
+    """Where emu keeps what it fetched."""
+    return Path(folders.cache())
 
 
 def unpacked(packages: str | Sequence[str], architecture: str, *, closure: bool = False) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accel.errors import EmuError
+from emu.folders import state
 from emu.snapshot.errors import SnapshotError
 
 TYPE_CHECKING = False
@@ -61,8 +62,7 @@ class Store:
             return path.with_name(f"{path.name}.snapshots")
         if not _is_name(self.name):
             raise SnapshotError("this machine has no disk to keep snapshots beside; give it a name (--name)")
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(state) / "emu" / "snapshots" / self.name
+        return Path(state(), "snapshots", self.name)
 
     def names(self) -> list[tuple[str, int, float]]:
         """Name, bytes and time of each, oldest first; none for a machine that cannot have any."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.inventory import Inventory
 from emu.system.blocks import Blocks
 from emu.system.chardevs import Ends
@@ -132,7 +132,9 @@ class Builder:
         kind = given.needed("qom-type")
         given.option = f"-object {kind}"
         if kind not in OBJECTS:
-            raise DeviceError(f"-object {kind} is not supported; use {', '.join(OBJECTS)}")
+            raise DeviceError(
+                f"-object {kind} is not supported{nearest(kind, OBJECTS)}; use {', '.join(OBJECTS)}"
+            )
         name = given.needed("id")
         if name in self.inventory.objects:
             raise DeviceError(f"two objects have the id {name!r}; rename one")
@@ -182,7 +184,8 @@ class Builder:
             raise DeviceError(f"which machine? give -machine TYPE; there are {known}")
         type = machine(self.arch, name)
         if type is None:
-            raise DeviceError(f"-machine {name} is not supported; use {known}")
+            names = [each for type in MACHINES[self.arch] for each in (type.name, type.alias) if each]
+            raise DeviceError(f"-machine {name} is not supported{nearest(name, names)}; use {known}")
         board = open_board(type.board, self.arch)
         if "accel" in given.values:
             accels.append(given.word("accel"))
@@ -228,7 +231,9 @@ class Builder:
         models = cpus(self.arch)
         found = next((name for name in models if name.lower() == model.lower()), None)
         if found is None:
-            raise DeviceError(f"-cpu {model} is not supported; use {', '.join(models)}")
+            raise DeviceError(
+                f"-cpu {model} is not supported{nearest(model, models)}; use {', '.join(models)}"
+            )
         words = [found]
         for key, values in given.values.items():
             feature, value = key.lstrip("+-"), values[-1]

@@ -6,7 +6,7 @@ listens itself (emu/monitor/server.py) and wants words.
 
 from __future__ import annotations
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.backends.chardev import Chardev
 from emu.system.given import Given
 from emu.system.process import Descriptors
@@ -46,7 +46,9 @@ class Ends:
         kind = given.needed("backend")
         given.option = f"-chardev {kind}"
         if kind not in KINDS:
-            raise DeviceError(f"-chardev {kind} is not supported; use {', '.join(KINDS)}")
+            raise DeviceError(
+                f"-chardev {kind} is not supported{nearest(kind, KINDS)}; use {', '.join(KINDS)}"
+            )
         return self._enter(Backend(given.needed("id"), kind, given))
 
     def legacy(self, option: str, words: str, name: str) -> Backend:

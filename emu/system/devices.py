@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.inventory import Entry
 from emu.system.given import Given
 from emu.system.types import OTHERS, VIRTIO, VIRTIO_IDLE, MachineType, devices, virtio_kind
@@ -87,8 +87,9 @@ class Devices:
         else:
             found = virtio_kind(driver)
             if found is None:
-                known = ", ".join(devices(self.arch))
-                raise DeviceError(f"-device {driver} is not supported; use {known}")
+                known = devices(self.arch)
+                meant = nearest(driver, known)
+                raise DeviceError(f"-device {driver} is not supported{meant}; use {', '.join(known)}")
             self._virtio(given, driver, name, *found)
 
     def _virtio(self, given: Given, driver: str, name: str, kind: str, way: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.keyval import split
 
 UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -22,6 +22,7 @@ class Given:
     def __init__(self, option: str, words: str, *, first: str = "", json: bool = True) -> None:
         self.option = option
         self.values: dict[str, list[str]] = {}
+        self._asked: set[str] = set()
         if json and words.startswith("{"):
             self._read_json(words)
             return
@@ -69,10 +70,13 @@ class Given:
 
     def word(self, name: str, default: str = "", among: Iterable[str] = ()) -> str:
         """Takes a value; of several the last counts, as QEMU has it.  Raises DeviceError."""
+        self._asked.add(name)
         value = self.values.pop(name, [default])[-1]
         among = tuple(among)
         if among and value not in among:
-            raise DeviceError(f"{self.option}: {name}={value}; it may be {', '.join(filter(None, among))}")
+            known = list(filter(None, among))
+            meant = nearest(value, known)
+            raise DeviceError(f"{self.option}: {name}={value}{meant}; it may be {', '.join(known)}")
         return value
 
     def needed(self, name: str) -> str:
@@ -111,6 +115,7 @@ class Given:
 
     def all(self, name: str) -> list[str]:
         """Takes every value of what may come several times, or as a JSON list."""
+        self._asked.add(name)
         found = self.values.pop(name, [])
         number = 0
         while f"{name}.{number}" in self.values or f"{name}.{number}.str" in self.values:
@@ -120,6 +125,7 @@ class Given:
 
     def idle(self, *names: str) -> None:
         """Takes what has no effect here by its nature."""
+        self._asked.update(names)
         for name in names:
             self.values.pop(name, None)
 
@@ -135,7 +141,8 @@ class Given:
     def finish(self) -> None:
         """Raises DeviceError for what nobody has taken."""
         for name in self.values:
-            raise DeviceError(f"{self.option}: {name} is not supported; leave it out")
+            meant = nearest(name, self._asked)
+            raise DeviceError(f"{self.option}: {name} is not supported{meant}; leave it out")
 
 
 def size(words: str, what: str, unit: str = "b") -> int:

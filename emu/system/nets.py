@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 from emu.inventory import Netdev
 from emu.keyval import split
 from emu.net import KINDS, SWITCHES, open_net
@@ -39,7 +39,9 @@ class Nets:
         kind = given.needed("type")
         given.option = f"{given.option} {kind}"
         if kind not in KINDS:
-            raise DeviceError(f"{given.option} is not supported; use {', '.join(KINDS)}")
+            raise DeviceError(
+                f"{given.option} is not supported{nearest(kind, KINDS)}; use {', '.join(KINDS)}"
+            )
         if name in self.inventory.netdevs:
             raise DeviceError(f"two netdevs have the id {name!r}; rename one")
         given.only("downscript", "no")

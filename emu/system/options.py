@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accel.errors import DeviceError
+from accel.errors import DeviceError, nearest
 
 # What becomes of an option: it is done; it has no effect here by its nature; it is refused, and why is said.
 DONE, IDLE, REFUSED = "done", "idle", "refused"
@@ -213,7 +213,8 @@ def parse(words: list[str]) -> Asked:
             continue
         option = BY_NAME.get(word[2:] if word.startswith("--") else word[1:])
         if option is None:
-            raise DeviceError(f"{word}: there is no such option; -help lists those there are")
+            meant = nearest(word, [f"-{name}" for name in BY_NAME])
+            raise DeviceError(f"{word}: there is no such option{meant}; -help lists those there are")
         value = ""
         if option.value:
             if at == len(words):

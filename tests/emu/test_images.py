@@ -14,6 +14,7 @@ import pytest
 
 import emu.block
 from accel.errors import EmuError
+from emu import folders
 from emu.images import catalog, store
 from emu.images.progress import Progress
 from tests.emu.linux_guest import image as kernel
@@ -41,7 +42,7 @@ def make(folder: Path, progress: Progress) -> None:
     (folder / "kernel").write_bytes(b"kernel")
     (folder / "initrd").write_bytes(b"initrd")
     progress.advance()
-    stop = store.cache().parent.parent / "wait"
+    stop = Path(folders.cache()).parent.parent / "wait"
     if stop.exists():
         stop.with_name("waits").touch()
         while stop.exists():

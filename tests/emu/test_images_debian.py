@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from accel.errors import Unavailable
+from emu import folders
 from emu.images import store
 from emu.images.catalog import find
 from tests.emu.linux_guest import package
@@ -28,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         store.fetch(find("debian-arm64"))
     except Unavailable as error:
         pytest.skip(str(error))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(store.cache().parent))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path(folders.cache()).parent))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir(mode=0o700)
