@@ -105,6 +105,7 @@ ParameterType = Literal["string", "boolean", "number", "size"]
 class ParameterInfo(TypedDict):
     name: str
     type: ParameterType
+    help: str
 
 
 class OptionInfo(TypedDict):
@@ -115,9 +116,17 @@ class OptionInfo(TypedDict):
 @command("query-command-line-options")
 def query_command_line_options(client: Client, option: str | None = None) -> list[OptionInfo]:
     """The command line's options that clients ask for, with their parameters."""
-    if option is not None:
+    from emu.system.sandbox import PARAMETERS
+
+    enable: ParameterInfo = {"name": "enable", "type": "boolean", "help": "whether there is a filter"}
+    words: list[ParameterInfo] = [
+        {"name": name, "type": "string", "help": text} for name, text in PARAMETERS.items()
+    ]
+    told: list[OptionInfo] = [{"option": "sandbox", "parameters": [enable, *words]}]
+    found = [each for each in told if option in (None, each["option"])]
+    if not found:
         raise CommandError(f"invalid option name: {option}")
-    return []
+    return found
 
 
 WakeupInfo = TypedDict("WakeupInfo", {"wakeup-suspend-support": bool})

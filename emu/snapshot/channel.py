@@ -40,6 +40,18 @@ def parts(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
+def command(words: str, *, reads: bool) -> subprocess.Popen[bytes]:
+    """Starts exec:'s command, which reads the stream or writes it.  Raises SnapshotError, OSError."""
+    from emu.system.sandbox import may_spawn
+
+    if not may_spawn():
+        raise SnapshotError("exec: starts a process, which -sandbox spawn=deny forbids; use unix: or fd:")
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        ["/bin/sh", "-c", words], stdin=pipe if reads else None, stdout=None if reads else pipe
+    )
+
+
 class Channel:
     """One end of a stream.  cancelled: asked between pieces, and while nothing comes or goes."""
 
@@ -121,7 +133,7 @@ def outgoing(scheme: str, rest: str, fd: int | None, cancelled: Callable[[], boo
             channel.aside = (aside, target)
             return channel
         if scheme == "exec":
-            process = subprocess.Popen(["/bin/sh", "-c", rest], stdin=subprocess.PIPE)
+            process = command(rest, reads=True)
             assert process.stdin is not None
             channel = Channel(os.dup(process.stdin.fileno()), cancelled)
             process.stdin.close()
@@ -172,7 +184,7 @@ class Door:
                 return Channel(self.fd, self.cancelled)
             if self.scheme == "file":
                 return Channel(os.open(self.rest, os.O_RDONLY | os.O_CLOEXEC), self.cancelled)
-            process = subprocess.Popen(["/bin/sh", "-c", self.rest], stdout=subprocess.PIPE)
+            process = command(self.rest, reads=False)
             assert process.stdout is not None
             channel = Channel(os.dup(process.stdout.fileno()), self.cancelled)
             process.stdout.close()

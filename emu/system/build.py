@@ -117,10 +117,6 @@ class Builder:
                 driver = given.needed("driver")
                 if driver != "none":
                     raise DeviceError(f"-{option} {driver} is not supported: there is no sound; use none")
-        for value in self.asked.all("sandbox"):
-            given = Given("-sandbox", value, first="enable")
-            if given.switch("enable"):
-                raise DeviceError("-sandbox on is not supported: confine emu from outside, or say off")
         for value in self.asked.all("overcommit"):
             given = Given("-overcommit", value)
             given.only("mem-lock", "off", "no", "false")

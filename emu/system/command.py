@@ -13,6 +13,10 @@ from emu.system.given import Given
 from emu.system.options import Asked, help_text, parse
 from emu.system.process import Background, PidFile, call_process
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from emu.system.sandbox import Sandbox
+
 
 def run(arch: str, words: list[str]) -> int:
     """The exit status.  Raises an EmuError for what cannot be had as asked."""
@@ -23,14 +27,22 @@ def run(arch: str, words: list[str]) -> int:
         return 0
     if asked.has("D"):
         log_to(asked.last("D"))
+    sandbox = _sandbox(asked.all("sandbox"))
     background = Background()
     if asked.has("daemonize"):
         background.fork()
     with Signals() as signals, ExitStack() as opened:
-        return _machine(arch, asked, signals, opened, background)
+        return _machine(arch, asked, signals, opened, background, sandbox)
 
 
-def _machine(arch: str, asked: Asked, signals: Signals, opened: ExitStack, background: Background) -> int:
+def _machine(
+    arch: str,
+    asked: Asked,
+    signals: Signals,
+    opened: ExitStack,
+    background: Background,
+    sandbox: Sandbox | None,
+) -> int:
     messages = Messages(f"emu-system-{arch}", asked)
     builder = Builder(arch, asked, messages.tell, opened)
     machine = builder.build()
@@ -57,6 +69,8 @@ def _machine(arch: str, asked: Asked, signals: Signals, opened: ExitStack, backg
             pid.write()
             opened.callback(pid.close)
         background.ready()
+        if sandbox is not None:
+            sandbox.install()  # the guest has not run yet, and threads there are already get it, too
 
     stays, ends = builder.actions()
     orders = Orders(
@@ -76,6 +90,14 @@ def _machine(arch: str, asked: Asked, signals: Signals, opened: ExitStack, backg
         signals.number = 0  # it has ended in order, as it was told
         return 0
     return result.code & 0xFF
+
+
+def _sandbox(asked: list[str]) -> Sandbox | None:
+    if not asked:
+        return None
+    from emu.system.sandbox import confined
+
+    return confined(asked)
 
 
 class Messages:

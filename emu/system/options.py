@@ -102,7 +102,11 @@ OPTIONS = (
     Option("add-fd", "fd=N,set=M", "makes an inherited descriptor /dev/fdset/M, for files"),
     Option("D", "FILE", "messages go there instead of standard error"),
     Option("msg", "timestamp=on[,guest-name=on]", "messages begin with the time, and the machine's name"),
-    Option("sandbox", "off", "this process is not confined by a filter of system calls"),
+    Option(
+        "sandbox",
+        "on|off[,obsolete=allow][,elevateprivileges=deny|children][,spawn=deny][,resourcecontrol=deny]",
+        "confines this process by a filter of system calls",
+    ),
     # What changes nothing.
     Option("no-user-config", "", "no configuration file is read", IDLE),
     Option("nodefconfig", "", "no configuration file is read", IDLE),

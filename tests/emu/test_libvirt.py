@@ -147,8 +147,9 @@ def test_every_verb(libvirtd, guest):
     pretty = ask("qemu-monitor-command", name, "--pretty", '{"execute":"query-cpus-fast"}')
     assert pretty.startswith('{\n  "return": [\n')
 
-    # A new libvirtd finds what runs.
+    # A new libvirtd finds what runs, confined as it wants its emulators.
     pid = (libvirtd.folder / f"run/qemu/{name}.pid").read_text()
+    assert "Seccomp:\t2\n" in Path(f"/proc/{pid.strip()}/status").read_text()
     libvirtd.virsh("autostart", name)
     libvirtd.stop()
     libvirtd.start()

@@ -4,18 +4,23 @@ import array
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import stat
 import struct
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from emu.devices.test_exit import SifiveTest
 from tests.emu.steered import SPINNING, Client, steered
+from tests.emu.system import program
 
+ROOT = Path(__file__).parents[2]
 EXIT = 0x0B00_1000
 
 
@@ -300,6 +305,25 @@ def test_qemus_own_client_library_steers_the_machine(machine):
     status, events = asyncio.run(talk())
     assert status["status"] == "paused"
     assert events == ["STOP", "RESUME"]
+
+
+def test_the_example_tours_a_machine_with_qemus_client_library():
+    """It stops at the first error, and the machine's status is its own."""
+    pytest.importorskip("qemu.qmp", reason="qemu.qmp (PyPI) is not installed")
+    program()
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/qmp_tour.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    count, ended = re.search(r"^(\d+) commands were answered; (.*)$", done.stdout, re.MULTILINE).groups()
+    assert int(count) >= 30
+    assert ended == "the machine ended with status 0"
+    for event in ("RESUME", "STOP", "RESET", "POWERDOWN", "MIGRATION", "SHUTDOWN"):
+        assert f"    * {event}" in done.stdout, event
 
 
 class Qemu:

@@ -144,7 +144,6 @@ BARE = ("-M", "virt", "-nodefaults", "-display", "none")
         ([*BARE, "-add-fd", "fd=99,set=1"], "fd=99"),
         ([*BARE, "-drive", "file=/dev/fdset/7,format=raw"], "there is no such set"),
         ([*BARE, "-fw_cfg", "name=opt/x,file=/nowhere"], "-fw_cfg /nowhere"),
-        ([*BARE, "-sandbox", "on"], "-sandbox"),
         ([*BARE, "-virtfs", "proxy,path=/,mount_tag=t"], "-virtfs proxy is not supported"),
     ],
     ids=" ".join,
