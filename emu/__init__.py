@@ -20,8 +20,9 @@ _HOME = {
     "Process": "emu.linux.process",
     "Reg": "emu.device",
     "Result": "emu.machine",
+    "run": "emu.linux.completed",
 }
-__all__ = ["Board", "Bus", "Device", "Irq", "Machine", "Part", "Process", "Reg", "Result"]
+__all__ = ["Board", "Bus", "Device", "Irq", "Machine", "Part", "Process", "Reg", "Result", "run"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from emu.board import Board, Part
     from emu.bus import Bus
     from emu.device import Device, Irq, Reg
+    from emu.linux.completed import run
+    from emu.linux.process import Process
     from emu.machine import Machine, Result
 
 

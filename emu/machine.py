@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from accel.irq import IrqLine
     from emu.devices.pci import PciFunction
     from emu.devices.pci_bridge import PciBridge
+    from emu.expect import Console
     from emu.gdb.server import MachineServer
     from emu.hotplug import Hotplug
     from emu.loader.raw import Image
@@ -169,10 +170,10 @@ class Machine:
     bytes; append: the kernel's command line; firmware_vars: path of the file that keeps the firmware's
     variables, made when it is not there;
     devices: (device, base) or (device, base, irq) besides the board's; serial: Chardevs, or words as for
-    --serial; virtio: devices for the board's virtio slots, closed with the machine; force_legacy: by the
-    transport's version 1; debugcon: where PC firmware's debug ports end, as one of serial; pci: functions for
-    the board's PCI bus; inventory: what all that is called; fw_cfg: items for firmware and kernels, by name;
-    ahead: seconds of the guest's calendar before the host's.
+    --serial, None: the first line is `console`; virtio: devices for the board's virtio slots, closed with the
+    machine; force_legacy: by the transport's version 1; debugcon: where PC firmware's debug ports end, as one
+    of serial; pci: functions for the board's PCI bus; inventory: what all that is called; fw_cfg: items for
+    firmware and kernels, by name; ahead: seconds of the guest's calendar before the host's.
 
     notes: what a person should know before it starts, a line each; noted: called, in a vCPU's thread, with
     what there is to know while it runs.
@@ -196,7 +197,7 @@ class Machine:
         append: str = "",
         dtb: Image | None = None,
         devices: Iterable[tuple[Any, ...]] = (),
-        serial: Iterable[Chardev | str] | Chardev | str = (),
+        serial: Iterable[Chardev | str] | Chardev | str | None = None,
         debugcon: Chardev | str | None = None,
         virtio: Iterable[VirtioDevice] = (),
         force_legacy: bool = False,
@@ -248,6 +249,7 @@ class Machine:
         self.loop = Loop()
         self._debugging: MachineServer | None = None
         self._hotplug: Hotplug | None = None
+        self._console: Console | None = None
         self.memory = AddressSpace("memory", ADDRESS_SPACE)
         port_space = AddressSpace("ports", PORT_SPACE) if self.board.ports else None
         self._port_space = port_space
@@ -277,16 +279,20 @@ class Machine:
         accel: str,
         cpus: int,
         devices: Iterable[tuple[Any, ...]],
-        serial: Iterable[Chardev | str] | Chardev | str,
+        serial: Iterable[Chardev | str] | Chardev | str | None,
         port_space: AddressSpace | None,
     ) -> None:
         from accel.choice import choose_machine
         from isa.arch import find
 
+        ends = {part.serial for part in self.board.parts if part.serial is not None}
+        if serial is None:
+            from emu.expect import Heard
+
+            serial = [Heard()] if ends else []
         lines = [serial] if isinstance(serial, (str, Chardev)) else list(serial)
         for line in lines:
             self._opened.append(open_chardev(line) if isinstance(line, str) else line)
-        ends = {part.serial for part in self.board.parts if part.serial is not None}
         if len(lines) > len(ends):
             raise DeviceError(
                 f"{len(lines)} serial lines were given, and this board has {len(ends)}; leave some out"
@@ -364,6 +370,20 @@ class Machine:
             lines += [f"CPU {vcpu.index}, {name}: {line}" for vcpu in vcpus for line in vcpu.done()]
         return lines
 
+    @property
+    def console(self) -> Console:
+        """The first serial line, to expect what the guest says and to type (emu/expect.py)."""
+        if self._console is None:
+            from emu.expect import Console, Heard
+
+            line = self.serial_line(0)
+            if not isinstance(line, Heard):
+                raise DeviceError(
+                    "the first serial line ends elsewhere; leave serial= out, or begin it with Heard()"
+                )
+            self._console = Console(self, line)
+        return self._console
+
     def serial_line(self, number: int) -> Chardev | None:
         """Serial line `number`, or None where the user gave fewer."""
         return self._opened[number] if number < len(self._opened) else None
@@ -406,8 +426,9 @@ class Machine:
         """Runs until the guest ends, `until()` is true (asked after every event) or `timeout` seconds passed.
 
         paused: the host is served, and the vCPUs wait for start(), from a debugger or a handler of the loop.
-        After the guest's end the state is shutdown, else paused: run() again goes on.  Raises what a device's
-        hook raised, GuestFault for what no engine can continue from, KeyboardInterrupt for Ctrl-C.
+        After the guest's end the state is shutdown, else, after Ctrl-C too, paused: run() again goes on.
+        Raises what a device's hook raised, GuestFault for what no engine can continue from, KeyboardInterrupt
+        for Ctrl-C.
         """
         end = None if timeout is None else time.monotonic() + timeout
         if paused:
@@ -417,6 +438,9 @@ class Machine:
         try:
             with self.loop.hearing():
                 return self._serve(end, timeout, until)
+        except KeyboardInterrupt:
+            self.pause()
+            raise
         except BaseException:
             self._failure = None
             self._park("shutdown")
@@ -636,8 +660,9 @@ class Machine:
         """Another machine, in the same state, that waits for run(); each goes its own way.
 
         Memory is common until one of them writes to it.  The copy has no host ends but those it is given: its
-        serial lines are null, and devices, virtio devices and PCI functions are named here as for Machine, of
-        the same kinds in the same order; disks should hold what the first ones do.  accel: another one.
+        serial lines are null (a `console` is a new one); devices, virtio devices and PCI functions are named
+        here as for Machine, of the same kinds in the same order; disks should hold what the first ones do.
+        accel: another one.
 
         This one goes on, if it was running; its balloon gives the host nothing any more.  From any thread but
         a vCPU's.  Raises an EmuError; this machine is then as it was.
@@ -647,8 +672,9 @@ class Machine:
         with self._forking:
             running = self._held_for("fork")
             try:
-                lines = ["null"] * len(self._opened) if serial is None else serial
-                return fork(self, accel, devices=devices, serial=lines, virtio=virtio, pci=pci)
+                if serial is None:
+                    serial = [line.quiet() for line in self._opened]
+                return fork(self, accel, devices=devices, serial=serial, virtio=virtio, pci=pci)
             finally:
                 if running:
                     self.start()

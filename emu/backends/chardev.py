@@ -110,6 +110,10 @@ class Chardev:
             self._push()
             self._loop = None
 
+    def quiet(self) -> Chardev:
+        """What stands for it in a copy of the machine, which has no host ends."""
+        return Chardev()
+
     # -- what a kind of host end defines -------------------------------------
 
     def send(self, data: memoryview) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from accel.errors import BadImage, EmuError
 from emu.native import ffi, lib
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from emu.linux.watch import Hook, Watch
 
-PIPE = -1  # as subprocess.PIPE
+PIPE, STDOUT = -1, -2  # as in subprocess
+# Seconds between two looks at a program that is waited for with a time-out, where the host has no pidfd.
+_LOOK = 0.05
 
 
 class NoProgram(EmuError):
@@ -39,8 +42,9 @@ class Process:
     sysroot: a directory whose files have precedence over the host's, None: the host's alone.  root: a
     directory that the program and its children see as "/", and nothing outside it; not together with
     sysroot.  accel: as --accel (accel.choice).  engine: which one translates (accel.tcg.user.ENGINES), None:
-    the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or for the last two
-    PIPE: what is written there is in `stdout` and `stderr` when the program has ended; None: ours.
+    the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or PIPE: what is
+    written there is in `stdout` and `stderr` when the program has ended, and stdin is run()'s `input`; None:
+    ours.  stderr may be STDOUT: where stdout goes.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
 
@@ -74,6 +78,7 @@ class Process:
         self._watch: Watch | None = None
         self._streams = (stdin, stdout, stderr)
         self._pipes: list[Pipe] = []
+        self._feed: Feed | None = None
         self.pid: int | None = None
         self.status: int | None = None
         self.stdout: bytes | None = None
@@ -95,7 +100,7 @@ class Process:
             raise EmuError(_line(text))
         for ops in engines[1:]:
             lib.emu_process_engine(process, ops)
-        words = [os.fspath(program)] if argv is None else list(argv)
+        words = self.args = [os.fspath(program)] if argv is None else list(argv)
         args, keep_args = _strings(words)
         variables, keep_variables = _strings([f"{name}={value}" for name, value in environ.items()])
         error = lib.emu_process_start(process, os.fsencode(path), args, variables, text, len(text))
@@ -151,14 +156,17 @@ class Process:
             raise EmuError("the process is closed; make another Process to run the program again")
         return self._process
 
-    def start(self) -> int:
+    def start(self, input: bytes | None = None) -> int:
         """Starts the program in a child of this process; returns its pid.  wait() must follow.
 
-        Raises EmuError where no child can be made.
+        input: as for run().  Raises EmuError where no child can be made.
         """
         process = self._opened()
         if self.pid is not None:
             raise EmuError("the program runs already; wait() for its end")
+        if input is not None and self._streams[0] != PIPE:
+            raise EmuError("the program's standard input is no pipe; make its Process with stdin=PIPE")
+        self.status = None
         if self._watch is not None:
             self._watch.open()
         streams = [-1, -1, -1]
@@ -166,30 +174,39 @@ class Process:
             if stream == PIPE and number:
                 self._pipes.append(Pipe(number))
                 streams[number] = self._pipes[-1].end
+            elif stream == PIPE:
+                self._feed = Feed(input)
+                streams[0] = self._feed.end
+            elif stream == STDOUT and number == 2:
+                streams[2] = streams[1] if streams[1] >= 0 else 1
             elif stream is not None:
                 streams[number] = stream if isinstance(stream, int) else stream.fileno()
         pid = int(lib.emu_process_spawn(process, ffi.new("int[3]", streams)))
         for pipe in self._pipes:
             pipe.start(pid > 0)
+        if self._feed is not None:
+            self._feed.start(pid > 0)
         if pid < 0:
             self._forget()
             raise EmuError(f"no process can be made: {os.strerror(-pid)}; see ulimit -u")
         self.pid = pid
         return pid
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Waits for the program's end, without Python's lock, and calls the hooks meanwhile.
 
         Returns its exit status, or minus the number of the signal that killed it, as subprocess does;
-        `status` is then the wait status.
+        `status` is then the wait status.  After `timeout` seconds it raises subprocess.TimeoutExpired; the
+        program runs on then, and can be waited for again.
         """
         if self.pid is None:
             raise EmuError("the program does not run; start() it first")
+        end = None if timeout is None else time.monotonic() + timeout
         try:
             if self._watch is not None:
-                self.status = self._watch.follow(self.pid)
+                status = self._watch.follow(self.pid, end=end)
             else:
-                self.status = os.waitpid(self.pid, 0)[1]
+                status = _reap(self.pid, end)
         except KeyboardInterrupt:
             if self._watch is None:
                 raise  # it can be waited for again
@@ -198,20 +215,63 @@ class Process:
         except BaseException:
             self._forget()
             raise
-        for pipe in self._pipes:
-            setattr(self, ("", "stdout", "stderr")[pipe.number], pipe.content())
+        if status is None:
+            from subprocess import TimeoutExpired
+
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
+        self.status = status
+        self._keep(end)
         self._forget()
-        return os.waitstatus_to_exitcode(self.status)
+        return os.waitstatus_to_exitcode(status)
+
+    def _keep(self, end: float | None) -> None:
+        for pipe in self._pipes:
+            setattr(self, ("", "stdout", "stderr")[pipe.number], pipe.content(end))
+
+    @property
+    def returncode(self) -> int | None:
+        """What wait() returned; None before the program's end."""
+        return None if self.status is None else os.waitstatus_to_exitcode(self.status)
+
+    def kill(self) -> None:
+        """Kills the program, if it runs; wait() then returns -9."""
+        if self.pid is not None:
+            os.kill(self.pid, 9)
+
+    def _end(self) -> None:
+        """Ends a program that nobody waits for any more."""
+        if self.pid is None:
+            return
+        if self._watch is not None:
+            lib.emu_watch_close(self._watch.pointer, 1)
+        try:
+            self.kill()
+            self.status = os.waitpid(self.pid, 0)[1]
+        except (ChildProcessError, ProcessLookupError):
+            pass
+        self._keep(time.monotonic() + _LOOK)
+        self._forget()
 
     def _forget(self) -> None:
         """The program has ended."""
         self.pid = None
         self._pipes.clear()
+        self._feed = None
 
-    def run(self) -> int:
-        """Runs the program to its end: start() and wait()."""
-        self.start()
-        return self.wait()
+    def run(self, input: bytes | None = None, timeout: float | None = None) -> int:
+        """Runs the program to its end: start() and wait().
+
+        input: what it reads from its standard input, which must be PIPE; None: nothing.  What is raised here
+        (subprocess.TimeoutExpired after `timeout` seconds, KeyboardInterrupt, what a hook raised) finds the
+        program killed.
+        """
+        self.start(input)
+        try:
+            return self.wait(timeout)
+        except BaseException:
+            self._end()
+            raise
 
     def become(self) -> NoReturn:
         """Makes the calling process the program: it ends as that does, by exit or by the same signal.
@@ -224,7 +284,8 @@ class Process:
         raise AssertionError("a process that has died goes on")
 
     def close(self) -> None:
-        """Frees the guest's memory and engine."""
+        """Frees the guest's memory and engine; a program that runs is killed."""
+        self._end()
         if self._process is not None:
             lib.emu_process_free(self._process)
             self._process = None
@@ -266,11 +327,65 @@ class Pipe:
             while piece := file.read(65536):
                 self._pieces.append(piece)
 
-    def content(self) -> bytes:
-        """All of it, when the last process that could write has closed its end."""
+    def content(self, end: float | None) -> bytes:
+        """All of it, when the last process that could write has closed its end; or what has come by `end`."""
         assert self._thread is not None
-        self._thread.join()
+        self._thread.join(None if end is None else max(0, end - time.monotonic()))
         return b"".join(self._pieces)
+
+
+class Feed:
+    """What a program reads from its standard input, written by a thread of ours."""
+
+    def __init__(self, data: bytes | None) -> None:
+        self._data = data or b""
+        self.end, self._write = os.pipe()
+
+    def start(self, wanted: bool) -> None:
+        """Once the program has its end."""
+        os.close(self.end)
+        if not wanted or not self._data:
+            os.close(self._write)
+            return
+        from threading import Thread
+
+        Thread(target=self._give, daemon=True).start()
+
+    def _give(self) -> None:
+        try:
+            with open(self._write, "wb", buffering=0) as file:
+                left = memoryview(self._data)
+                while left:
+                    left = left[file.write(left) :]
+        except BrokenPipeError:
+            pass  # it has read enough, or has ended
+
+
+def _reap(pid: int, end: float | None) -> int | None:
+    """The wait status of a child that has ended, by that time; else None."""
+    if end is None:
+        return os.waitpid(pid, 0)[1]
+    import select
+
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        fd = -1
+    try:
+        poll = select.poll()
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+        while True:
+            left = end - time.monotonic()
+            poll.poll(max(0, min(left, 86400 if fd >= 0 else _LOOK)) * 1000 + 1)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return status
+            if left <= 0:
+                return None
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 class Files:

@@ -65,6 +65,7 @@ def watch(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, hand_on)
     status = watch.follow(pid, descendants=True)
+    assert status is not None
     if stats:
         from emu.linux.stats import engine, table
 

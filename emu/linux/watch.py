@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from errno import EFAULT, ESRCH, errorcode
 
 from accel.errors import EmuError
@@ -347,11 +348,12 @@ class Watch:
             for index, row in rows:
                 self._watch.wanted[index][row] |= want
 
-    def follow(self, pid: int, *, descendants: bool = False) -> int:
+    def follow(self, pid: int, *, descendants: bool = False, end: float | None = None) -> int | None:
         """Looks at what is told until the process `pid` has ended; returns its wait status.
 
-        descendants: until all have ended that are or become children of this process.  What a hook raises
-        is raised here, after the guest has been killed.
+        descendants: until all have ended that are or become children of this process.  end: returns None when
+        time.monotonic() has come so far, and may be called again.  What a hook raises is raised here, after
+        the guest has been killed.
         """
         found: int | None = None
         patience = _PATIENCE
@@ -374,6 +376,8 @@ class Watch:
                     found = status
                     if not descendants:
                         break
+                if end is not None and time.monotonic() >= end:
+                    return None
                 patience = min(patience * 2, _PATIENCE)
         except BaseException:
             lib.emu_watch_close(self._watch, 1)

@@ -6,6 +6,7 @@ the reader.  tests/samples assembles the right-hand sides with the GNU assembler
 
     checksum    a Linux program for arm64: uname's machine and the CRC-32 of its standard input
     greeting    bare-metal guests that print a line on a 16550 UART and stop
+    dialogue    a bare-metal guest for arm64's board virt that asks for a name and greets it
     elf         the writer of ELF files
 """
 

@@ -187,12 +187,13 @@ def test_a_hook_that_waits_for_its_own_cpu_is_told_so():
         machine.run(timeout=20)
 
 
-def test_keyboard_interrupt_stops_the_machine_and_is_raised():
+def test_keyboard_interrupt_pauses_the_machine_and_is_raised():
     with riscv(SPINNING) as machine:
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             machine.run(timeout=20)
-        assert machine.state == "shutdown"
+        assert machine.state == "paused"
+        assert machine.run(timeout=0.1).reason == "timeout"
 
 
 def test_closing_twice_or_early_does_no_harm():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emu.samples import checksum, from_bytes, from_words, greeting
+from emu.samples import checksum, dialogue, from_bytes, from_words, greeting
 from emu.samples.elf import executable
 from isa.arch import find
 
@@ -36,13 +36,14 @@ INTEL = ".code16\n.intel_syntax noprefix\n"
     ("code", "listing", "tool", "prologue"),
     [
         (from_words, checksum.LISTING, "aarch64-linux-gnu", ""),
+        (from_words, dialogue.LISTING, "aarch64-linux-gnu", ""),
         (from_words, greeting.AARCH64, "aarch64-linux-gnu", ""),
         (from_words, greeting.ARM, "arm-linux-gnueabihf", ".arch armv7-a\n"),
         (from_words, greeting.RISCV64, "riscv64-linux-gnu", RISCV),
         (from_bytes, greeting.X86_64, "x86_64-linux-gnu", INTEL),
         (from_bytes, greeting.X86_64_RESET, "x86_64-linux-gnu", INTEL + ".skip 0xfff0\n"),
     ],
-    ids=["checksum", "aarch64", "arm", "riscv64", "x86_64", "x86_64-reset"],
+    ids=["checksum", "dialogue", "aarch64", "arm", "riscv64", "x86_64", "x86_64-reset"],
 )
 def test_a_listing_is_what_its_assembly_says(
     code: Any, listing: str, tool: str, prologue: str, tmp_path: Path
