@@ -17,8 +17,14 @@ LINE = re.compile(r"(\w+)\s+([^#{+]+?)\s*(?:\{.*\})?\s*(\+\S+(?:\s+\+\S+)*)?\s*(
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
+    lines += [" | ".join(_cell(cell) for cell in row) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text in a table: a bar would end it, but inside of code."""
+    parts = text.replace("\n", " ").split("`")
+    return "`".join(part if number % 2 else part.replace("|", "\\|") for number, part in enumerate(parts))
 
 
 def instructions() -> str:
@@ -32,9 +38,11 @@ def instructions() -> str:
     ]
     rows: list[tuple[str, ...]] = []
 
+    about = ""
+
     def flush() -> None:
         if rows:
-            parts.append(_table(("family", "encoding, from bit 31 on", "extension"), rows))
+            parts.append(_table(("family", "encoding, from bit 31 on", "extension", "class"), rows))
             rows.clear()
 
     for line in (ROOT / "isa/aarch64.decode").read_text().splitlines():
@@ -45,7 +53,10 @@ def instructions() -> str:
         elif matched := re.match(
             r"(\w+)\s+([^#{+]+?)\s*(?:\{.*\})?\s*(\+\S+(?:\s+\+\S+)*)?\s*(?:#.*)?$", line
         ):
-            rows.append((f"`{matched[1]}`", f"`{matched[2]}`", matched[3] or ""))
+            rows.append((f"`{matched[1]}`", f"`{matched[2]}`", matched[3] or "", about))
+            about = ""
+        elif line.startswith("# "):
+            about = line[2:]
     flush()
     return "".join(parts)
 
@@ -74,7 +85,7 @@ def devices() -> str:
             (
                 (
                     part.name,
-                    f"`{getattr(part.device, '__name__', part.name)}`",
+                    f"`{type(part.device()).__name__}`",
                     f"port {part.base:#x}" if part.ports else f"{part.base:#x}",
                     "" if part.irq is None else str(part.irq),
                 )
