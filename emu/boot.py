@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from emu.machine import Machine
     from emu.virtio.device import VirtioDevice
 
+# What an image has of its own: of these options it has precedence over the configuration file's.
+OF_IMAGE = ("machine", "arch", "kernel", "initrd", "firmware", "firmware_vars", "dtb")
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -156,6 +158,9 @@ def main(args: argparse.Namespace) -> int:
         if args.image is not None:
             from emu.images.start import prepare
 
+            for name in getattr(args, "configured", ()):
+                if name in OF_IMAGE:
+                    setattr(args, name, None)
             prepare(args, opened)
         elif args.snapshot:
             raise DeviceError("--snapshot is for the disk of an image; name one, as emu boot debian-arm64")

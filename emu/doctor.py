@@ -146,7 +146,7 @@ def _tcg() -> dict[str, Any]:
         start = time.perf_counter()
         try:
             run = subprocess.run(
-                [sys.executable, "-m", "emu", "--accel", "tcg", str(path)],
+                [sys.executable, "-m", "emu", "--no-config", "--accel", "tcg", str(path)],
                 input=_TYPICAL,
                 capture_output=True,
                 timeout=60,

@@ -44,3 +44,17 @@ def runtime() -> str:
 def _below(variable: str, usual: str) -> str:
     named = os.environ.get(variable, "")
     return f"{named}/emu" if named.startswith("/") else os.path.join(os.path.expanduser("~"), usual, "emu")
+
+
+def configuration() -> str:
+    """The file with the user's settings: $EMU_CONFIG, or config.toml in config(); "" where that is not there.
+
+    The launcher (cli/native/emu.c) looks for it by the same rule; without a HOME nobody is asked for one.
+    """
+    named = os.environ.get("EMU_CONFIG")
+    if named:
+        return named
+    if "HOME" not in os.environ and not os.environ.get("XDG_CONFIG_HOME"):
+        return ""
+    usual = f"{config()}/config.toml"
+    return usual if os.path.exists(usual) else ""

@@ -145,10 +145,11 @@ def subcommand(name: str, words: list[str]) -> int:
     said: Any = None
     if name == "boot":
         from emu.cli.plain import Plain
+        from emu.folders import configuration
 
         plain = Plain()
         body.add_arguments(plain)
-        said = plain.parse(words)
+        said = plain.parse(words) if not configuration() else None
     if said is None:
         from emu.cli.parser import parser_of
 

@@ -79,7 +79,7 @@ def run(command: list[str], data: bytes, wanted: str, oracle: str) -> bool:
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "emu", *command],
+            [sys.executable, "-m", "emu", "--no-config", *command],
             input=data,
             stdout=subprocess.PIPE,
             timeout=_LONGEST,

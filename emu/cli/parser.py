@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any, NoReturn
 
 from accel.errors import nearest
+from emu.folders import configuration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 
 
 class Parser(ArgumentParser):
-    """Of one subcommand, or of one of its actions."""
+    """Of one subcommand, or of one of its actions.  section: of the configuration file, "" for none."""
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, section: str = "", **given: Any) -> None:
         given.setdefault("formatter_class", RawDescriptionHelpFormatter)
         super().__init__(**given)
+        self.section = section
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"emu: {' '.join(message.split())}; {self.prog} --help tells more\n")
@@ -27,24 +29,58 @@ class Parser(ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
+        """What the words say, and where they say nothing the configuration file, else the options' defaults.
+
+        configured: what of it is the file's, by name.
+        """
+        defaults: dict[str, Any] = {}
+        for action in self.optionals():
+            if action.default != SUPPRESS:
+                if defaults.get(action.dest) is None:
+                    given = action.default
+                    defaults[action.dest] = (
+                        self._get_value(action, given) if isinstance(given, str) else given
+                    )
+                action.default = None
         said, others = self.parse_known_args(args, namespace)
         if others:
             self.error(self.unknown(others[0]))
+        found = self.settings(said)
+        said.configured = []
+        for name, default in defaults.items():
+            if getattr(said, name, "") is None:
+                setattr(said, name, default)
+                if found.get(name) is not None:
+                    setattr(said, name, found[name])
+                    said.configured.append(name)
         return said
+
+    def settings(self, said: Any) -> dict[str, Any]:
+        """What the configuration file says.  Raises ConfigError."""
+        file = "" if not self.section or said.no_config else said.config or configuration()
+        if not file:
+            return {}
+        from emu.cli import SUBCOMMANDS
+        from emu.config import settings
+
+        return settings(file, self.section, self.optionals(), ("run", *SUBCOMMANDS))
+
+    def optionals(self) -> list[Action]:
+        """The options, those of its actions, too."""
+        found = [action for action in self._actions if action.option_strings]
+        for parser in self.parsers().values():
+            found += parser.optionals()
+        return found
 
     def unknown(self, word: str) -> str:
         """What is wrong with a word that nobody took."""
         if not word.startswith("-") or word == "-":
             return f"there is a word too many, {word!r}"
         name = word.partition("=")[0]
-        return f"there is no option {name}{nearest(name, self.options())}"
-
-    def options(self) -> list[str]:
-        """The options' names, those of its actions, too."""
-        names = [name for action in self._actions for name in action.option_strings]
-        for parser in self.parsers().values():
-            names += parser.options()
-        return names
+        names = [each for action in self.optionals() for each in action.option_strings]
+        if name in names:
+            return f"{name} stands before the words {' or '.join(self.parsers())}, or belongs to another"
+        return f"there is no option {name}{nearest(name, names)}"
 
     def parsers(self) -> dict[str, Parser]:
         """The parsers of its actions, by name."""
@@ -75,6 +111,10 @@ def parser_of(name: str) -> Parser:
     body: Any = import_module(path)
     ends = [f"  {status:<8} {meaning}" for status, meaning in statuses(body).items()]
     epilog = "\n".join(("examples:", *(f"  {each}" for each in examples), "", "exit status:", *ends))
-    parser = Parser(prog=f"emu {name}" if name != "run" else "emu", description=text, epilog=epilog)
+    parser = Parser(
+        section=name, prog=f"emu {name}" if name != "run" else "emu", description=text, epilog=epilog
+    )
     body.add_arguments(parser)
+    if name != "run":  # whose own they are
+        program.declare(parser, program.SETTINGS)
     return parser

@@ -9,13 +9,18 @@ from __future__ import annotations
 import sys
 
 from accel.errors import EmuError, nearest
+from emu.folders import configuration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from typing import Any
 
-# Names, what its value is called ("" for a switch), what it does.
+# Names, what its value is called ("" for a switch), what it does: those that subcommands have, too, and all.
+SETTINGS = (
+    (("--config",), "FILE", "take settings from FILE instead of ~/.config/emu/config.toml"),
+    (("--no-config",), "", "take settings from no file"),
+)
 OPTIONS = (
     (
         ("--accel",),
@@ -34,6 +39,7 @@ OPTIONS = (
     (("-g", "--gdb"), "END", "wait for a debugger at END: a port, tcp::PORT or unix:PATH"),
     (("--dump-code",), "FILE", "append translated code to FILE, guest code beside it (translator)"),
     (("--perf-map",), "", "write /tmp/perf-PID.map, for Linux's perf (translator)"),
+    *SETTINGS,
 )
 # May come again; each counts.
 REPEATED = ("--env",)
@@ -57,14 +63,19 @@ STATUSES = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares them to who reads declarations of argparse's."""
-    for names, value, text in OPTIONS:
+    declare(parser, OPTIONS)
+    parser.add_argument("program", metavar="PROGRAM", help="a file, or a name that is looked for in PATH")
+    parser.add_argument("args", metavar="ARGS", nargs="...", help="the program's own words")
+
+
+def declare(parser: ArgumentParser, options: tuple[tuple[tuple[str, ...], str, str], ...]) -> None:
+    """Declares some of them."""
+    for names, value, text in options:
         if value:
             action = "append" if names[-1] in REPEATED else "store"
             parser.add_argument(*names, metavar=value, action=action, help=text)
         else:
             parser.add_argument(*names, action="store_true", help=text)
-    parser.add_argument("program", metavar="PROGRAM", help="a file, or a name that is looked for in PATH")
-    parser.add_argument("args", metavar="ARGS", nargs="...", help="the program's own words")
 
 
 def main(words: list[str]) -> int:
@@ -114,7 +125,28 @@ def main(words: list[str]) -> int:
             said[option] = value
     if at == len(words):
         return misuse("which program shall be run?")
-    return run(words[at:], {name[2:].replace("-", "_"): value for name, value in said.items()})
+    named = {name[2:].replace("-", "_"): value for name, value in said.items()}
+    file = named.pop("config", "") or configuration()
+    if named.pop("no_config", False) or not file:
+        return run(words[at:], named)
+    return run(words[at:], configured(file, named))
+
+
+def configured(file: str, said: dict[str, Any]) -> dict[str, Any]:
+    """The options, and what a configuration file says where they say nothing.  Raises ConfigError."""
+    from emu.cli import SUBCOMMANDS
+    from emu.cli.parser import parser_of
+    from emu.config import settings
+
+    found = settings(file, "run", parser_of("run").optionals(), ("run", *SUBCOMMANDS))
+    # What goes with another option goes with it.
+    if "root" in said or "sysroot" in said:
+        found.pop("root", None)
+        found.pop("sysroot", None)
+    options = {name: value for name, value in found.items() if value is not None} | said
+    if not (options.get("strace") or options.get("stats") or "output" in said):
+        options.pop("output", None)
+    return options
 
 
 def run(words: list[str], said: dict[str, Any]) -> int:

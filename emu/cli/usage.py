@@ -9,10 +9,8 @@ from emu.cli import program as programs
 from emu.cli.status import statuses
 
 WIDTH, COLUMN = 100, 22
-# What every command line may have, besides a subcommand's own.
+# What is done at once, and no other option of a program's.
 ALWAYS = (
-    ("--config FILE", "take settings from FILE instead of ~/.config/emu/config.toml"),
-    ("--no-config", "take settings from no file"),
     ("-h, --help", "this text; emu SUBCOMMAND --help tells more of one"),
     ("--version", "the version, and what of others emu uses; with --json as JSON"),
 )

@@ -32,7 +32,14 @@ def loaded_by(script: str, *words: str) -> set[str]:
 
 def test_version_loads_nothing_but_the_command_line() -> None:
     script = "from emu.cli import main; assert main(['--version']) == 0"
-    assert ours(loaded_by(script)) == {"emu", "emu.cli", "emu.cli.program", "accel", "accel.errors"}
+    assert ours(loaded_by(script)) == {
+        "emu",
+        "emu.cli",
+        "emu.cli.program",
+        "emu.folders",
+        "accel",
+        "accel.errors",
+    }
 
 
 def test_importing_emu_loads_no_machine() -> None:
@@ -61,7 +68,7 @@ def test_a_foreign_program_s_start_loads_what_runs_it(tmp_path: Path) -> None:
     loaded = loaded_by(script, "-E", "A=b", str(path))
     assert loaded & HEAVY == set()
     assert ours(loaded) == {
-        "emu", "emu.cli", "emu.cli.program", "emu.native", "emu._native",
+        "emu", "emu.cli", "emu.cli.program", "emu.folders", "emu.native", "emu._native",
         "emu.linux", "emu.linux.run", "emu.linux.process",
         "accel", "accel.errors", "accel.choice", "accel.native", "accel._core",
         "accel.tcg", "accel.tcg.user", "accel.tcg.library",

@@ -11,6 +11,7 @@
  * EMU_PYTHON, the interpreter's name; EMU_PACKAGES, where its packages are; and EMU_SUBCOMMANDS.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,6 +31,7 @@ struct request {
     const char *root;
     const char *argv0;
     bool perf_map;
+    bool plain; /* no configuration file is asked */
     char **variables; /* the guest's environment */
     size_t variable_count;
     char **argv; /* the program and its arguments */
@@ -123,8 +125,8 @@ static bool parse(struct request *request, char **words)
             at++;
             break;
         }
-        if (is(*at, "--perf-map")) {
-            request->perf_map = true;
+        if (is(*at, "--perf-map") || is(*at, "--no-config")) {
+            *(is(*at, "--perf-map") ? &request->perf_map : &request->plain) = true;
             at++;
         } else if ((value = value_of("--accel", &at)) != NULL) {
             if (!is(value, "auto") && !is(value, "tcg"))
@@ -135,9 +137,9 @@ static bool parse(struct request *request, char **words)
             request->sysroot = value;
         } else if ((value = value_of("--root", &at)) != NULL) {
             request->root = value;
-        } else if ((value = value_of("-0", &at)) != NULL) {
+        } else if ((value = value_of("-0", &at)) != NULL || (value = value_of("--argv0", &at)) != NULL) {
             request->argv0 = value;
-        } else if ((value = value_of("-E", &at)) != NULL) {
+        } else if ((value = value_of("-E", &at)) != NULL || (value = value_of("--env", &at)) != NULL) {
             if (!change_variable(request, (char *)value))
                 return false;
         } else {
@@ -161,6 +163,35 @@ static const char *variable(const struct request *request, const char *name)
         if (strncmp(*at, name, length) == 0 && (*at)[length] == '=')
             return *at + length + 1;
     return "";
+}
+
+/*
+ * Whether a configuration file may have something to say of programs, which is Python's to find out: where it is
+ * configuration()'s in emu/folders.py, and its section is called [run], in whatever way TOML lets that be written.
+ */
+static bool configured(const struct request *request)
+{
+    static char text[1 << 16];
+    char usual[PATH_MAX];
+    const char *path = getenv("EMU_CONFIG"), *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    bool named = path != NULL && *path != 0, xdg = folder != NULL && *folder == '/';
+    if (request->plain)
+        return false;
+    if (!named) {
+        if (!xdg && (home == NULL || *home == 0))
+            return home != NULL;
+        int length = snprintf(usual, sizeof usual, "%s%s/emu/config.toml", xdg ? folder : home, xdg ? "" : "/.config");
+        if (length < 0 || (size_t)length >= sizeof usual)
+            return true;
+        path = usual;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return named || (errno != ENOENT && errno != ENOTDIR);
+    ssize_t size = read(fd, text, sizeof text);
+    close(fd);
+    return size < 0 || (size_t)size == sizeof text || memchr(text, '\\', (size_t)size) != NULL ||
+           memmem(text, (size_t)size, "run", 3) != NULL;
 }
 
 /* The program, ready to run; NULL: it is Python's. */
@@ -205,7 +236,7 @@ int main(int argc, char **argv)
         python(folder, argv + 1);
     memcpy(request.variables, environ, count * sizeof *environ);
     memcpy(words, argv + 1, (size_t)argc * sizeof *words);
-    if (!parse(&request, words) || !is(emu_engine_name(request.engine), "translator") || access(unicorn, R_OK) != 0)
+    if (!parse(&request, words) || configured(&request) || !is(emu_engine_name(request.engine), "translator") || access(unicorn, R_OK) != 0)
         python(folder, argv + 1);
     emu_uc_library_later(unicorn);
     if (request.perf_map)
