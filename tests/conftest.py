@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from emu.folders import configuration
 from tests.guest.bare import Bare
 
 # A shell starts what it runs in the background with these ignored, and children inherit that.
@@ -24,7 +25,8 @@ for number in (signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 # What the user of this host has set is no test's.
-os.environ["EMU_CONFIG"] = "/dev/null"
+if configuration():
+    os.environ["EMU_CONFIG"] = "/dev/null"
 
 ENGINES = {
     "kvm": ("x86_64",),

@@ -1,5 +1,6 @@
 """A start loads what it runs and no more."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ HEAVY = {
 }  # fmt: skip
 
 
+# Of a user without a configuration file.
+PLAIN = {name: value for name, value in os.environ.items() if name != "EMU_CONFIG"}
+PLAIN["XDG_CONFIG_HOME"] = "/nonexistent"
+
+
 def loaded_by(script: str, *words: str) -> set[str]:
     """The modules in memory after `script`, beyond those of a bare interpreter."""
     report = "\nimport sys; print(*sorted(sys.modules), sep='\\n')"
@@ -22,6 +28,7 @@ def loaded_by(script: str, *words: str) -> set[str]:
             [sys.executable, "-c", text + report, *words],
             capture_output=True,
             text=True,
+            env=PLAIN,
             check=True,
             timeout=60,
         )
@@ -127,7 +134,9 @@ def test_a_machine_starts_without_modules_that_take_long_to_load(tmp_path):
         "--qmp",
         f"unix:{tmp_path / 'qmp'},server=on,wait=off",
     ]
-    run = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, *words], env=PLAIN, capture_output=True, text=True, timeout=60, check=False
+    )
     assert run.returncode == 124, run.stderr
     loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if "import time:" in line}
     assert "emu.monitor.server" in loaded

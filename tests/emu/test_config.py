@@ -21,7 +21,7 @@ LAUNCHER = Path(sys.executable).parent / "emu"
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """write(text): a user whose configuration file has it; returns its path."""
-    monkeypatch.delenv("EMU_CONFIG")
+    monkeypatch.delenv("EMU_CONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     path = tmp_path / ".config" / "emu" / "config.toml"
