@@ -7,6 +7,9 @@ from emu.devices.native import ffi, lib
 from emu.net import MAC, Peer
 from emu.virtio.device import VirtioDevice
 
+# Bytes that a snapshot may have of the host's end.
+MOST_SAVED = 1 << 16
+
 
 class VirtioNet(VirtioDevice):
     """A card of address `mac` at the end `peer`, which is the card's from now on."""
@@ -20,6 +23,15 @@ class VirtioNet(VirtioDevice):
             )
         self.mac = mac
         super().__init__(lib.emu_virtio_net_new(peer.take(), mac))
+
+    def save_own(self) -> bytes:
+        """How far the guest's connections have come, where its network is the host's own."""
+        out = ffi.new("uint8_t[]", MOST_SAVED)
+        return bytes(ffi.buffer(out, lib.emu_virtio_net_save(self.pointer, out, len(out))))
+
+    def load_own(self, own: bytes | None) -> None:
+        """Connections that have gone on since are reset on both sides; None is an older release's."""
+        lib.emu_virtio_net_load(self.pointer, own or b"", len(own or b""))
 
     def link(self, up: bool) -> None:
         """Plugs the cable in, or pulls it; the guest sees its carrier go and come."""

@@ -92,11 +92,11 @@ class Steered:
     def client(self, negotiate=True):
         return Client(self.path, negotiate)
 
-    def wait(self, condition, what):
+    def wait(self, condition, what, seconds=30):
         """Until something is so, which it soon is."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, f"not in 30 s: {what}"
+            assert time.monotonic() < end, f"not in {seconds} s: {what}"
             time.sleep(0.005)
 
 

@@ -22,7 +22,7 @@ from tests.emu.test_switch import (
 )
 
 
-def wander(tmp_path, first, ways, controllers):
+def wander(tmp_path, first, ways, controllers, board="microvm"):
     """Runs it under `first`, then, from file to file, under each of the others."""
     draw = random.Random(7)
     image = guest(controllers)
@@ -30,7 +30,7 @@ def wander(tmp_path, first, ways, controllers):
     seen = dict.fromkeys(NAMES, 0)
     for number, accel in enumerate((first, *ways)):
         wire = Wire()
-        with Machine("microvm", accel=accel, kernel=image, devices=[(wire, WIRE, INPUT)]) as machine:
+        with Machine(board, accel=accel, kernel=image, devices=[(wire, WIRE, INPUT)]) as machine:
             if number:
                 machine.load(path)
                 assert counts(machine) == seen
@@ -44,11 +44,11 @@ def wander(tmp_path, first, ways, controllers):
             seen = before
 
 
-@pytest.mark.parametrize("times", [2])
-def test_a_guest_that_the_kernels_controllers_served_goes_on_under_tcg_and_back(times, tmp_path):
+@pytest.mark.parametrize(("board", "times"), [("microvm", 2), ("pc", 1)])
+def test_a_guest_that_the_kernels_controllers_served_goes_on_under_tcg_and_back(board, times, tmp_path):
     usable("kvm")
-    kernel, board = CONTROLLERS["kernel"], CONTROLLERS["board"]
-    wander(tmp_path, kernel, [kernel, "tcg", kernel, board, "tcg", board, kernel] * times, "kernel")
+    kernel, own = CONTROLLERS["kernel"], CONTROLLERS["board"]
+    wander(tmp_path, kernel, [kernel, "tcg", kernel, own, "tcg", own, kernel] * times, "kernel", board)
 
 
 def test_a_guest_that_began_under_tcg_goes_on_under_kvm_and_back(tmp_path):
@@ -56,8 +56,9 @@ def test_a_guest_that_began_under_tcg_goes_on_under_kvm_and_back(tmp_path):
     wander(tmp_path, "tcg", [CONTROLLERS["board"], "tcg"] * 3, "board")
 
 
-def test_a_guest_goes_on_under_tcg(tmp_path):
-    wander(tmp_path, "tcg", ["tcg"] * 3, "board")
+@pytest.mark.parametrize("board", ["microvm", "pc"])
+def test_a_guest_goes_on_under_tcg(board, tmp_path):
+    wander(tmp_path, "tcg", ["tcg"] * 3, "board", board)
 
 
 def test_one_that_would_lose_its_timer_is_refused_and_the_machine_is_as_it_was(tmp_path):

@@ -31,6 +31,10 @@ typedef struct emu_net_type {
     /* Adds what is to be waited for, lowers *timeout (ms, -1: none); blocked: send() said no. */
     int (*wait)(emu_net *net, struct pollfd *polls, int room, int *timeout, bool blocked);
     void (*ready)(emu_net *net, struct pollfd *polls, int count);
+    /* What a snapshot of the guest must remember of this end: at most `room` bytes; how many.  NULL: nothing. */
+    size_t (*save)(emu_net *net, uint8_t *out, size_t room);
+    /* The guest is again what it was when that was saved. */
+    void (*load)(emu_net *net, const uint8_t *saved, size_t size);
     void (*free)(emu_net *net);
 } emu_net_type;
 

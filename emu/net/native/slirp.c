@@ -10,6 +10,7 @@
 #include "net.h"
 
 #include "core.h"
+#include "flows.h"
 #include "fragments.h"
 
 #include <arpa/inet.h>
@@ -122,27 +123,38 @@ struct user {
     int count, room;
     uint8_t flat[EMU_NET_FRAME];
     emu_fragments fragments;
+    emu_flows flows;
 };
 
 static int64_t now_ms(void) { return (int64_t)(emu_now() / 1000000); }
 
-static ssize_t from_slirp(const void *data, size_t size, void *opaque)
+static void to_guest(struct user *user, const uint8_t *frame, size_t size)
 {
-    struct user *user = opaque;
-    emu_net *net = user->net;
-    if (net->card != NULL && user->first == NULL && net->has_room(net->card)) {
-        net->deliver(net->card, data, size);
-        return (ssize_t)size;
-    }
+    emu_flows_note(&user->flows, EMU_FLOW_HOST, frame, size);
+    user->net->deliver(user->net->card, frame, size);
+}
+
+static void keep(struct user *user, const void *data, size_t size)
+{
     struct waiting *one = user->waiting < WAITING_MAX ? malloc(sizeof *one + size) : NULL;
     if (one == NULL)
-        return (ssize_t)size; /* lost; TCP sends it again */
+        return; /* lost; TCP sends it again */
     one->next = NULL;
     one->size = size;
     memcpy(one->frame, data, size);
     *user->last = one;
     user->last = &one->next;
     user->waiting++;
+}
+
+static ssize_t from_slirp(const void *data, size_t size, void *opaque)
+{
+    struct user *user = opaque;
+    emu_net *net = user->net;
+    if (net->card != NULL && user->first == NULL && net->has_room(net->card))
+        to_guest(user, data, size);
+    else
+        keep(user, data, size);
     return (ssize_t)size;
 }
 
@@ -160,7 +172,7 @@ static void resume(emu_net *net)
 {
     struct user *user = net->own;
     while (user->first != NULL && net->has_room(net->card)) {
-        net->deliver(net->card, user->first->frame, user->first->size);
+        to_guest(user, user->first->frame, user->first->size);
         drop_first(user);
     }
 }
@@ -209,8 +221,10 @@ static bool send_frame(emu_net *net, const struct iovec *iov, int count)
         size += iov[i].iov_len;
     }
     frame = emu_fragments_join(&user->fragments, frame, &size, emu_now());
-    if (frame != NULL)
+    if (frame != NULL) {
+        emu_flows_note(&user->flows, EMU_FLOW_GUEST, frame, size);
         user->library.input(user->slirp, frame, (int)size);
+    }
     return true;
 }
 
@@ -230,6 +244,7 @@ static int add_poll(int fd, int events, void *opaque)
 static int wait_for(emu_net *net, struct pollfd *polls, int room, int *timeout, bool blocked)
 {
     struct user *user = net->own;
+    resume(net); /* what a snapshot's load has left, which no room of the guest's has called for */
     if (user->waiting >= WAITING_MANY) /* until the guest has taken some, nothing is read for it */
         return 0;
     user->polls = polls;
@@ -278,6 +293,47 @@ static void ready(emu_net *net, struct pollfd *polls, int count)
     }
 }
 
+/* ---- snapshots: libslirp's connections stay; the guest is told of those that do not fit it ---- */
+
+static size_t save(emu_net *net, uint8_t *out, size_t room)
+{
+    struct user *user = net->own;
+    emu_flow *all = calloc(EMU_FLOW_SETS * EMU_FLOW_WAYS, sizeof *all);
+    if (all == NULL)
+        return 0; /* as without any: all will be reset */
+    size_t size = emu_flows_save(&user->flows, all) * sizeof *all;
+    size = size < room ? size : room / sizeof *all * sizeof *all;
+    memcpy(out, all, size);
+    free(all);
+    return size;
+}
+
+static void reset_flow(void *opaque, int to, const uint8_t *frame, size_t size)
+{
+    struct user *user = opaque;
+    if (to == EMU_FLOW_GUEST)
+        keep(user, frame, size);
+    else
+        user->library.input(user->slirp, frame, (int)size);
+}
+
+static void load_saved(emu_net *net, const uint8_t *saved, size_t size)
+{
+    struct user *user = net->own;
+    size_t count = size / sizeof(emu_flow);
+    emu_flow *all = calloc(count + 1, sizeof *all);
+    /* Of what waits for the guest TCP sends again what is still right. */
+    while (user->first != NULL)
+        drop_first(user);
+    memset(&user->fragments, 0, sizeof user->fragments);
+    if (all == NULL)
+        count = 0;
+    else
+        memcpy(all, saved, count * sizeof *all);
+    emu_flows_load(&user->flows, all, count, reset_flow, user);
+    free(all);
+}
+
 static void free_own(emu_net *net)
 {
     struct user *user = net->own;
@@ -295,6 +351,8 @@ static const emu_net_type type = {
     .resume = resume,
     .wait = wait_for,
     .ready = ready,
+    .save = save,
+    .load = load_saved,
     .free = free_own,
 };
 

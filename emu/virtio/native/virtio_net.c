@@ -356,3 +356,21 @@ void emu_virtio_net_count(emu_virtio *device, uint64_t out[5])
     out[4] = card->bytes[1];
     emu_virtio_release(device);
 }
+
+size_t emu_virtio_net_save(emu_virtio *device, uint8_t *out, size_t room)
+{
+    struct card *card = device->own;
+    emu_virtio_hold(device);
+    size_t size = card->net->type->save != NULL ? card->net->type->save(card->net, out, room) : 0;
+    emu_virtio_release(device);
+    return size;
+}
+
+void emu_virtio_net_load(emu_virtio *device, const uint8_t *saved, size_t size)
+{
+    struct card *card = device->own;
+    emu_virtio_hold(device);
+    if (card->net->type->load != NULL)
+        card->net->type->load(card->net, saved, size);
+    emu_virtio_release(device);
+}

@@ -154,6 +154,9 @@ emu_virtio *emu_virtio_net_new(void *net, const uint8_t mac[6]);
 void emu_virtio_net_link(emu_virtio *device, int up);
 /* Frames received, sent, and lost because the guest had no room or sent nonsense; bytes received and sent. */
 void emu_virtio_net_count(emu_virtio *device, uint64_t out[5]);
+/* What of the host's end a snapshot must remember: at most `room` bytes; how many. */
+size_t emu_virtio_net_save(emu_virtio *device, uint8_t *out, size_t room);
+void emu_virtio_net_load(emu_virtio *device, const uint8_t *saved, size_t size);
 
 /* ---- virtio_9p.c ------------------------------------------------------------------------- */
 
