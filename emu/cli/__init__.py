@@ -41,6 +41,16 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "Lists the guests that `emu boot NAME` starts, makes them of packages that it fetches, removes them.",
         ("emu images", "emu images fetch debian-arm64", "emu images remove debian-arm64"),
     ),
+    "bench": (
+        "emu.bench.command",
+        "Compares kvm, tcg, QEMU and the host's own CPU at the same work, in turn, and tells the spread.\n"
+        "CPU time is what is compared; what is missing here is a row that says so.",
+        (
+            "emu bench --quick",
+            "emu bench --suite user --json now.json --html now.html",
+            "emu bench --compare before.json now.json",
+        ),
+    ),
     "doctor": (
         "emu.doctor",
         "Says what this host can do: kvm usable or why not, engines and versions, the native core.",

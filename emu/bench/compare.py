@@ -1,0 +1,82 @@
+"""Two results side by side: what is faster in the second, and whether that is more than the spread."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from emu.bench.peers import ISAS
+from emu.bench.result import Result, Row, figure
+from emu.bench.table import BOLD, DIM, PLAIN, digits, seconds
+
+GREEN, RED = "\x1b[32m", "\x1b[31m"
+SAME, FASTER, SLOWER = "within the spread", "faster", "slower"
+
+
+class Pair(NamedTuple):
+    """A row of both: the second's CPU time divided by the first's, and what that means."""
+
+    before: Row
+    after: Row
+    ratio: float
+    verdict: str
+
+
+def pairs(before: Result, after: Result) -> list[Pair]:
+    """Of the rows that both have samples of, in the second's order."""
+    first = {row.key: row for row in before.rows if row.cpu}
+    found = []
+    for row in after.rows:
+        if row.cpu and row.key in first:
+            found.append(_pair(first[row.key], row))
+    return found
+
+
+def _pair(before: Row, after: Row) -> Pair:
+    """Faster or slower only where no sample of one lies among those of the other."""
+    one, two = figure(before.cpu), figure(after.cpu)
+    beside = two.median / one.median if one.median else float("inf") if two.median else 1.0
+    if one.low <= two.high and two.low <= one.high:
+        return Pair(before, after, beside, SAME)
+    return Pair(before, after, beside, FASTER if two.high < one.low else SLOWER)
+
+
+def text(before: Result, after: Result, colour: bool = False) -> str:
+    """For a terminal."""
+
+    def paint(code: str, words: str) -> str:
+        return f"{code}{words}{PLAIN}" if colour else words
+
+    both = pairs(before, after)
+    lines = [
+        f"A: {before.when}, emu {before.engines.get('emu', '?')}, {before.rounds} rounds",
+        f"B: {after.when}, emu {after.engines.get('emu', '?')}, {after.rounds} rounds",
+        *differences(before, after),
+    ]
+    suite = ""
+    for pair in both:
+        row = pair.after
+        if row.suite != suite:
+            suite = row.suite
+            lines += ["", f"{paint(BOLD, suite)}{'':{max(1, 53 - len(suite))}}{'A':>9}{'B':>10}{'B/A':>7}"]
+        head = f"  {row.work[:28]:<29}{row.engine:<13}{ISAS.get(row.isa, row.isa):<8}"
+        one, two = figure(pair.before.cpu).median, figure(row.cpu).median
+        verdict = paint({FASTER: GREEN, SLOWER: RED}.get(pair.verdict, DIM), pair.verdict)
+        lines.append(f"{head}{seconds(one):>10}{seconds(two):>10}{digits(pair.ratio):>7}  {verdict}")
+    counts = {word: sum(pair.verdict == word for pair in both) for word in (FASTER, SLOWER, SAME)}
+    lines += ["", f"{len(both)} in both: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
+    for name, mine, other in (("A", before, after), ("B", after, before)):
+        there = {row.key for row in other.rows if row.cpu}
+        alone = [row for row in mine.rows if row.cpu and row.key not in there]
+        lines += [f"only in {name}: {row.suite}, {row.work}, {row.engine}" for row in alone]
+    return "\n".join(lines)
+
+
+def differences(before: Result, after: Result) -> list[str]:
+    """What else differs: then a ratio may come from there."""
+    lines = []
+    for kind in ("host", "engines"):
+        one, two = getattr(before, kind), getattr(after, kind)
+        for name in dict.fromkeys((*one, *two)):
+            if name != "emu" and one.get(name) != two.get(name):
+                lines.append(f"differs: {name}: {one.get(name, 'none')}; {two.get(name, 'none')}")
+    return lines
