@@ -30,6 +30,16 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "from the project's own sources where there is no network.",
         ("emu demo", "emu demo --offline"),
     ),
+    "shell": (
+        "emu.shell",
+        "Runs a shell, or a command, in the root of a foreign system (a folder, or an archive of one), as\n"
+        "chroot would, but without being root: every program in it runs under emu.",
+        (
+            "emu shell ./arm64-root",
+            "emu shell --bind .:/src --workdir /src ./arm64-root make",
+            "emu shell image.tar python3 -c 'print(6 * 7)'",
+        ),
+    ),
     "top": (
         "emu.top",
         "Shows what this user's running machines take of CPUs and memory, and move to disks and networks.\n"

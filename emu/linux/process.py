@@ -16,7 +16,7 @@ from emu.native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from threading import Thread
     from types import TracebackType
     from typing import IO, Any, NoReturn
@@ -41,10 +41,11 @@ class Process:
     no file here is searched in PATH.  argv: all arguments, the program's own name included; None: only that.
     sysroot: a directory whose files have precedence over the host's, None: the host's alone.  root: a
     directory that the program and its children see as "/", and nothing outside it; not together with
-    sysroot.  accel: as --accel (accel.choice).  engine: which one translates (accel.tcg.user.ENGINES), None:
-    the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a descriptor, or PIPE: what is
-    written there is in `stdout` and `stderr` when the program has ended, and stdin is run()'s `input`; None:
-    ours.  stderr may be STDOUT: where stdout goes.
+    sysroot.  enter: called when what is the host's has been opened; it makes the root "/" for this process,
+    and then nobody has to confine the program.  accel: as --accel (accel.choice).  engine: which translates
+    (accel.tcg.user.ENGINES), None: the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a
+    descriptor, or PIPE: what is written there is in `stdout` and `stderr` when the program has ended, and stdin
+    is run()'s `input`; None: ours.  stderr may be STDOUT: where stdout goes.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
 
@@ -67,6 +68,7 @@ class Process:
         *,
         sysroot: str | os.PathLike[str] | None = None,
         root: str | os.PathLike[str] | None = None,
+        enter: Callable[[], None] | None = None,
         accel: str = "auto",
         engine: str | None = None,
         environ: Mapping[str, str] | None = None,
@@ -95,7 +97,13 @@ class Process:
         if process == ffi.NULL:
             raise EmuError(_line(text))
         lib.emu_process_keep_fds(process)
-        if files.root != ffi.NULL and lib.emu_process_confine(process, files.root, text, len(text)):
+        if enter is not None:
+            from accel.tcg.library import library
+
+            library()
+            enter()
+            self.files = files = Files()
+        elif files.root != ffi.NULL and lib.emu_process_confine(process, files.root, text, len(text)):
             lib.emu_process_free(process)
             raise EmuError(_line(text))
         for ops in engines[1:]:

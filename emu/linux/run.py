@@ -9,8 +9,8 @@ from emu.linux.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
 
 
 def run_program(
@@ -19,6 +19,7 @@ def run_program(
     *,
     sysroot: str | None = None,
     root: str | None = None,
+    enter: Callable[[], None] | None = None,
     accel: str = "auto",
     engine: str | None = None,
     environ: Mapping[str, str] | None = None,
@@ -46,7 +47,8 @@ def run_program(
         from accel.tcg.user import show
 
         show(dump_code, perf=perf_map)
-    process = Process(program, words, sysroot=sysroot, root=root, accel=accel, engine=engine, environ=environ)
+    where: dict[str, Any] = {"sysroot": sysroot, "root": root, "enter": enter}
+    process = Process(program, words, **where, accel=accel, engine=engine, environ=environ)
     if process.note and sys.stderr is not None:
         print(f"emu: {process.note}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):

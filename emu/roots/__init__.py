@@ -1,0 +1,1 @@
+"""Roots of foreign systems: unpacked from archives, and entered without being root."""
