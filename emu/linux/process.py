@@ -44,8 +44,8 @@ class Process:
     sysroot.  enter: called when what is the host's has been opened; it makes the root "/" for this process,
     and then nobody has to confine the program.  accel: as --accel (accel.choice).  engine: which translates
     (accel.tcg.user.ENGINES), None: the usual one.  environ: None: ours.  stdin, stdout, stderr: a file or a
-    descriptor, or PIPE: what is written there is in `stdout` and `stderr` when the program has ended, and stdin
-    is run()'s `input`; None: ours.  stderr may be STDOUT: where stdout goes.
+    descriptor, or PIPE: what is written there is in `stdout` and `stderr` when the program has ended, and
+    stdin is run()'s `input`; None: ours.  stderr may be STDOUT: where stdout goes.
 
     The program is run by run(), or by start() and wait(); on_syscall() tells of its system calls:
 
