@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from emu.bench.result import Result, figure
+from emu.bench.result import Result
 
 COLUMNS = (
     "suite", "work", "per", "engine", "isa", "rounds",
@@ -19,8 +19,8 @@ def to_csv(result: Result) -> str:
     lines = csv.writer(out)
     lines.writerow(COLUMNS)
     for row in result.rows:
-        figures = (*figure(row.cpu), *figure(row.wall)) if row.cpu else ("",) * 6
+        figures = (*row.cpu, *row.wall) if row.samples else ("",) * 6
         lines.writerow(
-            (row.suite, row.work, row.per, row.engine, row.isa, len(row.cpu), *figures, row.reason)
+            (row.suite, row.work, row.per, row.engine, row.isa, len(row.samples), *figures, row.reason)
         )
     return out.getvalue()

@@ -91,7 +91,7 @@ def run(jobs: list[Job], rounds: int, quiet: bool = False) -> Result:
     progress.clear()
     result.rounds = measured.rounds
     # What was not begun before Ctrl-C says nothing.
-    result.rows = [row for row in measured.rows() if row.cpu or row.reason]
+    result.rows = [row for row in measured.rows() if row.samples or row.reason]
     return result
 
 

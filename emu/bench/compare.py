@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emu.bench.peers import ISAS
-from emu.bench.result import Result, Row, figure
+from emu.bench.result import Result, Row
 from emu.bench.table import BOLD, DIM, PLAIN, digits, seconds
 
 GREEN, RED = "\x1b[32m", "\x1b[31m"
-SAME, FASTER, SLOWER = "within the spread", "faster", "slower"
+SAME, FASTER, SLOWER, FEW = "within the spread", "faster", "slower", "too few rounds to say"
+# Samples that a spread is made of, at least.
+FEWEST = 3
 
 
 class Pair(NamedTuple):
@@ -23,18 +25,20 @@ class Pair(NamedTuple):
 
 def pairs(before: Result, after: Result) -> list[Pair]:
     """Of the rows that both have samples of, in the second's order."""
-    first = {row.key: row for row in before.rows if row.cpu}
+    first = {row.key: row for row in before.rows if row.samples}
     found = []
     for row in after.rows:
-        if row.cpu and row.key in first:
+        if row.samples and row.key in first:
             found.append(_pair(first[row.key], row))
     return found
 
 
 def _pair(before: Row, after: Row) -> Pair:
     """Faster or slower only where no sample of one lies among those of the other."""
-    one, two = figure(before.cpu), figure(after.cpu)
+    one, two = before.cpu, after.cpu
     beside = two.median / one.median if one.median else float("inf") if two.median else 1.0
+    if min(len(before.samples), len(after.samples)) < FEWEST:
+        return Pair(before, after, beside, FEW)
     if one.low <= two.high and two.low <= one.high:
         return Pair(before, after, beside, SAME)
     return Pair(before, after, beside, FASTER if two.high < one.low else SLOWER)
@@ -59,14 +63,14 @@ def text(before: Result, after: Result, colour: bool = False) -> str:
             suite = row.suite
             lines += ["", f"{paint(BOLD, suite)}{'':{max(1, 53 - len(suite))}}{'A':>9}{'B':>10}{'B/A':>7}"]
         head = f"  {row.work[:28]:<29}{row.engine:<13}{ISAS.get(row.isa, row.isa):<8}"
-        one, two = figure(pair.before.cpu).median, figure(row.cpu).median
+        one, two = pair.before.cpu.median, row.cpu.median
         verdict = paint({FASTER: GREEN, SLOWER: RED}.get(pair.verdict, DIM), pair.verdict)
         lines.append(f"{head}{seconds(one):>10}{seconds(two):>10}{digits(pair.ratio):>7}  {verdict}")
-    counts = {word: sum(pair.verdict == word for pair in both) for word in (FASTER, SLOWER, SAME)}
-    lines += ["", f"{len(both)} in both: " + ", ".join(f"{n} {word}" for word, n in counts.items())]
+    counts = {word: sum(pair.verdict == word for pair in both) for word in (FASTER, SLOWER, SAME, FEW)}
+    lines += ["", f"{len(both)} in both: " + ", ".join(f"{n} {word}" for word, n in counts.items() if n)]
     for name, mine, other in (("A", before, after), ("B", after, before)):
-        there = {row.key for row in other.rows if row.cpu}
-        alone = [row for row in mine.rows if row.cpu and row.key not in there]
+        there = {row.key for row in other.rows if row.samples}
+        alone = [row for row in mine.rows if row.samples and row.key not in there]
         lines += [f"only in {name}: {row.suite}, {row.work}, {row.engine}" for row in alone]
     return "\n".join(lines)
 

@@ -24,7 +24,7 @@ class Measured:
         for job in self.jobs:
             for way in job.ways:
                 self._rows[id(way)] = {
-                    work.name: Row(work.suite, work.name, work.per, way.engine, way.isa, reason=way.reason)
+                    work.name: Row(work.suite, work.name, work.per, way.engine, way.isa, _line(way.reason))
                     for work in job.works
                 }
 
@@ -64,21 +64,23 @@ class Measured:
         try:
             ran = way.run()
         except Failed as error:
-            self._fail(job, way, str(error))
+            self._fail(job, way, _line(str(error)))
             return
         first, wanted = self._output.setdefault(id(job), (way.engine, ran.output))
         if ran.output != wanted:
             self._fail(job, way, f"its result differs from {first}'s")
             return
         for name, sample in ran.samples.items():
-            row = self._rows[id(way)][name]
-            row.cpu.append(sample.cpu)
-            row.wall.append(sample.wall)
+            self._rows[id(way)][name].samples.append(sample)
 
     def _fail(self, job: Job, way: Way, reason: str) -> None:
         """This way is not gone any more; what it had given is not compared with the others'."""
         way.reason = reason
         for row in self._rows[id(way)].values():
             row.reason = reason
-            row.cpu.clear()
-            row.wall.clear()
+            row.samples.clear()
+
+
+def _line(text: str) -> str:
+    """A reason as it is printed: whatever somebody has written to us, in one line."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

@@ -11,7 +11,7 @@ from html import escape
 
 from emu.bench.bars import bar
 from emu.bench.peers import ENGINES, ISAS
-from emu.bench.result import Result, Row, figure, reference
+from emu.bench.result import Result, Row, reference
 from emu.bench.table import digits, means, seconds, spread, title
 
 STYLE = """\
@@ -114,8 +114,8 @@ def _means(result: Result) -> str:
 
 def _work(work: str, rows: list[Row]) -> str:
     base = reference(rows)
-    one = figure(base.cpu).median if base else None
-    most = 1.01 * max((figure(row.cpu).high for row in rows if row.cpu), default=0.0)
+    one = base.cpu.median if base else None
+    most = 1.01 * max((row.cpu.high for row in rows if row.samples), default=0.0)
     lines = [_row(row, most, one, base) for row in rows]
     return (
         f'<h3>{escape(title(work, rows[0].per))}</h3>\n<div class="rows">\n' + "\n".join(lines) + "\n</div>"
@@ -126,9 +126,9 @@ def _row(row: Row, most: float, one: float | None, base: Row | None) -> str:
     name = (
         f'<span class="name">{escape(row.engine)} <small>{escape(ISAS.get(row.isa, row.isa))}</small></span>'
     )
-    if not row.cpu:
+    if not row.samples:
         return f'<div>{name}<span class="missing">not measured: {escape(row.reason)}</span></div>'
-    cpu, wall = figure(row.cpu), figure(row.wall)
+    cpu, wall = row.cpu, row.wall
     beside = f"<b>{digits(cpu.median / one)}</b> &#215; {escape(base.engine)}, " if base and one else ""
     kind = row.engine if row.engine in ENGINES else ""
     figures = f"{beside}{seconds(cpu.median)} ({spread(cpu)}) [{seconds(wall.median)}]"

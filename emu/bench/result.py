@@ -12,7 +12,6 @@ All times are seconds for one of `per`.  Only the samples are read back; the res
 from __future__ import annotations
 
 import json
-import math
 import os
 import statistics
 from dataclasses import dataclass, field
@@ -20,10 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accel.errors import EmuError
+from emu.bench.work import Sample
 
 VERSION = 1
 # A result has some hundred KiB; what is larger is something else.
 LARGEST = 64 << 20
+# Seconds that nobody has waited for.
+LONGEST = 1e9
 
 
 class Figure(NamedTuple):
@@ -48,9 +50,18 @@ class Row:
     per: str
     engine: str
     isa: str
-    cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
     reason: str = ""
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def cpu(self) -> Figure:
+        """Of at least one sample."""
+        return figure([sample.cpu for sample in self.samples])
+
+    @property
+    def wall(self) -> Figure:
+        """Of at least one sample."""
+        return figure([sample.wall for sample in self.samples])
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -83,7 +94,7 @@ REFERENCES = ("native", "qemu-user", "qemu-tcg", "qemu-kvm")
 
 def reference(rows: list[Row]) -> Row | None:
     """The row of a work whose CPU time is 1: native's, else QEMU's; None where neither did it."""
-    done = {row.engine: row for row in rows if row.cpu and figure(row.cpu).median > 0}
+    done = {row.engine: row for row in rows if row.samples and row.cpu.median > 0}
     return next((done[name] for name in REFERENCES if name in done), None)
 
 
@@ -98,8 +109,9 @@ def to_json(result: Result) -> str:
         told_row: dict[str, Any] = {
             "suite": row.suite, "work": row.work, "per": row.per, "engine": row.engine, "isa": row.isa,
         }  # fmt: skip
-        if row.cpu:
-            told_row |= {"cpu": told(row.cpu), "wall": told(row.wall)}
+        if row.samples:
+            cpu, wall = zip(*row.samples, strict=True)
+            told_row |= {"cpu": told([*cpu]), "wall": told([*wall])}
         if row.reason:
             told_row["reason"] = row.reason
         rows.append(told_row)
@@ -167,35 +179,41 @@ def _row(row: Any, where: str) -> Row:
         suite, work, per, engine, isa, reason=_of(row, "reason", str, where) if "reason" in row else ""
     )
     if "cpu" in row:
-        for name in ("cpu", "wall"):
-            samples = _of(_of(row, name, dict, where), "samples", list, f"{where}.{name}")
-            setattr(made, name, _numbers(samples, f"{where}.{name}.samples"))
-        if not made.cpu or len(made.cpu) != len(made.wall):
-            raise _Wrong(
-                f"{where} has {len(made.cpu)} samples of CPU time and {len(made.wall)} of the clock's"
-            )
+        cpu, wall = (_samples(row, name, where) for name in ("cpu", "wall"))
+        if not cpu or len(cpu) != len(wall):
+            raise _Wrong(f"{where} has {len(cpu)} samples of the CPU and {len(wall)} of the clock")
+        made.samples = [Sample(*both) for both in zip(cpu, wall, strict=True)]
     elif not made.reason:
         raise _Wrong(f"{where} has neither samples nor a reason")
     return made
 
 
+def _samples(row: dict[str, Any], name: str, where: str) -> list[float]:
+    found = _of(row, name, dict, where)
+    return _numbers(_of(found, "samples", list, f"{where}.{name}"), f"{where}.{name}.samples")
+
+
 def _of(whole: dict[str, Any], name: str, kind: type, where: str) -> Any:
     value = whole.get(name)
+    place = f"{where + '.' if where else ''}{name}"
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _Wrong(f"{where + '.' if where else ''}{name} is missing or of the wrong kind")
+        raise _Wrong(f"{place} is missing or of the wrong kind")
+    if isinstance(value, str) and not value.isprintable():
+        raise _Wrong(f"{place} has something that cannot be printed")
     return value
 
 
 def _words(whole: dict[str, Any], name: str) -> dict[str, str]:
     found = _of(whole, name, dict, "")
-    if not all(isinstance(value, str) for value in found.values()):
-        raise _Wrong(f"{name} has something besides text")
+    for key, value in found.items():
+        if not isinstance(value, str) or not f"{key}{value}".isprintable():
+            raise _Wrong(f"{name} has something besides text")
     return dict(found)
 
 
 def _numbers(values: list[Any], where: str) -> list[float]:
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LONGEST:
             raise _Wrong(f"{where} has something besides times")
     return [float(value) for value in values]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from emu.bench.peers import ENGINES, ISAS
-from emu.bench.result import Figure, Result, Row, figure, reference
+from emu.bench.result import Figure, Result, Row, reference
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[m"
@@ -53,7 +53,7 @@ def text(result: Result, colour: bool = False, about: dict[str, str] | None = No
         lines.append(f"  {title(work, rows[0].per):<61}{beside:>14}".rstrip())
         for row in rows:
             words = line(row, base)
-            lines.append(words if row.cpu else paint(DIM, words))
+            lines.append(words if row.samples else paint(DIM, words))
     if found := means(result):
         lines += ["", paint(BOLD, "CPU time / native's") + ", geometric means"]
         for suite, engines in found.items():
@@ -70,10 +70,10 @@ def title(work: str, per: str) -> str:
 def line(row: Row, base: Row | None) -> str:
     """One engine's."""
     head = f"    {row.engine:<12}{ISAS.get(row.isa, row.isa):<7}"
-    if not row.cpu:
+    if not row.samples:
         return f"{head}  n/a: {row.reason}"
-    cpu, wall = figure(row.cpu), figure(row.wall)
-    beside = digits(cpu.median / figure(base.cpu).median) if base else ""
+    cpu, wall = row.cpu, row.wall
+    beside = digits(cpu.median / base.cpu.median) if base else ""
     cells = f"{seconds(cpu.median):>10}{f'({spread(cpu)})':>18}{seconds(wall.median):>12}"
     return f"{head}{cells}{beside:>14}".rstrip()
 
@@ -82,12 +82,12 @@ def means(result: Result) -> dict[str, dict[str, tuple[float, int]]]:
     """By suite and engine: the geometric mean of its CPU times divided by native's, and of how many."""
     found: dict[str, dict[str, list[float]]] = {}
     for (suite, _), rows in result.works().items():
-        native = next((row for row in rows if row.engine == "native" and row.cpu), None)
-        if native is None or not figure(native.cpu).median:
+        native = next((row for row in rows if row.engine == "native" and row.samples), None)
+        if native is None or not native.cpu.median:
             continue
         for row in rows:
-            if row.cpu and row is not native and figure(row.cpu).median > 0:
-                beside = figure(row.cpu).median / figure(native.cpu).median
+            if row.samples and row is not native and row.cpu.median > 0:
+                beside = row.cpu.median / native.cpu.median
                 found.setdefault(suite, {}).setdefault(row.engine, []).append(beside)
     return {
         suite: {
@@ -106,6 +106,6 @@ def origin(result: Result) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in result.engines.items() if name != "python")
     rounds = f"{result.rounds} rounds" if result.rounds != 1 else "1 round"
     state = "" if result.complete else ", interrupted"
-    return (
-        f"{result.when}: {host}, {cpus} CPUs; kvm: {result.host.get('kvm', '?')}\n{versions}; {rounds}{state}"
-    )
+    load = f", load before {result.load[0]:.2f}" if result.load else ""
+    kvm = result.host.get("kvm", "?")
+    return f"{result.when}: {host}, {cpus} CPUs; kvm: {kvm}\n{versions}; {rounds}{state}{load}"

@@ -20,14 +20,14 @@ import pytest
 
 from emu.bench import guest_access, guest_calls, guest_loops, guest_new_code, guest_timed
 from emu.bench.command import SUITES, run
-from emu.bench.compare import FASTER, SAME, SLOWER, pairs
+from emu.bench.compare import FASTER, FEW, SAME, SLOWER, pairs
 from emu.bench.compare import text as compared
 from emu.bench.measure import Measured
 from emu.bench.page import to_html
 from emu.bench.peers import ENGINES
 from emu.bench.process import machine, program
 from emu.bench.progress import Progress
-from emu.bench.result import Result, Row, figure, load, reference, to_json, write
+from emu.bench.result import Result, Row, load, reference, to_json, write
 from emu.bench.suites import SUITES as MADE
 from emu.bench.table import digits, seconds, text
 from emu.bench.work import Failed, Job, Ran, Sample, Way, Work
@@ -67,7 +67,7 @@ def test_every_round_does_each_job_by_each_way_and_the_order_changes() -> None:
     assert measured.steps(3) == 3 * 3 + 2 * 2
     measured.run(3)
     assert log == ["a1", "a2", "a3", "b1", "b2", "a2", "a3", "a1", "a3", "a1", "a2", "b2", "b1"]
-    assert [len(row.cpu) for row in measured.rows()] == [3, 3, 3, 2, 2]
+    assert [len(row.samples) for row in measured.rows()] == [3, 3, 3, 2, 2]
 
 
 def test_a_figure_is_the_median_with_the_least_and_the_most() -> None:
@@ -76,8 +76,8 @@ def test_a_figure_is_the_median_with_the_least_and_the_most() -> None:
     measured = Measured([Job([Work("s", "a")], [fake("a", "1", log, times)])])
     measured.run(5)
     row = measured.rows()[0]
-    assert figure(row.cpu) == (statistics.median(times), min(times), max(times))
-    assert figure(row.wall) == (0.6, 0.2, 1.8)
+    assert row.cpu == (statistics.median(times), min(times), max(times))
+    assert row.wall == (0.6, 0.2, 1.8)
 
 
 def test_a_way_that_fails_is_told_and_not_gone_again() -> None:
@@ -92,7 +92,7 @@ def test_a_way_that_fails_is_told_and_not_gone_again() -> None:
     measured.run(3)
     good, bad = measured.rows()
     assert log.count("fails") == 1
-    assert (len(good.cpu), bad.cpu, bad.reason) == (3, [], "the disk is on fire")
+    assert (len(good.samples), bad.samples, bad.reason) == (3, [], "the disk is on fire")
 
 
 def test_a_way_with_another_result_than_the_others_has_no_figure() -> None:
@@ -100,7 +100,7 @@ def test_a_way_with_another_result_than_the_others_has_no_figure() -> None:
     ways = [fake("a", "1", log, output=b"yes"), fake("a", "2", log, output=b"no")]
     measured = Measured([Job([Work("s", "a")], ways)])
     measured.run(2)
-    assert measured.rows()[1].cpu == []
+    assert measured.rows()[1].samples == []
     assert measured.rows()[1].reason == "its result differs from 1's"
 
 
@@ -119,7 +119,7 @@ def test_an_interrupt_keeps_what_is_done() -> None:
     ]
     result = run(jobs, 3, quiet=True)
     assert (result.complete, result.rounds) == (False, 1)
-    assert [(row.work, len(row.cpu)) for row in result.rows] == [("a", 2), ("b", 1), ("c", 1)]
+    assert [(row.work, len(row.samples)) for row in result.rows] == [("a", 2), ("b", 1), ("c", 1)]
 
 
 def test_progress_is_one_line_on_a_terminal_and_one_for_each_round_elsewhere() -> None:
@@ -266,7 +266,7 @@ def test_every_suite_has_rows_with_samples_or_a_reason(measured: Path) -> None:
     assert {row.suite for row in result.rows} == set(SUITES) == set(MADE)
     assert (result.complete, result.rounds) == (True, 1)
     for row in result.rows:
-        assert len(row.cpu) == len(row.wall) == (0 if row.reason else 1), row
+        assert len(row.samples) == (0 if row.reason else 1), row
         # Without a network there is no Debian; the other guests are made here.
         assert not row.reason or "cannot be fetched" in row.reason or "translator" in row.engine, row
         assert row.suite in ("user", "boot", "virtio") or not row.reason, row
@@ -347,12 +347,11 @@ def test_ctrl_c_writes_what_is_done_and_ends_by_the_signal(tmp_path: Path) -> No
 
 def made(**times: list[float]) -> Result:
     """A result of one work; an engine without times is missing."""
-    rows = [
-        Row(
-            "user", "gzip", "run", name.replace("_", "-"), "x86_64", cpu, list(cpu), "" if cpu else "not here"
-        )
-        for name, cpu in times.items()
-    ]
+    rows = []
+    for name, cpu in times.items():
+        row = Row("user", "gzip", "run", name.replace("_", "-"), "x86_64", "" if cpu else "not here")
+        row.samples = [Sample(value, value) for value in cpu]
+        rows.append(row)
     return Result(rows, {"cpu": "a CPU"}, {"emu": "1"}, 3, "2026-01-31T12:00:00+00:00")
 
 
@@ -402,7 +401,7 @@ def test_native_is_one_and_qemu_where_there_is_no_native() -> None:
 
 def test_a_page_of_one_engine_or_with_hostile_names_is_well_formed() -> None:
     result = made(unicorn=[0.1, 0.2])
-    result.rows.append(Row('<b>&"', "</style><script>", "'", '"><x', "]]>", reason="<&>"))
+    result.rows.append(Row('<b>&"', "</style><script>", "'", '"><x', "]]>", "<&>"))
     result.complete = False
     page = ET.fromstring(to_html(result, {}).replace("<!DOCTYPE html>\n", ""))
     assert "interrupted" in "".join(page.itertext())
@@ -420,6 +419,7 @@ def test_a_page_of_one_engine_or_with_hostile_names_is_well_formed() -> None:
         ([1.0, 1.1, 1.2], [1.3, 1.4, 1.5], SLOWER),
         ([1.3, 1.4, 1.5], [1.0, 1.1, 1.2], FASTER),
         ([1.0, 1.1, 1.2], [1.0, 1.1, 1.2], SAME),
+        ([1.0, 1.1], [1.3, 1.4, 1.5], FEW),
     ],
 )
 def test_a_difference_counts_where_no_samples_overlap(
@@ -431,7 +431,10 @@ def test_a_difference_counts_where_no_samples_overlap(
 
 
 def test_two_results_are_compared_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = made(kvm=[1.0], native=[0.5], unicorn=[3.0]), made(kvm=[2.0], native=[0.5], qemu_user=[4.0])
+    one, two = (
+        made(kvm=[1.0] * 3, native=[0.5], unicorn=[3.0]),
+        made(kvm=[2.0] * 3, native=[0.5], qemu_user=[4.0]),
+    )
     two.host = {"cpu": "another CPU"}
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for path, result in zip(files, (one, two), strict=True):
@@ -440,7 +443,7 @@ def test_two_results_are_compared_row_by_row(tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert shown == compared(one, two) + "\n"
     assert re.search(r"gzip +kvm +x86-64 +1\.00 s +2\.00 s +2\.00  slower$", shown, re.MULTILINE)
-    assert "2 in both: 0 faster, 1 slower, 1 within the spread" in shown
+    assert "2 in both: 1 slower, 1 too few rounds to say" in shown
     assert "differs: cpu: a CPU; another CPU" in shown
     assert "only in A: user, gzip, unicorn\nonly in B: user, gzip, qemu-user" in shown
 
@@ -464,12 +467,15 @@ def broken(change: Any) -> str:
         (broken(lambda whole: whole.pop("rows")), "rows is missing or of the wrong kind"),
         (broken(lambda whole: whole.update(rounds=True)), "rounds is missing or of the wrong kind"),
         (broken(lambda whole: whole["host"].update(cpu=1)), "host has something besides text"),
+        (broken(lambda whole: whole["engines"].update({"\x1b[2J": "1"})), "engines has something"),
+        (broken(lambda whole: whole.update(when="\x1b[2J")), "when has something that cannot be printed"),
         (broken(lambda whole: whole["rows"].append(1)), "rows[1] is no object"),
         (broken(lambda whole: whole["rows"].append(whole["rows"][0])), "a row is there twice"),
         (broken(lambda whole: whole["rows"][0].pop("isa")), "rows[0].isa is missing"),
         (broken(lambda whole: whole["rows"][0].pop("cpu")), "rows[0] has neither samples nor a reason"),
         (broken(lambda whole: whole["rows"][0]["cpu"].update(samples=["1"])), "rows[0].cpu.samples has"),
         (broken(lambda whole: whole["rows"][0]["cpu"].update(samples=[-1])), "rows[0].cpu.samples has"),
+        (broken(lambda whole: whole["rows"][0]["cpu"].update(samples=[10**400])), "rows[0].cpu.samples has"),
         (broken(lambda whole: whole["rows"][0]["cpu"].update(samples=[1, 2])), "rows[0] has 2 samples"),
         (broken(lambda whole: whole["rows"][0]["wall"].update(samples=[1e999])), "rows[0].wall.samples has"),
     ],
