@@ -5,9 +5,9 @@
 Dynamic programs as the distribution built them: shells and their children, threads, JIT compilers, compilers.
 Each runs in a fresh folder, natively and under `emu --accel kvm` by turns, children included.  Figures are
 CPU seconds of all processes, medians of the rounds, and the median of the rounds' ratios; where an exit is
-dear (bench_syscall.py), programs with many system calls are.  Output, files' names and exit status must be
-the same in both, or the row says so; programs that are not installed are left out with a line.  Asserts
-nothing.  Ctrl-C keeps what is done.
+dear (`emu bench --suite syscall`), programs with many system calls are.  Output, files' names and exit status
+must be the same in both, or the row says so; programs that are not installed are left out with a line.
+Asserts nothing.  Ctrl-C keeps what is done.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench_run import HERE, TIMEOUT, kvm_reason
+from emu.bench.peers import no_kvm
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 300  # seconds for one run
 
 NBODY = """
 import math
@@ -132,7 +135,7 @@ def once(words: list[str], text: str) -> tuple[float, str]:
         file = Path(folder) / "source.c"
         if text:
             file.write_text(text)
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "LC_ALL": "C"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [word.replace("{file}", str(file)) for word in words],
@@ -202,7 +205,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(PROGRAMS), help="this one; repeatable")
     parser.add_argument("--json", metavar="FILE", help="write the rows there too")
     options = parser.parse_args()
-    if reason := kvm_reason("x86_64"):
+    if reason := no_kvm("x86_64", "program"):
         print(f"n/a kvm: {reason}", file=sys.stderr)
         return 0
     rows = measure(options.only or list(PROGRAMS), options.rounds)
