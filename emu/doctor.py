@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from accel.errors import EmuError
+from emu.cli import version
+from emu.cli.colours import colourful
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,14 +54,8 @@ def main(args: Namespace) -> int:
 
         print(json.dumps(facts, indent=2))
     else:
-        print(text(facts, colourful()))
+        print(text(facts, colourful(sys.stdout)))
     return 0 if facts["ok"] else 1
-
-
-def colourful() -> bool:
-    """Whether standard output is a terminal that shows colours to somebody who wants them (no-color.org)."""
-    terminal = os.environ.get("TERM", "dumb") != "dumb" and sys.stdout.isatty()
-    return terminal and not os.environ.get("NO_COLOR")
 
 
 def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
@@ -67,16 +63,7 @@ def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
 
     "ok" says whether programs can be run; everything that cannot be used has a "reason" with the remedy.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
-    from emu import __version__
-
-    def package(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
+    versions = version.facts()
     uname = os.uname()
     native = {"core": _native("accel.native"), "user": _native("emu.native")}
     try:
@@ -84,16 +71,17 @@ def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
     except OSError as error:  # no folder for the sample, or no process to run it
         reason = f"a sample program cannot be run: {error.strerror}; see df, ulimit -u and TMPDIR"
         tcg = {"usable": False, "runs": {"programs": [], "machines": []}, "reason": reason}
-    tcg["unicorn"] = package("unicorn")
-    tcg["programs"] = _translator()
+    tcg["unicorn"] = versions["unicorn"]
+    tcg["programs"] = "translator" if versions["translator"] else "unicorn"
     return {
-        "emu": __version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
+        "emu": versions["emu"],
+        "python": versions["python"],
         "host": {"machine": uname.machine, "kernel": uname.release, "cpus": len(os.sched_getaffinity(0))},
         "native": native,
         "tcg": tcg,
         "kvm": _kvm(kvm_device),
-        "capstone": package("capstone"),
+        "capstone": versions["capstone"],
+        "libslirp": versions["libslirp"],
         "ok": tcg["usable"],
     }
 
@@ -121,15 +109,6 @@ def _kvm(path: str) -> dict[str, Any]:
     facts["runs"] = {f"{purpose}s": list(archs) for purpose, archs in KVM_RUNS.items()}
     facts["findings"] = {finding.name: finding._asdict() for finding in findings}
     return facts
-
-
-def _translator() -> str:
-    """The engine that translates arm64 programs where nobody chooses."""
-    try:
-        from accel.native import ffi, lib
-    except ImportError:
-        return ""  # the core is not built, which is told elsewhere
-    return bytes(ffi.string(lib.emu_engine_name(ffi.NULL))).decode()
 
 
 def _tcg() -> dict[str, Any]:
@@ -200,6 +179,8 @@ def text(facts: dict[str, Any], colour: bool = False) -> str:
     else:
         lines.append(("kvm", f"{verdict(False)}: {kvm['reason']}"))
     lines.append(("capstone", facts["capstone"] or "not installed: no disassembly in traces"))
+    slirp = facts["libslirp"] or "not installed: no user networking; apt-get install libslirp0"
+    lines.append(("libslirp", slirp))
     table = [("", "Linux programs", "whole machines")]
     for name in ("tcg", "kvm"):
         programs, machines = (" ".join(facts[name]["runs"][kind]) or "-" for kind in ("programs", "machines"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from accel.errors import DeviceError, EmuError, GuestFault
@@ -216,6 +216,12 @@ class RunState:
             if not self.steered:
                 raise
             self._failed(error)
+        except Exception as error:
+            self.machine.stop()
+            for number in range(len(self.machine.cpus)):
+                with suppress(Exception):  # it may be what has failed
+                    error.add_note(f"CPU {number}:\n{self.machine.describe(number)}")
+            raise
 
     def _failed(self, error: EmuError) -> None:
         """The guest did what no engine can continue from, or a device what it must not."""

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from emu import presence
+from emu.cli.colours import colourful
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def main(args: Namespace) -> int:
                 json.dump([row.told for row in seen.rows("p")], sys.stdout, indent=2)
                 sys.stdout.write("\n")
             else:
-                _write(seen, "p", sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+                _write(seen, "p", colourful(sys.stdout))
             return 0
         live(seen, args.delay)
     return 0
@@ -364,7 +365,7 @@ class Screen:
 
 def live(seen: Machines, delay: float) -> None:
     """Shows them until q is typed."""
-    colours = not os.environ.get("NO_COLOR")
+    colours = colourful(sys.stdout)
     order = "p"
     with Screen() as screen:
         due = time.monotonic()

@@ -116,14 +116,14 @@ def _tell(result: Result, targets: dict[str, str]) -> None:
     from emu.bench.result import to_json, write
     from emu.bench.suites import SUITES as MADE
     from emu.bench.table import origin, text
-    from emu.doctor import colourful
+    from emu.cli.colours import colourful
 
     about = {name: suite.about for name, suite in MADE.items()}
     if not result.complete:
         rounds = f"{result.rounds} complete {'round' if result.rounds == 1 else 'rounds'}"
         print(f"emu bench: interrupted after {rounds}; what is done follows", file=sys.stderr)
     if "-" not in targets.values():
-        print(text(result, colourful(), about))
+        print(text(result, colourful(sys.stdout), about))
         print(f"\n{origin(result)}", flush=True)
     forms: dict[str, Callable[[], str]] = {
         "json": lambda: to_json(result),
@@ -152,10 +152,10 @@ def _list() -> int:
 def _compare(args: Namespace, targets: dict[str, str]) -> int:
     from emu.bench.compare import text
     from emu.bench.result import load
-    from emu.doctor import colourful
+    from emu.cli.colours import colourful
 
     if targets:
         raise EmuError("--compare writes no files; leave --json, --csv and --html out")
     before, after = (load(Path(name)) for name in args.compare)
-    print(text(before, after, colourful()))
+    print(text(before, after, colourful(sys.stdout)))
     return 0

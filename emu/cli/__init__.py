@@ -96,6 +96,8 @@ def main(
         from io import StringIO
 
         sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
+    if command is not None or words[:1] == ["boot"]:
+        _show_native_faults()
     try:
         try:
             if ready is not None:
@@ -109,23 +111,33 @@ def main(
         return die_of("SIGINT")
     except BrokenPipeError:
         return die_of("SIGPIPE")
-    except OSError as error:
-        if error.filename is None:
-            import errno
-
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                return unwritten(error)
-            # Without a file's name it is a bug of ours, and the traceback is what is wanted.
-            raise
-        return report(error, f"{error.filename}: {error.strerror}", 2)
     except Exception as error:
         from accel.errors import EmuError
 
-        if not isinstance(error, EmuError):
-            raise
-        status = report(error, str(error), error.status)
-        sys.stderr.write(getattr(error, "report", ""))
-        return status
+        if isinstance(error, EmuError):
+            status = report(error, str(error), error.status)
+            sys.stderr.write(getattr(error, "report", ""))
+            return status
+        if isinstance(error, OSError):
+            import errno
+
+            if error.filename is not None:
+                return report(error, f"{error.filename}: {error.strerror}", 2)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return unwritten(error)
+        if isinstance(error, MemoryError):
+            return report(error, "there is not enough memory; see ulimit -v and free", 2)
+        from emu.cli.crash import told
+
+        return report(error, told(error, program, words), 70)
+
+
+def _show_native_faults() -> None:
+    """Has Python say on stderr where it was, when a signal as SIGSEGV ends a machine's process."""
+    import faulthandler
+
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)
 
 
 def _end_at_once() -> None:

@@ -97,10 +97,7 @@ def main(words: list[str]) -> int:
             sys.stdout.write(usage())
             return 0
         if word in ("-V", "--version"):
-            from emu import __version__
-
-            sys.stdout.write(f"emu {__version__}\n")
-            return 0
+            return version("--json" in words[at : at + 1])
         # --name=value, --name value, -Xvalue, -X value.
         if word.startswith("--"):
             name, joined, value = word.partition("=")
@@ -147,6 +144,19 @@ def configured(file: str, said: dict[str, Any]) -> dict[str, Any]:
     if not (options.get("strace") or options.get("stats") or "output" in said):
         options.pop("output", None)
     return options
+
+
+def version(as_json: bool) -> int:
+    """Prints which emu this is, and what it stands on."""
+    from emu.cli.version import facts, text
+
+    if as_json:
+        import json
+
+        sys.stdout.write(f"{json.dumps(facts(), indent=2)}\n")
+    else:
+        sys.stdout.write(text())
+    return 0
 
 
 def run(words: list[str], said: dict[str, Any]) -> int:

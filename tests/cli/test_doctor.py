@@ -14,6 +14,7 @@ import pytest
 
 from accel.choice import kvm_obstacle
 from emu import __version__, doctor
+from emu.cli.colours import colourful
 
 DOCTOR = [sys.executable, "-m", "emu", "doctor"]
 
@@ -160,9 +161,9 @@ def test_colours_are_for_terminals_of_people_who_want_them(monkeypatch: pytest.M
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert doctor.colourful()
+    assert colourful(sys.stdout)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not doctor.colourful()
+    assert not colourful(sys.stdout)
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    assert not doctor.colourful()
+    assert not colourful(sys.stdout)

@@ -66,7 +66,8 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
         }
     }
     /* A fault of our own, which the guest's death by the same signal must not hide. */
-    static const char line[] = "emu: internal error: a fault in the emulator itself\n";
+    static const char line[] = "emu: internal error: a fault in the emulator itself; please report it, with the program and "
+                               "what emu doctor says\n";
     (void)!write(STDERR_FILENO, line, sizeof line - 1);
     signal(sig, SIG_DFL);
 }

@@ -30,6 +30,8 @@ typedef struct emu_net_user_options {
     const char *hostname; /* or NULL */
 } emu_net_user_options;
 
+/* libslirp's version; NULL: it is not there. */
+const char *emu_net_user_version(void);
 /* NULL: `error` has one line, cause and remedy. */
 emu_net *emu_net_user_new(const emu_net_user_options *options, char *error, size_t error_size);
 /* Forwards a port of the host's; before a card has it.  0, or -errno. */

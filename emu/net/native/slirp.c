@@ -95,6 +95,15 @@ static bool load(struct library *library, char *error, size_t size)
     return true;
 }
 
+const char *emu_net_user_version(void)
+{
+    const char *(*version)(void) = NULL;
+    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    void *found = handle == NULL ? NULL : dlsym(handle, "slirp_version_string");
+    memcpy(&version, &found, sizeof found);
+    return version == NULL ? NULL : version();
+}
+
 /* ---- the end ------------------------------------------------------------------------ */
 
 struct timer {
