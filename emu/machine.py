@@ -29,6 +29,7 @@ from emu.bus import Bus
 from emu.device import Context, Device
 from emu.inventory import Inventory
 from emu.loop import Loop
+from emu.stops import Registers, Stops, VirtualMemory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from emu.loader.raw import Image
     from emu.monitor.client import Control
     from emu.snapshot.changes import Followed
+    from emu.stops import Hit, Table
     from emu.virtio.device import VirtioDevice
 
 # What the map's addresses go up to: 48 bits are enough for every board.
@@ -52,9 +54,9 @@ PORT_SPACE = 1 << 16
 class Result:
     """Why a run ended.
 
-    reason: QMP's word (guest-shutdown, guest-reset, guest-panic, host-ui), or timeout, or until; code: the
-    exit code the guest gave, 0 where it gave none; text: one line for people, or ""; cpu: the number of the
-    CPU whose triple fault is the reason, else None.
+    reason: QMP's word (guest-shutdown, guest-reset, guest-panic, host-ui), or timeout, until, or hook; code:
+    the exit code the guest gave, 0 where it gave none; text: one line for people, or ""; cpu: the number of
+    the CPU whose triple fault is the reason, else None.
     """
 
     __slots__ = ("code", "cpu", "reason", "text")
@@ -78,6 +80,9 @@ class Cpu:
         self.initial = vcpu.save()
         self.initial.pop("count", None)  # time goes on through a reset
         self.parked = True
+        self.stops: Table | None = None  # what the vCPU has been told
+        self.told = False  # of anything
+        self.past: int | None = None  # an address whose hooks have been called
         self.sleeps = False
         self.held = False  # by a debugger, which lets it go on
         self._spent = 0.0  # what the thread took, once it has ended
@@ -109,6 +114,16 @@ class Cpu:
                 pass
         return self._spent
 
+    @property
+    def registers(self) -> Registers:
+        """By isa's names, while the CPU is out of the guest: in hooks, and while the machine is paused."""
+        return Registers(self.vcpu, self.machine.accel.arch)
+
+    @property
+    def memory(self) -> VirtualMemory:
+        """As the CPU sees it through its page tables, while it is out of the guest."""
+        return VirtualMemory(self.machine, self.vcpu)
+
     def begin(self) -> int:
         """Starts the thread, which waits while the machine does not run; returns its number on the host."""
         if self.thread.ident is None:
@@ -126,13 +141,23 @@ class Cpu:
 
     def reset(self) -> None:
         """Back to the architectural reset state."""
+        self.past = None
         self.vcpu.load(self.initial)
 
     def _run(self) -> None:
         try:
             while self.machine._may_run(self):
                 self._woken.clear()
-                exit = self.vcpu.run()
+                stops = self.machine.stops
+                entered = (
+                    stops.enter(self) if self.stops is not stops.table or self.past is not None else None
+                )
+                exit = self.vcpu.run() if entered is None else entered
+                if exit.kind == ExitKind.DEBUG:
+                    left = stops.met(self, exit)
+                    if left is None:
+                        continue
+                    exit = left
                 if exit.kind == ExitKind.HALT:
                     if exit.text:
                         self.machine._asleep(self, exit.text)
@@ -232,6 +257,7 @@ class Machine:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._result: Result | None = None
+        self._suspended: Result | None = None
         self._failure: BaseException | None = None
         self._closed = False
         self._fresh = True
@@ -240,6 +266,7 @@ class Machine:
         self._followed: Followed | None = None
         # Who is told, in the loop's thread, of breakpoints that CPUs have met.
         self.debugger: Callable[[Cpu, Exit], None] | None = None
+        self.stops = Stops(self)
         self._accel: Accelerator | None = None
         self._seats: dict[str, Seat] = {}
         self._opened: list[Chardev] = []
@@ -451,6 +478,10 @@ class Machine:
             ended = self._ended()
             if ended is not None:
                 return ended
+            if self._suspended is not None:
+                self.pause()
+                suspended, self._suspended = self._suspended, None
+                return suspended
             if until is not None and until():
                 self.pause()
                 return Result("until")
@@ -467,6 +498,9 @@ class Machine:
         has ended, once; raises as run() does.
         """
         ended = None if self.state == "shutdown" else self._ended()
+        if self._suspended is not None:
+            self.pause()
+            self._suspended = None
         if ended is None:
             self._step(wait)
         return ended
@@ -539,6 +573,7 @@ class Machine:
         there.engine.enter()
         (cpu,) = self.cpus
         cpu.vcpu, cpu.initial = there.vcpu, there.initial
+        cpu.stops = None
         self._accel = there.engine
         return due
 
@@ -564,6 +599,23 @@ class Machine:
                 raise
         return self._seats[name]
 
+    def on_address(self, where: int | str, hook: Callable[[Hit], object]) -> Callable[[], None]:
+        """Calls a function when a CPU is about to execute the instruction at an address; returns its end.
+
+        where: a virtual address (x86: linear), or the name of a function of the kernel or firmware, if that
+        is an ELF file with symbols.  The hook gets a Hit (emu/stops.py): registers and memory, which it may
+        change, and stop().  It is called in the CPU's thread; what it raises ends the run and is raised from
+        run().
+
+            machine.on_address(0x4008_0000, lambda hit: print(hex(hit.registers["x0"])))
+
+        Copies have no hooks.  Nothing is slower away from the address.  Raises AccelError where the
+        accelerator has no stops, or no more of them: kvm may have four.
+        """
+        from emu.stops import address_of
+
+        return self.stops.hook(address_of(self, where), hook)
+
     def _park(self, state: str) -> None:
         with self._changed:
             self.state = state
@@ -587,6 +639,7 @@ class Machine:
         self._park("prelaunch")
         self._result = None
         self._failure = None
+        self._suspended = None
         self._fresh = True
         self.restarted = True
 
@@ -778,6 +831,13 @@ class Machine:
                 self._result = result
         self._out()
 
+    def suspend(self, result: Result) -> None:
+        """Makes run() return `result` with the machine paused."""
+        with self._lock:
+            if self._suspended is None:
+                self._suspended = result
+        self._out()
+
     def fail(self, error: BaseException) -> None:
         """Makes run() raise `error`; the first one counts."""
         with self._lock:
@@ -798,6 +858,7 @@ class Machine:
             self.state == "running"
             and self._result is None
             and self._failure is None
+            and self._suspended is None
             and not self._closed
             and not cpu.held
         ):
@@ -808,7 +869,8 @@ class Machine:
             while True:
                 if self._closed:
                     return False
-                idle = self._result is not None or self._failure is not None or cpu.held
+                ended = self._result is not None or self._failure is not None
+                idle = ended or self._suspended is not None or cpu.held
                 if self.state == "running" and not idle:
                     cpu.parked = False
                     return True

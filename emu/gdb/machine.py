@@ -180,8 +180,7 @@ class MachineTarget:
         if (addresses, watched) == self._applied or (self._applied is None and not self._breaks):
             return
         self._applied = None
-        for cpu in self.machine.cpus:
-            cpu.vcpu.debug(addresses, watched)
+        self.machine.stops.debugger(addresses, watched)
         self._applied = (addresses, watched)
 
     def _why(self, cpu: Cpu, exit: Exit) -> Stop:

@@ -158,6 +158,8 @@ class ProcessTarget:
         tid = int(slot.tid)
         if slot.pid != self.pid or self._at_large:
             lib.emu_watch_go(self._watch, index)
+        elif slot.kind in (lib.EMU_WATCH_CALL, lib.EMU_WATCH_RESULT):
+            self._process.watch().look(index)
         elif slot.kind == lib.EMU_WATCH_STOP:
             lib.emu_watch_keep(self._watch, index)
             self._slots[tid] = index

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any, NoReturn
 
+    from emu.linux.stops import Hit, Stops
     from emu.linux.watch import Hook, Watch
 
 PIPE, STDOUT = -1, -2  # as in subprocess
@@ -78,6 +79,7 @@ class Process:
     ) -> None:
         self._process = None
         self._watch: Watch | None = None
+        self._stops: Stops | None = None
         self._streams = (stdin, stdout, stderr)
         self._pipes: list[Pipe] = []
         self._feed: Feed | None = None
@@ -150,6 +152,25 @@ class Process:
         """
         self.watch().hook(name, before, after)
 
+    def on_address(self, where: int | str, hook: Callable[[Hit], object]) -> None:
+        """Calls a function when a thread is about to execute the instruction at an address.
+
+        where: an address, of a Thumb instruction plus 1; or the name of a function of the program, if that
+        has symbols.  The hook gets a Hit (emu/linux/stops.py): registers and memory, which it may change, and
+        stop().  It runs as those of on_syscall do, while all threads stand; what it raises kills the program
+        and is raised from run().  It is to be named before the start.
+
+            process.on_address("parse", lambda hit: print(hit.memory.string(hit.registers["x0"])))
+
+        Children that the program forks are not told of any more then, and after execve there are no hooks on
+        addresses.  Nothing is slower away from the address.
+        """
+        if self._stops is None:
+            from emu.linux.stops import Stops
+
+            self._stops = Stops(self)
+        self._stops.hook(where, hook)
+
     def watch(self) -> Watch:
         """Who is told of what the program does; made by the first call, which must be before the start."""
         if self._watch is None:
@@ -175,6 +196,8 @@ class Process:
         if input is not None and self._streams[0] != PIPE:
             raise EmuError("the program's standard input is no pipe; make its Process with stdin=PIPE")
         self.status = None
+        if self._stops is not None:
+            self._stops.begin()
         if self._watch is not None:
             self._watch.open()
         streams = [-1, -1, -1]
@@ -211,7 +234,9 @@ class Process:
             raise EmuError("the program does not run; start() it first")
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            if self._watch is not None:
+            if self._stops is not None:
+                status = self._stops.follow(self.pid, end)
+            elif self._watch is not None:
                 status = self._watch.follow(self.pid, end=end)
             else:
                 status = _reap(self.pid, end)

@@ -361,7 +361,7 @@ class Watch:
             while True:
                 slot = int(lib.emu_watch_next(self._watch, patience))
                 if slot >= 0:
-                    if self._look(slot) != pid:
+                    if self.look(slot) != pid:
                         continue
                     patience = 1  # it is about to be gone
                 try:
@@ -395,7 +395,7 @@ class Watch:
         """Before each start of the program: what is told is looked at."""
         self._watch.closed = 0
 
-    def _look(self, slot: int) -> int:
+    def look(self, slot: int) -> int:
         """One event; returns the pid of a process whose main thread ends with it, else 0."""
         try:
             ends = self._tell(slot)

@@ -1,0 +1,1 @@
+"""What runs: the names of its addresses (symbols.py)."""
