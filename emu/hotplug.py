@@ -1,4 +1,5 @@
-"""Devices that come and go while a machine runs: plugged into ports of PCI Express, whose guests are told.
+"""Devices that come and go while a machine runs, whose guests are told: in ports of PCI Express, or, on a PC,
+in the slots of its bus by ACPI.
 
 Called in the loop's thread, as monitors do, or while the machine does not run.  A device that the guest has
 let go of is out of the map at once, and freed by the loop when no CPU can be inside it any more.
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from accel.errors import DeviceError
 from emu.device import Context
+from emu.devices.acpi_slots import AcpiSlots
 from emu.devices.pci import PciBus, PciFunction
 from emu.devices.pci_bridge import PciBridge
 from emu.inventory import Entry
@@ -21,72 +23,135 @@ if TYPE_CHECKING:
     from emu.machine import Machine
     from emu.virtio.device import VirtioDevice
 
-# Nanoseconds of the guest's time in which it is not asked again.
-PATIENCE = 5_000_000_000
+# The name of a PC's bus.
+PC_BUS = "pci.0"
+
+
+class Socket(Protocol):
+    """What devices are plugged into.
+
+    busy: whether the guest must not be asked now; patience: for how many nanoseconds of its time it is not
+    asked again; gone: called, in whatever thread, with what it has let go of.
+    """
+
+    gone: Callable[[list[PciFunction]], None]
+
+    @property
+    def there(self) -> dict[tuple[int, int], PciFunction]:
+        """What is on its bus, of which not all may be pulled out."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def patience(self) -> int: ...
+
+    def plugged(self) -> list[PciFunction]:
+        """What is in it."""
+
+    def insert(self, function: PciFunction, context: Context) -> None:
+        """Plugs a function in, and tells the guest.  Raises DeviceError."""
+
+    def eject(self, function: PciFunction) -> None:
+        """Asks the guest to let go of a function."""
 
 
 class Hotplug:
-    """A machine's slots.
+    """A machine's sockets.
 
-    gone: called, in the loop's thread, with each device that was pulled out, before it is closed.
+    came, gone: called, in the loop's thread, with each device that was plugged in, and with each that was
+    pulled out, before it is closed.
     """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.came: list[Callable[[Entry], None]] = []
         self.gone: list[Callable[[Entry], None]] = []
         self._asked: dict[PciFunction, int] = {}
         self._leaving: list[PciFunction] = []
-        self._bus = next((each for each in machine.devices() if isinstance(each, PciBus)), None)
+        devices = machine.devices()
+        self._bus = next((each for each in devices if isinstance(each, PciBus)), None)
+        self._slots = next((each for each in devices if isinstance(each, AcpiSlots)), None)
+        if self._slots is not None:
+            self._slots.gone = self._let_go
         for port in self._bus.ports() if self._bus is not None else ():
-            self._watch(port)
+            port.gone = self._let_go
 
-    def _watch(self, port: PciBridge) -> None:
-        port.gone = self._let_go
-
-    def _let_go(self, port: PciBridge, functions: list[PciFunction]) -> None:
+    def _let_go(self, functions: list[PciFunction]) -> None:
         self._leaving += functions
         self.machine.loop.call(partial(self._pulled, functions))
 
-    def ports(self) -> dict[str, PciBridge]:
-        """The ports whose slots can be used while the guest runs, by name."""
+    def sockets(self) -> dict[str, Socket]:
+        """What can be used while the guest runs, by the name of the bus: a PC's slots first."""
+        found: dict[str, Socket] = {} if self._slots is None else {PC_BUS: self._slots}
         ports = self._bus.ports() if self._bus is not None else ()
-        return {port.name: port for port in ports if port.slot is not None}
+        return found | {port.name: port for port in ports if port.slot is not None}
+
+    def free(self) -> str | None:
+        """The first that takes something."""
+        return next((name for name, each in self.sockets().items() if self._takes(each)), None)
+
+    @staticmethod
+    def _takes(socket: Socket) -> bool:
+        return isinstance(socket, AcpiSlots) or not socket.plugged()
 
     def plug(
-        self, device: VirtioDevice | PciFunction, port: PciBridge | str, entry: Entry | None = None
+        self,
+        device: VirtioDevice | PciFunction,
+        port: PciBridge | str | None = None,
+        entry: Entry | None = None,
     ) -> PciFunction:
-        """Plugs a device into an empty port, and tells the guest; returns its function.  Raises DeviceError.
+        """Plugs a device in, and tells the guest; returns its function.  Raises DeviceError.
 
-        A virtio device gets a function of its own; the device is the machine's from now on, which closes it.
-        entry: what monitors call it.
+        port: where, None for the first that is free.  A virtio device gets a function of its own; the device
+        is the machine's from now on, which closes it.  entry: what monitors call it.
         """
         from emu.virtio.pci import VirtioPci
 
         machine = self.machine
-        name = port if isinstance(port, str) else port.name
-        found = self.ports().get(name)
-        if found is None or self._bus is None:
-            known = ", ".join(self.ports()) or "none"
-            raise DeviceError(
-                f"{name} is no port that a device can be plugged into while the guest runs; there is {known}"
-            )
+        sockets = self.sockets()
+        name = self.free() if port is None else port if isinstance(port, str) else port.name
+        if name not in sockets or self._bus is None:
+            raise DeviceError(self._nowhere(name, sockets))
         function = device if isinstance(device, PciFunction) else VirtioPci(device)
+        virtio = getattr(function, "device", None)
+        self._check(virtio)
         context, ends = self._context()
         with self._bus.lock, machine.memory.thawed():
-            found.insert(function, context)
+            sockets[name].insert(function, context)
         for end in ends:
             end.open(machine.loop)
         if isinstance(function, PciBridge):
-            self._watch(function)
-        virtio = getattr(function, "device", None)
+            function.gone = self._let_go
         if entry is None:
             kind = function if virtio is None else virtio
             entry = Entry("", f"{getattr(kind, 'kind', type(kind).__name__.lower())}-pci")
-        entry.virtio, entry.function, entry.bus = virtio, function, found.name
+        entry.virtio, entry.function, entry.bus, entry.late = virtio, function, name, True
         machine.inventory.add_device(entry)
         if machine.state == "running":
             function.resume()
+        for told in self.came:
+            told(entry)
         return function
+
+    def _nowhere(self, name: str | None, sockets: dict[str, Socket]) -> str:
+        if not sockets:
+            board = self.machine.board.name or type(self.machine.board).__name__.lower()
+            if self._bus is None or not self._bus.windows:
+                return f"board {board} has no PCI bus, and its virtio slots are filled at its start alone"
+            return (
+                "nothing can be plugged in while the guest runs; give the board a port at its start, as"
+                ' pci=[PciBridge("p")], or leave acpi=off out'
+            )
+        known = ", ".join(sockets)
+        if name is None:
+            return f"every port is taken ({known}); pull something out first, or start with more"
+        return f"{name} is no port that a device can be plugged into while the guest runs; there is {known}"
+
+    def _check(self, device: VirtioDevice | None) -> None:
+        kind = getattr(device, "kind", "")
+        if kind == "virtio-balloon" and any(True for _ in self.machine.inventory.of_kind(kind)):
+            raise DeviceError("Only one balloon device is supported")
 
     def _context(self) -> tuple[Context, list[Any]]:
         """What a device that comes later is lent, and the host ends that it will ask for."""
@@ -97,30 +162,35 @@ class Hotplug:
 
     def unplug(self, device: VirtioDevice | PciFunction) -> None:
         """Asks the guest to let go of a device, which it does later or never.  Raises DeviceError."""
-        port, function = self.place(device)
-        slot = port.slot
-        if slot is None:
-            raise DeviceError(f"Bus '{port.name}' does not support hotplugging")
+        socket, function = self.place(device)
         assert self._bus is not None
         with self._bus.lock:
-            if slot.blinks:
+            if socket.busy:
                 raise DeviceError("Hot-unplug failed: guest is busy (power indicator blinking)")
-            self._asked[function] = self.machine.clock.now()
-            port.eject()
+            self._asked[function] = self.machine.clock.now() + socket.patience
+            socket.eject(function)
 
     def asked(self, device: VirtioDevice | PciFunction) -> bool:
         """Whether the guest was asked to let go of the device a moment ago."""
-        function = self.place(device)[1]
-        since = self._asked.get(function)
-        return since is not None and self.machine.clock.now() < since + PATIENCE
+        until = self._asked.get(self.place(device)[1])
+        return until is not None and self.machine.clock.now() < until
 
-    def place(self, device: VirtioDevice | PciFunction) -> tuple[PciBridge, PciFunction]:
-        """The port that a device is behind, and its function.  Raises DeviceError."""
-        for port in self._bus.ports() if self._bus is not None else ():
-            for one in list(port.functions.values()):
+    def removable(self, entry: Entry) -> bool:
+        """Whether a device is where one can be pulled out."""
+        devices = (entry.function, entry.virtio)
+        return any(
+            one in devices or getattr(one, "device", one) in devices
+            for socket in self.sockets().values()
+            for one in socket.plugged()
+        )
+
+    def place(self, device: VirtioDevice | PciFunction) -> tuple[Socket, PciFunction]:
+        """What a device is plugged into, and its function.  Raises DeviceError."""
+        for socket in self.sockets().values():
+            for one in socket.plugged():
                 if device is one or device is getattr(one, "device", None):
-                    return port, one
-        raise DeviceError("this device is not behind a port; only such a one can be pulled out")
+                    return socket, one
+        raise DeviceError("this device is not where one can be pulled out while the guest runs")
 
     def _pulled(self, functions: list[PciFunction]) -> None:
         """Frees what was in a slot, while no CPU can be inside it."""
@@ -131,7 +201,7 @@ class Hotplug:
             for function in functions:
                 self._asked.pop(function, None)
                 self._leaving.remove(function)
-                entry = self._entry(function)
+                entry = machine.inventory.of_function(function)
                 if entry is not None:
                     machine.inventory.remove_device(entry)
                     for told in self.gone:
@@ -140,9 +210,6 @@ class Hotplug:
         finally:
             if running:
                 machine.start()
-
-    def _entry(self, function: PciFunction) -> Entry | None:
-        return next((each for each in self.machine.inventory.devices if each.function is function), None)
 
     def close(self) -> None:
         """The machine is gone, and with it what was on its way out."""

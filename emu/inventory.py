@@ -68,7 +68,8 @@ class Entry:
 
     name: its id, "" for none; driver: the type, as virtio-blk-pci; properties: those that were given; virtio:
     the device; function: its PCI function, where it has one; bus: what it is plugged into, as pcie.0; node:
-    the disk in it; drive: the name of that by -drive's id; netdev, chardev: ids.
+    the disk in it; drive: the name of that by -drive's id; netdev, chardev: ids; late: it was plugged in
+    while the machine was there already.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Entry:
         self.drive = drive
         self.netdev = netdev
         self.chardev = chardev
+        self.late = False
         self.path = ""
 
 
@@ -160,6 +162,14 @@ class Inventory:
     def device(self, name: str) -> Entry | None:
         """The device of that id, or at that path of monitors; None for no such."""
         return next((entry for entry in self.devices if name in (entry.name, entry.path) and name), None)
+
+    def of_function(self, function: PciFunction) -> Entry | None:
+        """The device that is a PCI function, or in it."""
+        virtio = getattr(function, "device", None)
+        for entry in self.devices:
+            if entry.function is function or (virtio is not None and entry.virtio is virtio):
+                return entry
+        return None
 
     def of_kind(self, kind: str) -> Iterator[Entry]:
         """The virtio devices of a kind, as virtio-blk."""

@@ -350,7 +350,7 @@ class Machine:
             device, base, *irq = attached
             name = f"{type(device).__name__.lower()}{number}"
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
-        if self.pci:
+        if self.plugs:
             self.hotplug  # noqa: B018  a guest may let go of a device though nobody asked
         for chardev in (*self._opened, *self._served, *filter(None, (self.debugcon,))):
             chardev.open(self.loop)
@@ -709,13 +709,14 @@ class Machine:
         serial: Iterable[Chardev | str] | Chardev | str | None = None,
         virtio: Iterable[VirtioDevice] = (),
         pci: Iterable[PciFunction] = (),
+        plugged: Iterable[tuple[VirtioDevice | PciFunction, str]] = (),
     ) -> Machine:
         """Another machine, in the same state, that waits for run(); each goes its own way.
 
         Memory is common until one of them writes to it.  The copy has no host ends but those it is given: its
         serial lines are null (a `console` is a new one); devices, virtio devices and PCI functions are named
         here as for Machine, of the same kinds in the same order; disks should hold what the first ones do.
-        accel: another one.
+        plugged: those that were plugged in later, each with its port; accel: another one.
 
         This one goes on, if it was running; its balloon gives the host nothing any more.  From any thread but
         a vCPU's.  Raises an EmuError; this machine is then as it was.
@@ -727,7 +728,7 @@ class Machine:
             try:
                 if serial is None:
                     serial = [line.quiet() for line in self._opened]
-                return fork(self, accel, devices=devices, serial=serial, virtio=virtio, pci=pci)
+                return fork(self, accel, plugged, devices=devices, serial=serial, virtio=virtio, pci=pci)
             finally:
                 if running:
                     self.start()
@@ -788,23 +789,29 @@ class Machine:
         return server is not None
 
     @property
+    def plugs(self) -> bool:
+        """Whether it may have places for devices that come and go while the guest runs."""
+        return bool(self.pci) or self.board.virtio_by_pci
+
+    @property
     def hotplug(self) -> Hotplug:
-        """Its slots for devices that come and go while the guest runs."""
+        """Its places for devices that come and go while the guest runs."""
         if self._hotplug is None:
             from emu.hotplug import Hotplug
 
             self._hotplug = Hotplug(self)
         return self._hotplug
 
-    def plug(self, device: VirtioDevice | PciFunction, port: PciBridge | str) -> PciFunction:
-        """Plugs a device into an empty port of PCI Express; returns its function.  Raises DeviceError.
+    def plug(self, device: VirtioDevice | PciFunction, port: PciBridge | str | None = None) -> PciFunction:
+        """Plugs a device in, while the guest runs; returns its function.  Raises DeviceError.
 
-        In the loop's thread (loop.call), or while nobody serves the machine.
+        port: an empty port of PCI Express, or pci.0, a PC's bus; None: the first that has room.  In the
+        loop's thread (loop.call), or while nobody serves the machine.
         """
         return self.hotplug.plug(device, port)
 
     def unplug(self, device: VirtioDevice | PciFunction) -> None:
-        """Asks the guest to let go of a device that is behind a port; hotplug.gone is told when it has.
+        """Asks the guest to let go of a device in such a place; hotplug.gone is told when it has.
 
         As plug(); the guest may take seconds, or never do it.
         """

@@ -1,19 +1,33 @@
 """pc: an x86-64 PC with Intel's i440FX and PIIX3, as QEMU's board of that name, and virtio devices by PCI.
 
 What guests and libvirt need of it: the PCI bus behind ports CF8h to CFFh, its four interrupt wires through
-the PIIX3 to the interrupts 10 and 11, and ACPI tables that tell of both.  There are no IDE disks and no
-screen.  Without a kernel or firmware it starts Debian's SeaBIOS.
+the PIIX3 to the interrupts 10 and 11, and ACPI tables that tell of both.  Devices come and go in the slots
+of the bus while the guest runs, by ACPI.  There are no IDE disks and no screen.  Without a kernel or firmware
+it starts Debian's SeaBIOS.
 """
 
 from __future__ import annotations
 
 from emu.boards.pc_base import FOUR_GIB, PcBoard
-from emu.boards.pc_tables import PM_BASE, SCI
+from emu.boards.pc_tables import EVENTS_BASE, PM_BASE, SCI, SLOTS_BASE, slot_methods
+from emu.devices.acpi_pm import AcpiEvents
+from emu.devices.acpi_slots import EVENT, AcpiSlots
 from emu.devices.apic import IO_BASE
-from emu.devices.pci import INTERRUPT_LINE, INTERRUPT_PIN, PciFunction, settle
+from emu.devices.pci import INTERRUPT_LINE, INTERRUPT_PIN, SLOTS, PciFunction, settle
 from emu.devices.pci_host import PORTS, PciHost
 from emu.devices.piix3 import ROUTABLE, Piix3, host_bridge, power_management
-from emu.loader.acpi import address_space, device, eisa_id, integer, name, package, ports, resources
+from emu.loader.acpi import (
+    address_space,
+    call,
+    device,
+    eisa_id,
+    integer,
+    method,
+    name,
+    package,
+    ports,
+    resources,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +55,23 @@ class Pc(PcBoard):
             (1, 0): self.isa,
             (1, 3): power_management(PM_BASE, SCI),
         }
+        self.own_slots = {slot for slot, _ in functions}
         settle(self.pci_functions(machine), functions)
         above = FOUR_GIB + self.high
         self.pci = PciHost(functions, (self._window(), (above, ADDRESSES - above)))
         self.pci.wire(self.isa.wires, self.controllers.apic.msi)
         return self.pci
+
+    def build(self, machine: Machine) -> None:
+        super().build(machine)
+        if self.acpi:
+            assert machine.ports is not None
+            events = AcpiEvents(self.pm)
+            machine.ports.attach("acpi-events", events, EVENTS_BASE)
+            machine.ports.attach("acpi-slots", AcpiSlots(self.pci, events, self.own_slots), SLOTS_BASE)
+
+    def events(self) -> list[bytes]:
+        return [method(f"_E{EVENT:02X}", call("\\_SB.PCI0.PCNT"))]
 
     def _window(self) -> tuple[int, int]:
         """Base and size of what the bus has of the memory below 4 GiB: all behind RAM, to the I/O APIC."""
@@ -80,6 +106,8 @@ class Pc(PcBoard):
             for slot in range(1, 32)
             for pin in range(4)
         ]
+        slots = [slot for slot in range(SLOTS) if slot not in self.own_slots]
+        taken = resources(ports(SLOTS_BASE, AcpiSlots.size), ports(EVENTS_BASE, AcpiEvents.size))
         return [
             device(
                 "PCI0",
@@ -87,5 +115,7 @@ class Pc(PcBoard):
                 name("_UID", integer(0)),
                 name("_CRS", windows),
                 name("_PRT", package(*routes)),
+                *slot_methods(slots),
+                device("PHPR", name("_HID", eisa_id("PNP0C02")), name("_CRS", taken)),
             )
         ]

@@ -104,6 +104,10 @@ class PcBoard(Board):
         """The DSDT's terms for what the board has besides ISA's parts."""
         return []
 
+    def events(self) -> list[bytes]:
+        """The methods that serve general-purpose events, where there are any."""
+        return []
+
     def inputs(self) -> tuple[int, ...]:
         """Inputs of the I/O APIC, above ISA's, that MP tables tell of."""
         return ()

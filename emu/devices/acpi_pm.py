@@ -1,6 +1,7 @@
-"""The PC's fixed ACPI registers: power button, sleep, the timer, reset.
+"""The PC's ACPI registers: power button, sleep, the timer, reset; and events that the board's methods serve.
 
-Source: ACPI 6.4, 4.8 (fixed hardware), 4.8.3.6 (reset register).  The machine is always in ACPI mode.
+Source: ACPI 6.4, 4.8 (fixed hardware), 4.8.3.6 (reset register), 4.8.4.1 (general-purpose events).  The
+machine is always in ACPI mode.
 """
 
 from __future__ import annotations
@@ -28,8 +29,18 @@ class AcpiPm(Device):
     TIMER = Reg(0x8, 4, state=False)
     RESET = Reg(0xC, 1, state=False)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._others = False
+
     def realize(self, context: Context) -> None:
         self.machine = context
+
+    def others(self, wanted: bool) -> None:
+        """Whether general-purpose events want the interrupt, which is common to all."""
+        with self.lock:
+            self._others = wanted
+            self._drive()
 
     def press(self) -> None:
         """The power button."""
@@ -38,7 +49,7 @@ class AcpiPm(Device):
             self._drive()
 
     def _drive(self) -> None:
-        self.irq.set(self.STATUS & self.ENABLE & POWER_BUTTON != 0)
+        self.irq.set(self._others or self.STATUS & self.ENABLE & POWER_BUTTON != 0)
 
     def restored(self) -> None:
         self._drive()
@@ -59,3 +70,38 @@ class AcpiPm(Device):
     def write_RESET(self, value: int) -> None:
         if value == 1:
             self.machine.reset()
+
+
+class AcpiEvents(Device):
+    """General-purpose events 0 to 15, in 4 ports; their interrupt is that of `pm`."""
+
+    size = 4
+    width = 2
+
+    STATUS = Reg(0x0, w1c=0xFFFF)
+    ENABLE = Reg(0x2, write=0xFFFF)
+
+    def __init__(self, pm: AcpiPm) -> None:
+        super().__init__()
+        self._pm = pm
+
+    def tell(self, event: int) -> None:
+        """An event has happened; from any thread."""
+        with self.lock:
+            self.STATUS = self.STATUS | 1 << event
+            self._drive()
+
+    def _drive(self) -> None:
+        self._pm.others(self.STATUS & self.ENABLE != 0)
+
+    def reset(self) -> None:
+        self._drive()
+
+    def restored(self) -> None:
+        self._drive()
+
+    def write_STATUS(self, value: int) -> None:
+        self._drive()
+
+    def write_ENABLE(self, value: int) -> None:
+        self._drive()

@@ -41,13 +41,15 @@ class PciBridge(PciDevice):
     """
 
     msix_bar = 0
+    # Nanoseconds of the guest's time in which it is not asked again.
+    patience = 5_000_000_000
 
     def __init__(self, name: str, *, port: int = 0, chassis: int = 0, hotplug: bool = True) -> None:
         super().__init__(*ROOT_PORT, header=1, vectors=1 if hotplug else 0)
         self.name = name
         self.functions: dict[tuple[int, int], PciFunction] = {}
         self.slot: Slot | None = None
-        self.gone: Callable[[PciBridge, list[PciFunction]], None] = lambda port, functions: None
+        self.gone: Callable[[list[PciFunction]], None] = lambda functions: None
         self._device = 0
         self._wanted = False  # whoever plugged it in wants back what is in the slot
         self._interrupts = False
@@ -85,6 +87,20 @@ class PciBridge(PciDevice):
 
     # -- the slot, while the guest runs --------------------------------------------------
 
+    @property
+    def there(self) -> dict[tuple[int, int], PciFunction]:
+        """What is on the bus behind."""
+        return self.functions
+
+    def plugged(self) -> list[PciFunction]:
+        """What is in the slot."""
+        return list(self.functions.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether the guest must not be asked now."""
+        return self.slot is not None and self.slot.blinks
+
     def insert(self, function: PciFunction, context: Context) -> None:
         """Plugs a function in, and tells the guest.  Raises DeviceError."""
         assert self.slot is not None
@@ -103,7 +119,7 @@ class PciBridge(PciDevice):
         self.moved()
         self._settle()
 
-    def eject(self) -> None:
+    def eject(self, function: PciFunction) -> None:
         """Asks the guest to let go of what is in the slot; where it has no power that goes at once."""
         assert self.slot is not None
         self._wanted = True
@@ -122,7 +138,7 @@ class PciBridge(PciDevice):
         self.functions.clear()
         self._wanted = False
         self.slot.put(False)
-        self.gone(self, functions)
+        self.gone(functions)
 
     def _settle(self) -> None:
         """Tells the guest of the slot's events: a message when there is one and was none, or the pin."""

@@ -207,6 +207,74 @@ def device(path: str, *terms: bytes) -> bytes:
     return b"\x5b\x82" + package_length(len(body)) + body
 
 
+def method(path: str, *terms: bytes, arguments: int = 0) -> bytes:
+    """A method of so many arguments."""
+    body = name_string(path) + bytes([arguments]) + b"".join(terms)
+    return b"\x14" + package_length(len(body)) + body
+
+
+def port_words(path: str, base: int, *names: str) -> bytes:
+    """Registers of 32 bits each, from a port on, by name (20.2.5.2): a region of that path and its fields."""
+    region = b"\x5b\x80" + name_string(path) + b"\x01" + integer(base) + integer(4 * len(names))
+    whole, zeros = 3, 2 << 5  # accessed as words of 32 bits
+    body = (
+        name_string(path) + bytes([whole | zeros]) + b"".join(name_string(each) + b"\x20" for each in names)
+    )
+    return region + b"\x5b\x81" + package_length(len(body)) + body
+
+
+def mutex(path: str) -> bytes:
+    """A lock of the guest's."""
+    return b"\x5b\x01" + name_string(path) + b"\0"
+
+
+def locked(path: str, *terms: bytes) -> bytes:
+    """Terms while a lock is held."""
+    taken = b"\x5b\x23" + name_string(path) + b"\xff\xff"
+    return taken + b"".join(terms) + b"\x5b\x27" + name_string(path)
+
+
+def argument(number: int) -> bytes:
+    """An argument of the method's."""
+    return bytes([0x68 + number])
+
+
+def local(number: int) -> bytes:
+    """A variable of the method's own."""
+    return bytes([0x60 + number])
+
+
+def store(value: bytes, target: bytes) -> bytes:
+    """Puts a value somewhere."""
+    return b"\x70" + value + target
+
+
+def shift_left(value: bytes, by: bytes, target: bytes) -> bytes:
+    """Puts a value times a power of two somewhere."""
+    return b"\x79" + value + by + target
+
+
+def both(one: bytes, other: bytes) -> bytes:
+    """The bits that both values have."""
+    return b"\x7b" + one + other + b"\0"
+
+
+def when(condition: bytes, *terms: bytes) -> bytes:
+    """Terms if the condition is not 0."""
+    body = condition + b"".join(terms)
+    return b"\xa0" + package_length(len(body)) + body
+
+
+def notify(path: str, value: int) -> bytes:
+    """Tells the system of something about a device (5.6.6)."""
+    return b"\x86" + name_string(path) + integer(value)
+
+
+def call(path: str, *arguments: bytes) -> bytes:
+    """Calls a method."""
+    return name_string(path) + b"".join(arguments)
+
+
 def resources(*descriptors: bytes) -> bytes:
     """What _CRS is: descriptors and the end tag (6.4.2.9)."""
     return buffer(b"".join(descriptors) + b"\x79\0")

@@ -137,16 +137,17 @@ def _machine(machine: Machine) -> Object:
     return made
 
 
-def _common(made: Object, bus: str) -> None:
+def _common(made: Object, bus: str, late: bool = False, leaves: bool = False) -> None:
+    """late: it was plugged in while the machine was there already; leaves: it may be pulled out."""
     made.value("parent_bus", "link<bus>", bus)
     made.value("realized", "bool", True)
-    made.value("hotplugged", "bool", False)
-    made.value("hotpluggable", "bool", False)
+    made.value("hotplugged", "bool", late)
+    made.value("hotpluggable", "bool", leaves)
 
 
 def _device(machine: Machine, entry: Entry) -> Object:
     made = Object(entry.driver)
-    _common(made, entry.bus)
+    _common(made, entry.bus, entry.late, machine.plugs and machine.hotplug.removable(entry))
     for name, value in entry.properties.items():
         if name not in made.properties:
             made.value(name, "str", value)

@@ -27,7 +27,7 @@ def watch_slots(run: RunState) -> None:
         named = {"device": entry.name} if entry.name else {}
         run.tell("DEVICE_DELETED", {**named, "path": entry.path})
 
-    if run.machine.pci:
+    if run.machine.plugs:
         run.machine.hotplug.gone.append(gone)
 
 
@@ -40,6 +40,7 @@ def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str
     from emu.system.given import Given
     from emu.system.process import Descriptors
     from emu.system.types import MachineType, virtio_kind
+    from emu.virtio.pci import VirtioPci
 
     inventory = machine.inventory
     if name and inventory.device(name) is not None:
@@ -47,10 +48,9 @@ def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str
     kind, way = virtio_kind(driver) or ("", "")
     if kind not in KINDS or way != "pci":
         raise CommandError(f"Device '{driver}' does not support hotplugging")
-    port = _port(machine, bus)
+    port = _port(machine, driver, bus)
     given = Given.of(f"device_add {driver}", properties)
-    if given.word("addr") not in ("", "0", "0x0", "0x00", "0.0", "0x0.0x0", "00.0"):
-        raise CommandError(f"Bus '{port}' has one place, 0x0; leave addr out")
+    place = _place(machine, driver, port, given.word("addr"))
     told = {key: values[-1] for key, values in given.values.items()}
     entry = Entry(name, driver, properties=told, bus=port)
     arch = machine.board.arch
@@ -62,9 +62,10 @@ def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str
         opened.callback(_close_image, entry)
         maker.transport(given, kind)
         given.idle("multifunction")
-        device = maker.make(given, entry, kind)
+        function = VirtioPci(maker.make(given, entry, kind))
         given.finish()
-        machine.hotplug.plug(device, port, entry)
+        function.place = place
+        machine.hotplug.plug(function, port, entry)
         opened.pop_all()  # the machine has it
 
 
@@ -75,28 +76,54 @@ def _close_image(entry: Entry) -> None:
         entry.node.image = None
 
 
-def _port(machine: Machine, bus: str) -> str:
-    """The port that is meant; the first that is empty if none is named.  Raises CommandError."""
+def _port(machine: Machine, driver: str, bus: str) -> str:
+    """The bus that is meant; the first with room if none is named.  Raises CommandError."""
     from emu.devices.pci_bridge import PciBridge
 
-    ports = machine.hotplug.ports()
+    sockets = machine.hotplug.sockets()
     if not bus:
-        found = next((name for name, port in ports.items() if not port.functions), None)
+        found = machine.hotplug.free()
         if found is None:
             raise CommandError(
                 "no port is empty; start the machine with -device pcie-root-port,id=... for it"
             )
         return found
-    if bus in ports:
-        taken = next((each for each in machine.inventory.devices if each.bus == bus), None)
-        if ports[bus].functions:
-            who = f"{taken.driver},id={taken.name}" if taken is not None else "another device"
-            raise CommandError(f"PCI: slot 0 function 0 not available, in use by {who}")
+    if bus in sockets:
         return bus
     fixed = [port.name for port in machine.pci if isinstance(port, PciBridge)]
     if bus in fixed or bus in ("pcie.0", "pci.0"):
         raise CommandError(f"Bus '{bus}' does not support hotplugging")
     raise CommandError(f"Bus '{bus}' not found")
+
+
+def _place(machine: Machine, driver: str, bus: str, addr: str) -> tuple[int, int] | None:
+    """The slot and function that `addr` names; None for none.  Raises CommandError."""
+    from emu.devices.pci_bridge import PciBridge
+
+    socket = machine.hotplug.sockets()[bus]
+    port = isinstance(socket, PciBridge)
+    place = None
+    if addr:
+        try:
+            slot, _, number = addr.partition(".")
+            place = int(slot, 16), int(number or "0", 16)
+        except ValueError:
+            place = -1, 0
+        if not (0 <= place[0] < 32 and 0 <= place[1] < 8):
+            raise CommandError(f"Property '{driver}.addr' doesn't take value '{addr}'")
+    if port and place not in (None, (0, 0)):
+        raise CommandError(f"Bus '{bus}' has one place, 0x0; leave addr out")
+    wanted = (0, 0) if port else place
+    for (taken, _), function in socket.there.items():
+        if wanted is not None and taken == wanted[0]:
+            who = machine.inventory.of_function(function)
+            user = type(function).__name__ if who is None else who.driver
+            if who is not None and who.name:
+                user += f",id={who.name}"
+            raise CommandError(
+                f"PCI: slot {wanted[0]:x} function {wanted[1]:x} not available for {driver}, in use by {user}"
+            )
+    return place
 
 
 def remove(machine: Machine, name: str) -> None:

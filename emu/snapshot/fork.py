@@ -6,6 +6,7 @@ no fork(2): the child would have neither the threads of vCPUs and devices nor a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from emu.machine import Machine
@@ -13,8 +14,11 @@ from emu.snapshot.save import flush_disks
 from emu.snapshot.state import check_alike, put, regions, take
 
 
-def fork(machine: Machine, accel: str | None, **own: Any) -> Machine:
-    """The copy of a machine that stands still.  own: what Machine() is given of the copy's own.
+def fork(machine: Machine, accel: str | None, plugged: Iterable[tuple[Any, str]] = (), **own: Any) -> Machine:
+    """The copy of a machine that stands still.
+
+    plugged: devices that were plugged into it later, and their ports; own: what Machine() is given of the
+    copy's own.
 
     Raises an EmuError.
     """
@@ -44,6 +48,8 @@ def fork(machine: Machine, accel: str | None, **own: Any) -> Machine:
         **own,
     )
     try:
+        for device, port in plugged:
+            child.plug(device, port)
         state = take(machine)
         check_alike(child, state)
         child.prepare_to_load()

@@ -61,18 +61,21 @@ def identity(machine: Machine) -> dict[str, Any]:
         "ram": machine.ram,
         "cpus": len(machine.cpus),
         "regions": [[region.name, region.size] for region in regions(machine)],
-        "devices": {device.name: _kind(device) for device in machine.devices()},
+        "devices": {
+            name: kind for each in machine.devices() for name, kind in _kinds(each.name, each).items()
+        },
     }
 
 
-def _kind(device: Any) -> list[Any]:
-    """A device's type and version; and what it carries, of one that carries others."""
+def _kinds(name: str, device: Any) -> dict[str, str]:
+    """By name: a device, and what is plugged into it, by its place; of each its type and version."""
     carried = getattr(device, "device", None)
-    functions = getattr(device, "functions", None)
-    kinds: list[Any] = [] if carried is None else [_carried(carried)]
-    if functions:
-        kinds += [[*place, *_kind(one)] for place, one in sorted(functions.items())]
-    return [type(device).__name__, getattr(device, "version", 1), kinds]
+    kind = type(device).__name__ + ("" if carried is None else f" with {_carried(carried)}")
+    found = {name: f"{kind}, version {getattr(device, 'version', 1)}"}
+    functions = getattr(device, "functions", None) or {}
+    for (slot, number), one in sorted(functions.items()):
+        found |= _kinds(f"{name} {slot:x}.{number:x}", one)
+    return found
 
 
 def _carried(device: Any) -> str:
@@ -113,7 +116,8 @@ def check(machine: Machine, state: State) -> None:
     """Raises SnapshotError where the state is of a machine that was built otherwise, or is damaged."""
     check_alike(machine, state)
     own = identity(machine)
-    if len(state.cpus) != own["cpus"] or set(state.devices) != set(own["devices"]):
+    here = {device.name for device in machine.devices()}
+    if len(state.cpus) != own["cpus"] or set(state.devices) != here:
         raise SnapshotError("parts of the machine are missing in the snapshot; it is damaged")
     now = take(machine)
     for name, saved in state.devices.items():

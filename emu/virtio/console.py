@@ -3,7 +3,8 @@
     VirtioConsole([Port(open_chardev("pty"), console=True)])
     VirtioConsole([Port(open_chardev("unix:/tmp/agent,server"), name="org.qemu.guest_agent.0")])
 
-Linux has a port's device at /dev/virtio-ports/NAME.  Bytes are moved by native/virtio_console.c.
+Linux has a port's device at /dev/virtio-ports/NAME.  Ports come and go (add, remove) while the guest runs.
+Bytes are moved by native/virtio_console.c.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ FIELDS = ("ready", "open", "owed", "sent")
 class Port:
     """A port that ends at `chardev`; QEMU calls one that is a console virtconsole, others virtserialport.
 
-    name: what the guest finds it by; opening: called when the guest has opened it (True) or closed it, in the
-    device's thread.
+    name: what the guest finds it by; number: the one that it is to have, -1 for any; opening: called when the
+    guest has opened it (True) or closed it, in the device's thread.
     """
 
-    def __init__(self, chardev: Chardev, *, name: str = "", console: bool = False) -> None:
+    def __init__(self, chardev: Chardev, *, name: str = "", console: bool = False, number: int = -1) -> None:
         given = name.encode()
         if len(given) > lib.EMU_VIRTIO_CONSOLE_NAME or b"\0" in given or b"/" in given:
             most = lib.EMU_VIRTIO_CONSOLE_NAME
@@ -40,7 +41,7 @@ class Port:
         self.chardev = chardev
         self.name = name
         self.console = console
-        self.number = -1
+        self.number = number
         self.lock = threading.RLock()
         self.opening: Callable[[bool], None] = lambda opened: None
         self._device: VirtioConsole | None = None
@@ -58,6 +59,15 @@ class Port:
         self.chardev.connect(self)
         self.chardev.changed = self.changed
         self.changed()
+        self.chardev.accept()  # so that it is told when the guest has opened the port
+
+    def leave(self) -> None:
+        """Ends what join() began; the host's end stays open, for another device."""
+        device, self._device = self._device, None
+        if device is not None and device.pointer is not None:
+            lib.emu_virtio_console_remove(device.pointer, self.number)
+        self.chardev.front = None
+        self.chardev.changed = lambda: None
 
     def _native(self) -> Any:
         """The C device, or None after its end."""
@@ -103,28 +113,70 @@ class Port:
 class VirtioConsole(VirtioDevice):
     """A device of up to 31 ports.
 
-    The first console is port 0; what is no console begins at 1, since old drivers take 0 for theirs.
+    The first console is port 0; what is no console begins at 1, since old drivers take 0 for theirs.  most:
+    how many there may be in time, 0 for those that are given.
     """
 
     kind = "virtio-console"
 
-    def __init__(self, ports: Iterable[Port]) -> None:
+    def __init__(self, ports: Iterable[Port] = (), *, most: int = 0) -> None:
         given = list(ports)
-        consoles = [port for port in given if port.console]
-        numbered = dict(enumerate((port for port in given if port not in consoles[:1]), 1))
-        if consoles:
-            numbered[0] = consoles[0]
-        names = [port.name for port in given if port.name]
-        if not given or max(numbered) >= lib.EMU_VIRTIO_CONSOLE_PORTS:
-            most = lib.EMU_VIRTIO_CONSOLE_PORTS
-            raise DeviceError(f"{self.kind}: {len(given)} ports; it has 1 to {most}, the first for a console")
-        if len(set(names)) < len(names):
-            raise DeviceError(f"{self.kind}: two ports have the same name; rename one")
+        self.ports: dict[int, Port] = {}
+        self.most = most or lib.EMU_VIRTIO_CONSOLE_PORTS
+        if not given and not most:
+            raise DeviceError(f"{self.kind}: it has no ports; give some, or how many there may be (most)")
+        if not 0 < self.most <= lib.EMU_VIRTIO_CONSOLE_PORTS:
+            limit = lib.EMU_VIRTIO_CONSOLE_PORTS
+            raise DeviceError(f"{self.kind}: {most} ports; it has 1 to {limit}")
+        # Those that want a number get it.
+        for port in sorted(given, key=lambda one: one.number < 0):
+            self._number(port)
+        if not most:
+            self.most = max(self.ports) + 1
         self._handle = ffi.new_handle(self)
-        super().__init__(lib.emu_virtio_console_new(max(numbered) + 1, lib.emu_py_console, self._handle))
-        self.ports = numbered
-        for number, port in numbered.items():
+        super().__init__(lib.emu_virtio_console_new(self.most, lib.emu_py_console, self._handle))
+        for number, port in self.ports.items():
             port.join(self, number)
+
+    def _number(self, port: Port) -> int:
+        """Enters a port, by the number that it wants or the first that is free.  Raises DeviceError."""
+        number = port.number
+        if port.name and any(port.name == other.name for other in self.ports.values()):
+            raise DeviceError(f"{self.kind}: two ports have the same name {port.name!r}; rename one")
+        if number < 0:
+            first = 0 if port.console and 0 not in self.ports else 1
+            number = next(n for n in range(first, self.most + 1) if n not in self.ports)
+        if number in self.ports:
+            raise DeviceError(f"{self.kind}: port {number} is there already; choose another number")
+        if number >= self.most:
+            raise DeviceError(
+                f"{self.kind}: port {number}: it has {self.most}, from 0 on, the first for a console"
+            )
+        if number == 0 and not port.console:
+            raise DeviceError(f"{self.kind}: port 0 is for a console; choose another number")
+        self.ports[number] = port
+        return number
+
+    def add(self, port: Port) -> None:
+        """Adds a port while the guest runs, or before; its number is port.number then.  Raises DeviceError.
+
+        In the loop's thread, or while nobody serves the machine.
+        """
+        number = self._number(port)
+        try:
+            port.join(self, number)
+        except BaseException:
+            del self.ports[number]
+            raise
+        if self.context is not None:
+            self.context.serve(port.chardev)
+
+    def remove(self, port: Port) -> None:
+        """Takes a port away, as add() adds one; its chardev is the caller's again.  Raises DeviceError."""
+        if self.ports.get(port.number) is not port:
+            raise DeviceError(f"{self.kind}: {port} is none of its ports")
+        port.leave()
+        del self.ports[port.number]
 
     def realize(self, context: Context) -> None:
         super().realize(context)
@@ -141,22 +193,38 @@ class VirtioConsole(VirtioDevice):
         if self.context is not None:
             self.context.fail(error)
 
-    def save_own(self) -> dict[int, list[Any]]:
-        saved = {}
-        for number, port in self.ports.items():
-            state = port.state()
-            fields = [int(getattr(state, field)) for field in FIELDS]
-            saved[number] = [*fields, bytes(ffi.buffer(state.ring, state.count))]
-        return saved
+    def save_own(self) -> list[Any]:
+        saved = []
+        for number in range(self.most):
+            state = self._state(number)
+            if number in self.ports or state.owed:
+                fields = [int(getattr(state, field)) for field in FIELDS]
+                saved.append([number, *fields, bytes(ffi.buffer(state.ring, state.count))])
+        return [lib.emu_virtio_console_heard(self.pointer, -1), sorted(self.ports), saved]
 
-    def load_own(self, own: dict[int, list[Any]]) -> None:
-        for number, (*fields, ring) in own.items():
+    def load_own(self, own: list[Any]) -> None:
+        heard, ports, saved = own
+        if ports != sorted(self.ports):
+            theirs, ours = (", ".join(map(str, numbers)) or "none" for numbers in (ports, sorted(self.ports)))
+            raise DeviceError(
+                f"{self.kind}: the saved device had the ports {theirs}, and this one has {ours}; add, or"
+                " remove, the same first"
+            )
+        lib.emu_virtio_console_heard(self.pointer, bool(heard))
+        for number, *fields, ring in saved:
+            if not 0 <= number < self.most:
+                raise DeviceError(f"{self.kind}: there is no port {number!r}; the saved state is damaged")
             state = ffi.new("emu_virtio_console_port *")
             for field, value in zip(FIELDS, fields, strict=True):
                 setattr(state, field, value)
             state.count = len(ring)
             ffi.buffer(state.ring)[: len(ring)] = ring
             lib.emu_virtio_console_set(self.pointer, number, state)
+
+    def _state(self, number: int) -> Any:
+        state = ffi.new("emu_virtio_console_port *")
+        lib.emu_virtio_console_get(self.pointer, number, state)
+        return state
 
 
 def open_ports(consoles: Iterable[Chardev | str], channels: Iterable[str]) -> VirtioConsole:
@@ -187,12 +255,13 @@ def _keep(device: VirtioConsole, error: BaseException) -> None:
 @called_from_c(_keep, -1, ffi)
 def emu_py_console(handle: Any, event: int, number: int, data: Any, size: int) -> int:
     device: VirtioConsole = ffi.from_handle(handle)
-    chardev = device.ports[number].chardev
+    port = device.ports[number]
+    chardev = port.chardev
     if event == lib.EMU_VIRTIO_CONSOLE_ROOM:
         chardev.accept()
         return 0
     if event in (lib.EMU_VIRTIO_CONSOLE_OPENED, lib.EMU_VIRTIO_CONSOLE_CLOSED):
-        device.ports[number].opening(event == lib.EMU_VIRTIO_CONSOLE_OPENED)
+        port.opening(event == lib.EMU_VIRTIO_CONSOLE_OPENED)
         return 0
     chardev.write(bytes(ffi.buffer(data, size)))
     return int(chardev.full)

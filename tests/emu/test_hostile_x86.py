@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from accel.errors import GuestFault
+from accel.errors import DeviceError, GuestFault
 from emu import Machine
+from emu.virtio.rng import VirtioRng
 from tests.conftest import ENGINES, usable
 from tests.emu.terminal import Terminal
 from tests.guest import x86_hostile
@@ -78,9 +79,17 @@ def places(machine: Machine) -> list[tuple[object, int, int]]:
     return [*found, (machine.memory, 0, 1 << 48), (machine.ports.space, 0, 1 << 16)]
 
 
+def plug_or_pull(machine: Machine) -> None:
+    """Fills the slots, and asks for what is in one; the guest may let go of any at any time."""
+    with contextlib.suppress(DeviceError):  # no slot, or none is left
+        machine.plug(VirtioRng())
+        late = [entry.virtio for entry in machine.inventory.devices if entry.virtio is not None]
+        machine.unplug(random.choice(late))
+
+
 @pytest.mark.parametrize("board", ["microvm", "pc"])
 def test_a_board_at_work_takes_accesses_of_any_width_anywhere(board, engine, tmp_path):
-    """As other CPUs' would come, while a guest takes interrupts and does the same."""
+    """As other CPUs' would come, while a guest takes interrupts and does the same; devices come and go."""
     seed, cases = random.randrange(1 << 32), int(os.environ.get("EMU_FUZZ_CASES", "10000"))
     rng = random.Random(seed)
     firmware = x86_hostile.rom(x86_hostile.code("fb\n" + x86_hostile.DEVICES, seed))
@@ -116,6 +125,8 @@ def test_a_board_at_work_takes_accesses_of_any_width_anywhere(board, engine, tmp
                     machine.run(timeout=0.1)
                 if machine.state == "shutdown":
                     machine.reset()
+                if machine.plugs:
+                    plug_or_pull(machine)
         finally:
             thread.join()
         assert not failed, f"seed {seed}: {failed}"

@@ -32,6 +32,7 @@ enum { CONTROL_RX = 2, CONTROL_TX = 3 };
 enum event {
     DEVICE_READY = 0,
     DEVICE_ADD = 1,
+    DEVICE_REMOVE = 2,
     PORT_READY = 3,
     CONSOLE_PORT = 4,
     RESIZE = 5,
@@ -39,7 +40,7 @@ enum event {
     PORT_NAME = 7,
 };
 /* The device's, as they follow each other; a port owes those whose bits are set. */
-static const uint8_t order[] = {DEVICE_ADD, CONSOLE_PORT, RESIZE, PORT_NAME, PORT_OPEN};
+static const uint8_t order[] = {DEVICE_REMOVE, DEVICE_ADD, CONSOLE_PORT, RESIZE, PORT_NAME, PORT_OPEN};
 
 struct control {
     uint32_t id;
@@ -62,6 +63,7 @@ struct console {
     emu_virtio_console_fn event;
     void *opaque;
     uint32_t ports;
+    bool heard; /* the driver takes messages about ports */
     uint8_t piece[PIECE];
     struct port port[];
 };
@@ -206,6 +208,7 @@ static void hear(emu_virtio *device, const struct control *message)
 {
     struct console *console = device->own;
     if (message->event == DEVICE_READY) {
+        console->heard = message->value != 0;
         for (uint32_t i = 0; i < console->ports && message->value != 0; i++)
             console->port[i].state.owed |= console->port[i].there ? 1u << DEVICE_ADD : 0;
         return;
@@ -278,6 +281,7 @@ static int wait_for(emu_virtio *device, struct pollfd *polls, int room, int *tim
 static void reset(emu_virtio *device)
 {
     struct console *console = device->own;
+    console->heard = false;
     for (uint32_t i = 0; i < console->ports; i++) {
         struct port *port = &console->port[i];
         if (port->state.open != 0)
@@ -324,10 +328,44 @@ emu_virtio *emu_virtio_console_new(uint32_t ports, emu_virtio_console_fn event, 
 
 void emu_virtio_console_add(emu_virtio *device, uint32_t number, int is_console, const char *name)
 {
-    struct port *port = &((struct console *)device->own)->port[number];
+    struct console *console = device->own;
+    struct port *port = &console->port[number];
+    emu_virtio_hold(device);
     port->there = true;
     port->console = is_console != 0;
     snprintf(port->name, sizeof port->name, "%s", name);
+    port->state.owed |= console->heard ? 1u << DEVICE_ADD : 0;
+    tell(device);
+    emu_virtio_release(device);
+}
+
+void emu_virtio_console_remove(emu_virtio *device, uint32_t number)
+{
+    struct console *console = device->own;
+    struct port *port = &console->port[number];
+    emu_virtio_hold(device);
+    /* A driver that has not heard of it yet does not hear of its end either, but of an earlier one's. */
+    uint32_t owed = port->state.owed & 1u << DEVICE_REMOVE;
+    if (console->heard && !(port->state.owed & 1u << DEVICE_ADD))
+        owed |= 1u << DEVICE_REMOVE;
+    uint64_t sent = port->state.sent;
+    memset(port, 0, sizeof *port);
+    port->state.owed = owed;
+    port->state.sent = sent; /* of a chain that is under way */
+    tell(device);
+    emu_virtio_release(device);
+    emu_virtio_wake(device); /* what waited for the host to take it is to go */
+}
+
+int emu_virtio_console_heard(emu_virtio *device, int heard)
+{
+    struct console *console = device->own;
+    emu_virtio_hold(device);
+    if (heard >= 0)
+        console->heard = heard != 0;
+    heard = console->heard;
+    emu_virtio_release(device);
+    return heard;
 }
 
 uint32_t emu_virtio_console_room(emu_virtio *device, uint32_t number)

@@ -189,8 +189,12 @@ typedef struct emu_virtio_console_port {
 
 /* ports: one more than the highest number of a port; port 0 is for a console. */
 emu_virtio *emu_virtio_console_new(uint32_t ports, emu_virtio_console_fn event, void *opaque);
-/* Makes port `number`, before anything runs. */
+/* Makes port `number`, and tells a driver that runs already. */
 void emu_virtio_console_add(emu_virtio *device, uint32_t number, int is_console, const char *name);
+/* Takes it away; nothing is told of it afterwards. */
+void emu_virtio_console_remove(emu_virtio *device, uint32_t number);
+/* Whether the driver takes messages about ports; heard, unless negative: makes it so, for snapshots. */
+int emu_virtio_console_heard(emu_virtio *device, int heard);
 /* How many bytes a port takes from the host; 0: EMU_VIRTIO_CONSOLE_ROOM will come. */
 uint32_t emu_virtio_console_room(emu_virtio *device, uint32_t number);
 /* Gives it some; the answer is how many it took. */
