@@ -1,6 +1,7 @@
 /* Blocks of AArch64 code, their exits, and the fixed pieces of code. */
 #include "a64.h"
 #include "a64_fp.h"
+#include "trace_write.h"
 
 #include <cpuid.h>
 #include <stdlib.h>
@@ -117,8 +118,16 @@ uint64_t a64_branch_target(uint32_t word, uint64_t pc)
     return pc + (uint64_t)distance;
 }
 
+bool a64_told(const tr_code *code, uint64_t pc)
+{
+    return emu_trace_wants(code->trace, EMU_TRACE_INSTRUCTIONS | EMU_TRACE_BLOCKS) &&
+           emu_trace_in_range(code->trace, pc);
+}
+
 bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
 {
+    if (t->told)
+        return false;
     for (int i = 0; i < PEEK; i++, pc += 4) {
         if (pc >> 12 != t->start >> 12) /* a block is good as long as its own page does not change */
             return false;
@@ -163,11 +172,12 @@ static void leave_flags(a64_translator *t, uint64_t target)
 /* A jump to translated or yet untranslated code; registers and flags are where they belong. */
 static void chain(a64_translator *t, uint64_t target)
 {
-    if (target == t->start) {
+    bool direct = !t->told && !a64_told(t->code, target);
+    if (direct && target == t->start) {
         x_jmp_to(&t->e, t->entry);
         return;
     }
-    uint32_t found = target >> 12 == t->start >> 12 ? tr_find_beside(t->code, target) : 0;
+    uint32_t found = direct && target >> 12 == t->start >> 12 ? tr_find_beside(t->code, target) : 0;
     if (found != 0) {
         jump(t, t->code->code + t->code->blocks[found - 1].at);
         return;
@@ -287,6 +297,11 @@ void a64_exit_indirect(a64_translator *t, int host)
     t->flags = FLAGS_SAVED;
     x64_mem key = x64_indexed(RSP, RCX, 2, (int32_t)offsetof(a64_state, jumps) - A64_BIAS);
     x_lea(e, 1, RAX, x64_at(host, 1));
+    if (t->told) {
+        jump(t, a64_pieces_of(t->engine)->look_up);
+        t->ended = true;
+        return;
+    }
     x_mov_rr(e, 0, RCX, host);
     x_alu_ri(e, X_AND, 0, RCX, (A64_JUMPS - 1) << 2);
     x_alu_rm(e, X_CMP, 1, RAX, key);
@@ -347,12 +362,20 @@ static void write_exits(a64_translator *t)
     }
 }
 
+/* Whether the block ends before pc because of who is told. */
+static bool told_apart(const a64_translator *t, int n, uint64_t pc)
+{
+    const emu_trace *trace = t->code->trace;
+    return n > 0 && ((t->told && trace->what & EMU_TRACE_INSTRUCTIONS) || a64_told(t->code, pc) != t->told);
+}
+
 /* Decodes up to the block's end, and finds where flags are wanted. */
 static void scan(a64_translator *t, uint64_t pc)
 {
     int n = 0;
-    bool end = false;
-    while (!end && n < A64_BLOCK && (n == 0 || (pc & (PAGE - 1)) != 0)) {
+    bool end = false, traced = t->code->trace != NULL;
+    bool basic = traced && t->code->trace->what & (EMU_TRACE_BLOCKS | EMU_TRACE_COVERAGE);
+    while (!end && n < A64_BLOCK && (n == 0 || (pc & (PAGE - 1)) != 0) && !(traced && told_apart(t, n, pc))) {
         tr_look(t->code, pc);
         uint32_t word;
         memcpy(&word, t->code->memory.base + pc, 4);
@@ -366,6 +389,11 @@ static void scan(a64_translator *t, uint64_t pc)
         case A64_BRK:
         case A64_HLT:
             end = true;
+            break;
+        case A64_B_cond:
+        case A64_CBZ:
+        case A64_TBZ:
+            end = basic; /* what is behind it may not be executed */
             break;
         default:
             break;
@@ -401,8 +429,9 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     t->flags_saved = true;
     t->masked = code->masked;
     t->based = code->memory.base != NULL;
+    t->told = a64_told(code, pc);
     tr_page_now(code, pc);
-    uint32_t at = code->used;
+    uint32_t at = code->used + (t->told ? (uint32_t)sizeof(a64_block_head) : 0);
     t->e.origin = code->code + code->view;
     t->e.at = t->entry = code->code + code->view + at;
     scan(t, pc);
@@ -440,6 +469,10 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     code->used = (uint32_t)(t->e.at - code->code - code->view);
     code->translated += (uint64_t)t->index;
     tr_enter(code, pc, at, size);
+    if (t->told)
+        memcpy(t->entry - sizeof(a64_block_head), &(a64_block_head){t->words[0], size}, sizeof(a64_block_head));
+    if (code->trace != NULL)
+        a64_covered(engine, pc, size);
     return code->code + at;
 }
 

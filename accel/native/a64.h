@@ -63,6 +63,7 @@ enum a64_reason {
     A64_EXIT_TAG,         /* a fault at an address whose top byte is to be ignored */
     A64_EXIT_DROP,        /* no room for translations */
     A64_EXIT_MEMORY,      /* no memory for them */
+    A64_EXIT_TOLD,        /* a block that is told of is done, or comes next */
 };
 
 typedef struct a64_state {
@@ -178,6 +179,7 @@ typedef struct a64_translator {
     bool ended;     /* nothing falls through to the next instruction */
     int masked;     /* as tr_code's */
     bool based;     /* memory.base is not 0 */
+    bool told;      /* the block is left for the runtime, with all flags: see a64_told */
     a64_file general, vector;
     uint32_t clear64, clear32; /* vector registers whose bits from 64, 32 on are known to be 0 */
     uint32_t tick;
@@ -338,6 +340,18 @@ void a64_write_pieces(tr_code *code, a64_pieces *pieces);
 const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc);
 const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
 tr_code *a64_code_of(const struct a64_engine *engine);
+/*
+ * Whether the block at pc is told of when it is entered or done.  Such blocks, of one instruction where those are
+ * told, are left to a64_run, which also starts them: nothing leads from or to them directly.
+ */
+bool a64_told(const tr_code *code, uint64_t pc);
+/* Before such a block's code: */
+typedef struct a64_block_head {
+    uint32_t word; /* the first instruction */
+    uint32_t size; /* of the guest's code */
+} a64_block_head;
+/* A block has been translated, which will now be entered. */
+void a64_covered(const struct a64_engine *engine, uint64_t pc, uint32_t size);
 /* AHP, DN, FZ, FZ16: see a64_fp.h. */
 enum { A64_FPCR_ODD = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19 };
 /* FPSR with what MXCSR has collected; MXCSR for an FPCR (a64_system.c). */

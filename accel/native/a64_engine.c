@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "a64_engine.h"
+#include "trace_write.h"
 #include "uc.h"
 
 #define NO_SLOT UINT32_MAX
@@ -48,6 +49,7 @@ typedef struct shared {
     _Atomic int dropping;
     _Atomic int tagged;
     _Atomic uint32_t changes; /* of mappings and of code, so far */
+    uint32_t what;            /* of EMU_TRACE_*: what translations are made for */
 } shared;
 
 typedef struct a64_engine {
@@ -62,6 +64,8 @@ typedef struct a64_engine {
     uint32_t changes;    /* that it has been told of */
     uint64_t stepped;
     uint64_t told; /* of stepped, by a64_counts */
+    emu_tracer tracer;
+    bool telling; /* the block that runs is told of */
 } a64_engine;
 
 const a64_pieces *a64_pieces_of(const a64_engine *engine)
@@ -207,7 +211,7 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc, uint32_t slot)
         if (slot != NO_SLOT)
             tr_link(code, slot, code->block_count);
     }
-    if (at != NULL) {
+    if (at != NULL && !a64_told(code, pc)) {
         size_t i = pc >> 2 & (A64_JUMPS - 1);
         state->jumps[i].code = at;
         __atomic_store_n(&state->jumps[i].pc, pc + 1, __ATOMIC_SEQ_CST);
@@ -232,16 +236,28 @@ static const uint8_t *out(a64_state *state)
     return state->engine->shared->pieces.faulted;
 }
 
+/* Out to a64_run, which goes on at pc. */
+static bool between_told(a64_state *state, uint64_t pc)
+{
+    const a64_engine *engine = state->engine;
+    if (engine->tracer.trace == NULL || !(engine->telling || a64_told(engine->shared->code, pc)))
+        return false;
+    state->pc = pc;
+    state->reason = A64_EXIT_TOLD;
+    return true;
+}
+
 const uint8_t *a64_linked(a64_state *state, uint32_t slot)
 {
     a64_engine *engine = state->engine;
-    const uint8_t *code = find(engine, engine->shared->code->slots[slot].pc, slot);
+    uint64_t pc = engine->shared->code->slots[slot].pc;
+    const uint8_t *code = between_told(state, pc) ? NULL : find(engine, pc, slot);
     return code == NULL ? out(state) : code;
 }
 
 const uint8_t *a64_looked_up(a64_state *state, uint64_t pc)
 {
-    const uint8_t *code = find(state->engine, pc, NO_SLOT);
+    const uint8_t *code = between_told(state, pc) ? NULL : find(state->engine, pc, NO_SLOT);
     return code == NULL ? out(state) : code;
 }
 
@@ -485,6 +501,82 @@ static int stop_for(a64_engine *engine, emu_stop *stop)
     return stop->kind;
 }
 
+/* ---- telling --------------------------------------------------------------------------------------- */
+
+static uint32_t wanted(const emu_trace *trace)
+{
+    return __atomic_load_n(&trace->what, __ATOMIC_RELAXED) & (EMU_TRACE_INSTRUCTIONS | EMU_TRACE_BLOCKS);
+}
+
+/* The reader has had enough: code is translated once more, and is fast again. */
+static void look_at_trace(a64_engine *engine)
+{
+    uint32_t what = wanted(engine->tracer.trace);
+    if (what == engine->shared->what)
+        return;
+    engine->shared->what = what;
+    engine->shared->full = 1;
+}
+
+static void a64_trace(emu_engine *opaque, emu_trace *trace, int32_t pid, int32_t tid)
+{
+    a64_engine *engine = (a64_engine *)opaque;
+    tr_code *code = engine->shared->code;
+    bool forked = engine->tracer.pid != 0 && engine->tracer.pid != pid;
+    engine->tracer = (emu_tracer){.trace = trace, .pid = pid, .tid = tid, .isa = EMU_ISA_AARCH64};
+    code->trace = trace;
+    engine->shared->what = wanted(trace);
+    if (forked && trace->what & EMU_TRACE_COVERAGE) { /* what the parent has executed is the parent's */
+        pthread_mutex_lock(&code->lock);
+        tr_drop(code);
+        pthread_mutex_unlock(&code->lock);
+    }
+}
+
+void a64_covered(const a64_engine *engine, uint64_t pc, uint32_t size)
+{
+    const emu_trace *trace = engine->tracer.trace;
+    if (emu_trace_wants(trace, EMU_TRACE_COVERAGE) && emu_trace_in_range(trace, pc))
+        emu_trace_block(&engine->tracer, EMU_TRACED_COVERED, pc, size);
+}
+
+/* The block whose code this is will be entered. */
+static void begin_telling(a64_engine *engine, const uint8_t *code)
+{
+    emu_tracer *tracer = &engine->tracer;
+    uint64_t pc = engine->state->pc;
+    engine->telling = a64_told(engine->shared->code, pc);
+    if (!engine->telling)
+        return;
+    a64_block_head head;
+    memcpy(&head, code - sizeof head, sizeof head);
+    if (emu_trace_wants(tracer->trace, EMU_TRACE_BLOCKS))
+        emu_trace_block(tracer, EMU_TRACED_BLOCK, pc, head.size);
+    tracer->begun = emu_trace_wants(tracer->trace, EMU_TRACE_INSTRUCTIONS);
+    if (!tracer->begun)
+        return;
+    save_state(engine, &tracer->before);
+    memcpy(tracer->bytes, &head.word, tracer->size = sizeof head.word);
+}
+
+/* It has been left, or the other engine has done its only instruction. */
+static void end_telling(a64_engine *engine, bool complete)
+{
+    emu_tracer *tracer = &engine->tracer;
+    emu_cpu_state now;
+    if (tracer->begun && complete) {
+        save_state(engine, &now);
+        emu_trace_instruction(tracer, &now);
+    }
+    tracer->begun = engine->telling = false;
+}
+
+/* Whether the instruction before which, or behind which, translated code was left for that reason is done. */
+static bool complete(uint32_t reason)
+{
+    return reason == A64_EXIT_TOLD || reason == A64_EXIT_SYSCALL || reason == A64_EXIT_KICK || reason == A64_EXIT_CODE;
+}
+
 static int a64_run(emu_engine *opaque, emu_stop *stop)
 {
     a64_engine *engine = (a64_engine *)opaque;
@@ -498,6 +590,8 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
         }
         if (state->fpcr & A64_FPCR_ODD)
             become_odd(engine);
+        if (engine->tracer.trace != NULL)
+            look_at_trace(engine);
         if (engine->shared->full)
             drop(engine);
         go_in(engine);
@@ -509,13 +603,23 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
             clear_jumps(engine);
         size_t i = state->pc >> 2 & (A64_JUMPS - 1);
         const uint8_t *code = state->jumps[i].pc == state->pc + 1 ? state->jumps[i].code : find(engine, state->pc, NO_SLOT);
+        if (code != NULL && engine->tracer.trace != NULL)
+            begin_telling(engine, code);
         if (code != NULL)
             engine->shared->pieces.enter(state, code);
         go_out(engine);
+        if (engine->telling && state->reason != A64_EXIT_STEP)
+            end_telling(engine, complete(state->reason));
         switch (state->reason) {
-        case A64_EXIT_STEP:
-            if (!step(engine, stop))
+        case A64_EXIT_STEP: {
+            bool stepped = step(engine, stop);
+            if (engine->telling)
+                end_telling(engine, stepped);
+            if (!stepped)
                 return stop->kind;
+            break;
+        }
+        case A64_EXIT_TOLD:
             break;
         case A64_EXIT_CODE:
             engine->shared->changes++;
@@ -698,6 +802,7 @@ static const emu_engine_ops ops = {
     .host_fault = a64_host_fault,
     .another = a64_another,
     .counts = a64_counts,
+    .trace = a64_trace,
 };
 
 uint64_t emu_a64_stepped(const emu_engine *engine)

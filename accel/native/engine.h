@@ -90,6 +90,8 @@ typedef struct emu_stop {
 
 typedef struct emu_engine emu_engine;
 
+struct emu_trace; /* trace.h */
+
 typedef struct emu_engine_ops {
     const char *name;
     /* Threads of one guest may run at the same time; else they take turns, and nothing is called on an
@@ -142,6 +144,9 @@ typedef struct emu_engine_ops {
     /* An engine for one more thread, as open makes them; what is told of changes to one of the two counts for
      * both.  NULL: threads get engines by open, and all are told. */
     emu_engine *(*another)(emu_engine *engine, char *text, size_t size);
+    /* From now on what runs is told there, as thread `tid` of `pid`: before the engine has run, and in a child after
+     * fork.  NULL: the engine cannot tell of instructions and blocks. */
+    void (*trace)(emu_engine *engine, struct emu_trace *trace, int32_t pid, int32_t tid);
 } emu_engine_ops;
 
 #endif

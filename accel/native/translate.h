@@ -130,6 +130,7 @@ typedef struct tr_code {
     uint32_t generation; /* of all translations: another after each drop */
     bool odd;            /* the ISA's: translations are for modes that few programs use */
     uint64_t translated; /* guest instructions, for statistics */
+    const struct emu_trace *trace; /* blocks are such as it wants to be told of; NULL: there is none */
 } tr_code;
 
 /* Set before: code is written where it is executed, in memory of no file, which is where perf looks for maps. */

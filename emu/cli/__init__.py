@@ -40,6 +40,16 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
             "emu shell image.tar python3 -c 'print(6 * 7)'",
         ),
     ),
+    "trace": (
+        "emu.trace.command",
+        "Shows what a program does: each instruction with what it changes, blocks, system calls; as text,\n"
+        "JSON lines or a picture (Perfetto).  Writes coverage and profiles.",
+        (
+            "emu trace -o trace.txt ./busybox-arm64 true",
+            "emu trace --symbol main --what instructions,syscalls ./hello",
+            "emu trace --coverage cover.drcov ./busybox-arm64 sha256sum /etc/passwd",
+        ),
+    ),
     "top": (
         "emu.top",
         "Shows what this user's running machines take of CPUs and memory, and move to disks and networks.\n"

@@ -180,6 +180,10 @@ class Process:
             lib.emu_process_watch(self._opened(), self._watch.pointer)
         return self._watch
 
+    def native(self) -> object:
+        """The `emu_process *` (native/process.h), for who adds to it before the start."""
+        return self._opened()
+
     def _opened(self) -> object:
         if self._process is None:
             raise EmuError("the process is closed; make another Process to run the program again")

@@ -13,9 +13,11 @@ from emu.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import NoReturn
+
+    from emu.linux.watch import Watch
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -42,8 +44,6 @@ def watch(
         file = 2 if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
         raise EmuError(f"{output or 'stderr'}: {error.strerror}; nothing can be written there") from None
-    # Orphans of the program come to us, so that they are waited for.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     trace = None
     if strace:
         from emu.linux.strace import Trace
@@ -52,10 +52,33 @@ def watch(
         watch.listen(trace)
     if stats:
         watch.count()
+
+    def started(pid: int) -> None:
+        if trace is not None:
+            trace.start(pid, program, argv, variables)
+
+    status = follow(process, watch, started)
+    if stats:
+        from emu.linux.stats import engine, table
+
+        put(file, table(watch.counts()) + engine(*watch.engine()))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    lib.emu_process_die(status)
+    raise AssertionError("a process that has died goes on")
+
+
+def follow(process: Process, watch: Watch, started: Callable[[int], object]) -> int:
+    """Starts the program and watches it and its descendants to their end; returns its wait status.
+
+    started: gets its pid.  Signals are as above from then on.
+    """
+    # Orphans of the program come to us, so that they are waited for.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     default_signals()
     pid = process.start()
-    if trace is not None:
-        trace.start(pid, program, argv, variables)
+    started(pid)
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
 
@@ -66,15 +89,7 @@ def watch(
         signal.signal(number, hand_on)
     status = watch.follow(pid, descendants=True)
     assert status is not None
-    if stats:
-        from emu.linux.stats import engine, table
-
-        put(file, table(watch.counts()) + engine(*watch.engine()))
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    lib.emu_process_die(status)
-    raise AssertionError("a process that has died goes on")
+    return status
 
 
 def put(file: int, text: str) -> None:

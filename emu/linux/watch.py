@@ -391,6 +391,10 @@ class Watch:
         lib.emu_watch_close(self._watch, 0)
         return found
 
+    def stop(self) -> None:
+        """The program and its children die at their next system call.  From any thread."""
+        lib.emu_watch_close(self._watch, 1)
+
     def open(self) -> None:
         """Before each start of the program: what is told is looked at."""
         self._watch.closed = 0

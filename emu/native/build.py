@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 FOLDERS = ("emu/native", "emu/linux/native")
 HEADERS = (
+    "accel/native/trace.h",
     "accel/native/engine.h",
     "emu/native/elf.h",
     "emu/linux/native/process.h",

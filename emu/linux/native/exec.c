@@ -572,6 +572,7 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         process->umem.opaque = process;
         process->umem.before = emu_threads_before_change;
         process->umem.after = emu_threads_after_change;
+        process->umem.mapped = process->trace != NULL ? emu_trace_mapped : NULL;
     }
     process->abi = abi;
     error = load_program(thread, program, envp);
@@ -588,6 +589,8 @@ static int exec_program(emu_thread *thread, struct program *program, char *const
         emu_signal_exec(thread);
         take_rights();
         emu_debug_executed(thread);
+        if (process->trace != NULL)
+            emu_trace_executed(thread);
     }
     emu_vfork_release(process);
     return 0;

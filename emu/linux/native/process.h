@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "engine.h"
+#include "trace.h"
 
 typedef struct emu_process emu_process;
 
@@ -16,6 +17,10 @@ typedef struct emu_process emu_process;
  * in text when it cannot be.
  */
 emu_process *emu_process_new(const emu_engine_ops *ops, const char *sysroot, char *text, size_t size);
+/* Before the process runs: what it and its children do is told there. */
+void emu_process_trace(emu_process *process, emu_trace *trace);
+/* Whether its engine tells of such things (EMU_TRACE_*). */
+int emu_process_traces(const emu_process *process, uint32_t what);
 /* Descriptors that close on exec now are the program's around us: the guest does not meet them. */
 void emu_process_keep_fds(emu_process *process);
 /*

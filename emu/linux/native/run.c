@@ -175,6 +175,8 @@ void emu_thread_loop(emu_thread *thread)
     while (!process->ended && !thread->leaving && process->alone != thread) {
         if (process->watch != NULL && emu_debug_stops(thread))
             continue;
+        if (process->trace != NULL)
+            emu_trace_follow(thread);
         int kind = thread->stepping ? emu_debug_step(thread, stop) : thread->ops->run(thread->engine, stop);
         if (kind == 0) {
             /* a step, and nothing else */
@@ -198,6 +200,8 @@ void emu_thread_loop(emu_thread *thread)
         if (thread->pending && !process->ended)
             emu_signal_deliver(thread, NULL, 0);
     }
+    if (process->trace != NULL)
+        emu_trace_ended(thread, process->ended ? process->status : (int)(stop->args[0] & 0xff) << 8);
     if (process->ended)
         emu_watch_end(thread, process->status);
     else if (thread->leaving)

@@ -20,6 +20,7 @@
  *     run.c      the loop
  *     core.c     what is left of a process that a signal has killed
  *     watch.c    who looks at all this from outside
+ *     trace.c    what runs, told without being asked
  *     syscall.c, signal.c and others: emu_syscall and emu_signal_*
  *
  * Locks, in the order in which they may be taken: the turn (turn.c), the process's
@@ -111,6 +112,8 @@ typedef struct emu_umem {
     /* Told of every change; the process forwards it to its engines. */
     void (*before)(void *opaque, uint64_t addr, uint64_t size);
     void (*after)(void *opaque, uint64_t addr, uint64_t size);
+    /* Of new mappings too, and afterwards; NULL: nobody cares. */
+    void (*mapped)(void *opaque, uint64_t addr, uint64_t size);
     void *opaque;
     /*
      * Several threads run on a parallel engine: whoever changes the above has
@@ -234,6 +237,8 @@ struct emu_thread {
     volatile sig_atomic_t leaving; /* ends before it runs guest code again */
     uint32_t stopped; /* debug.c: what it has to tell a debugger, enum emu_stopped; 0: nothing */
     bool stepping;    /* one instruction, for a debugger */
+    pid_t traced;     /* trace.c: its engine tells as this thread; 0: as none */
+    const emu_engine *traced_engine;
     /*
      * Something is to be looked at before the guest goes on: set by host signal
      * handlers (followed by ops->kick) and by emu_signal_*, cleared by
@@ -303,10 +308,27 @@ struct emu_process {
     struct emu_process_signals *signals; /* signal.c's own: actions */
     struct emu_vfork *vfork;             /* the parent waits for us to exec or exit */
     struct emu_watch *watch; /* who looks at system calls and signals (watch.c); NULL: nobody */
+    emu_trace *trace;        /* where what runs is told (trace.c); NULL: nowhere */
+    pid_t traced;            /* as this process */
     /* Close-on-exec descriptors that were open before the guest: the host program's own. */
     int *host_fds;
     size_t host_fd_count;
 };
+
+/* ---- telling what runs (trace.c) ------------------------------------------------------------ */
+
+/* In the thread's loop: has its engine tell, where that is not so yet. */
+void emu_trace_attach(emu_thread *thread);
+static inline void emu_trace_follow(emu_thread *thread)
+{
+    if (thread->traced != thread->tid || thread->traced_engine != thread->engine)
+        emu_trace_attach(thread);
+}
+/* For umem's mapped. */
+void emu_trace_mapped(void *process, uint64_t addr, uint64_t size);
+/* Another program has been loaded; a thread has ended. */
+void emu_trace_executed(emu_thread *thread);
+void emu_trace_ended(emu_thread *thread, int status);
 
 /* Lets a parent that waits in vfork go on; memory is shared with it until then. */
 void emu_vfork_release(emu_process *process);

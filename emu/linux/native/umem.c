@@ -337,6 +337,8 @@ static void tell_after(emu_umem *umem, uint64_t addr, uint64_t size)
 {
     if (umem->after != NULL)
         umem->after(umem->opaque, addr, size);
+    if (umem->mapped != NULL)
+        umem->mapped(umem->opaque, addr, size);
 }
 
 void umem_clear(emu_umem *umem)
@@ -488,6 +490,8 @@ int64_t umem_map(emu_umem *umem, uint64_t addr, uint64_t size, int prot, int fla
     }
     if (replaces)
         tell_after(umem, addr, size);
+    else if (umem->mapped != NULL)
+        umem->mapped(umem->opaque, addr, size);
     return result;
 }
 
