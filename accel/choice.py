@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KVM_RUNS: "dict[Purpose, tuple[str, ...]]" = {"machine": ("x86_64",), "program": ("x86_64",)}
 
 
+# The usual words for choose().
+ACCELERATORS = ("auto", "kvm", "tcg", "kvm:tcg")
 # What may stand behind the accelerators' names, for machines under kvm: QEMU's words, and ours.
 OPTIONS = {"kernel-irqchip": ("on", "split", "off"), "crossing": ("on", "off")}
 
@@ -107,8 +109,9 @@ def choose(spec: str, arch: str, purpose: "Purpose") -> tuple[str, str]:
     names = ["kvm", "tcg"] if spec == "auto" else spec.split(":")
     for name in names:
         if name not in ("kvm", "tcg"):
-            meant = nearest(name, ("auto", "kvm", "tcg"))
-            raise AccelError(f"no accelerator is called {name!r}{meant}; use auto, kvm, tcg or kvm:tcg")
+            *others, last = ACCELERATORS
+            known = f"{nearest(name, ACCELERATORS)}; use {', '.join(others)} or {last}"
+            raise AccelError(f"no accelerator is called {name!r}{known}")
     if names[0] == "tcg":
         return "tcg", ""
     never = kvm_never(arch, purpose)

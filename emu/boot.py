@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 # What an image has of its own: of these options it has precedence over the configuration file's.
 OF_IMAGE = ("machine", "arch", "kernel", "initrd", "firmware", "firmware_vars", "dtb")
+STATUSES = {
+    "N": "what the guest has told as its own: of PCs by port F4h, of others by what ends a machine",
+    "1": "the guest did what it cannot go on from; its registers are told",
+    "124": "--timeout is over",
+    "126": "a kernel that cannot be loaded",
+}
 UNITS = {"": 1 << 20, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -140,6 +146,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let a debugger come in: tcp::1234, unix:PATH or a port; gdb's word is target remote :1234",
     )
     add("--name", default="", metavar="TEXT", help="what monitors call the machine")
+    add("-q", "--quiet", action="store_true", help="tell nothing by the way on stderr, errors excepted")
+    add("-v", "--verbose", action="store_true", help="tell which board and accelerator the machine has")
     add("--no-top", action="store_true", help="make no socket by which emu top finds the machine")
     add("--no-shutdown", action="store_true", help="stay, for monitors, when the guest has ended")
     add("--no-reboot", action="store_true", help="end when the guest resets the machine")
@@ -211,9 +219,12 @@ def run_boot(options: Any, signals: Signals) -> int:
         if options.dumpdtb:
             dump_tree(machine, options.dumpdtb)
             return 0
-        for note in machine.notes:
-            print(f"emu: {note}", file=sys.stderr)
-        machine.noted = lambda text: print(f"emu: {text}", file=sys.stderr)
+        if options.verbose:
+            print(f"emu: {about(machine)}", file=sys.stderr)
+        if not options.quiet:
+            for note in machine.notes:
+                print(f"emu: {note}", file=sys.stderr)
+            machine.noted = lambda text: print(f"emu: {text}", file=sys.stderr)
         for number, path in machine.serial_paths():
             print(f"emu: serial line {number} is {path}", file=sys.stderr)
         monitors = [Monitor("qmp", words) for words in options.qmp]
@@ -242,6 +253,13 @@ def run_boot(options: Any, signals: Signals) -> int:
         if signals.pending():
             signals.stop()
         return 124 if result.reason == "timeout" else result.code & 0xFF
+
+
+def about(machine: Machine) -> str:
+    """What was chosen, for --verbose."""
+    board, cpus = machine.board, len(machine.cpus)
+    memory = f"{machine.ram >> 20} MiB of RAM"
+    return f"{board.name} ({board.arch}) under {machine.accel_name}, {cpus} CPU{'s' * (cpus > 1)}, {memory}"
 
 
 def dump_tree(machine: Machine, name: str, option: str = "--dumpdtb ") -> None:

@@ -133,9 +133,11 @@ def _value(action: Action, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"{_shown(value)}: true or false is expected")
         return action.const if value else None
-    several = type(action).__name__ in ("_AppendAction", "_ExtendAction") or action.nargs in ("*", "+")
-    if several:
+    count = action.nargs if isinstance(action.nargs, int) else 0
+    if count or action.nargs in ("*", "+") or type(action).__name__ in ("_AppendAction", "_ExtendAction"):
         values = value if isinstance(value, list) else [value]
+        if count and len(values) != count:
+            raise ValueError(f"{_shown(value)}: a list of {count} is expected")
         return [_single(action, each) for each in values]
     return _single(action, value)
 

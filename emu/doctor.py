@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+STATUSES = {"1": "this host cannot run programs of other architectures"}
 _TYPICAL = b"The quick brown fox jumps over the lazy dog.\n" * 100
 _GREEN, _YELLOW, _RED, _BOLD = "32", "33", "31", "1"
 
@@ -30,6 +31,9 @@ _GREEN, _YELLOW, _RED, _BOLD = "32", "33", "31", "1"
 def add_arguments(parser: ArgumentParser) -> None:
     """Adds doctor's own options to an argparse parser."""
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON object")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print nothing; the exit status says whether programs run"
+    )
     parser.add_argument(
         "--syscalls",
         metavar="ISA",
@@ -49,7 +53,9 @@ def main(args: Namespace) -> int:
 
         return capabilities([args.syscalls] if args.syscalls else [])
     facts = examine(args.kvm_device)
-    if args.json:
+    if args.quiet:
+        pass
+    elif args.json:
         import json
 
         print(json.dumps(facts, indent=2))

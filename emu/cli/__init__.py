@@ -76,6 +76,20 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
         "Says what this host can do: kvm usable or why not, engines and versions, the native core.",
         ("emu doctor", "emu doctor --json", "emu doctor --syscalls aarch64"),
     ),
+    "completion": (
+        "emu.cli.completion",
+        "Prints a script by which a shell completes emu's command lines.",
+        (
+            "emu completion bash > ~/.local/share/bash-completion/completions/emu",
+            "emu completion zsh > ~/.zfunc/_emu",
+            "emu completion fish > ~/.config/fish/completions/emu.fish",
+        ),
+    ),
+    "man": (
+        "emu.cli.man",
+        "Shows the manual page on a terminal, and prints it for man(1) elsewhere.",
+        ("emu man", "emu man > ~/.local/share/man/man1/emu.1"),
+    ),
 }
 
 

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+STATUSES = {"1": "something was not as it should be"}
 # Seconds: a program of the demonstration that runs longer hangs.
 _LONGEST = 120
 _SCRIPT = "uname -m; seq 1 100000 | sha256sum"

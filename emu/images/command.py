@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+STATUSES = {"1": "there was nothing to remove"}
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the actions of `emu images`."""
@@ -20,9 +22,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the guests there are; also without a word")
     listing.add_argument("--json", action="store_true", default=False, help="as JSON")
     fetching = actions.add_parser("fetch", help="make a guest's image of packages that are fetched")
-    fetching.add_argument("name", nargs="+")
+    fetching.add_argument("name", metavar="IMAGE", nargs="+", help="as emu images lists them")
+    fetching.add_argument("-q", "--quiet", action="store_true", help="tell nothing of what is done meanwhile")
     removing = actions.add_parser("remove", help="remove a guest's image; its changes are kept")
-    removing.add_argument("name", nargs="+")
+    removing.add_argument("name", metavar="IMAGE", nargs="+", help="as emu images lists them")
     removing.add_argument(
         "--changes", action="store_true", help="remove as well what the guest has written to its disk"
     )
@@ -33,7 +36,7 @@ def main(args: Namespace) -> int:
     images = [find(name) for name in getattr(args, "name", ())]
     if args.action == "fetch":
         for image in images:
-            print(store.fetch(image))
+            print(store.fetch(image, quiet=args.quiet))
         return 0
     if args.action == "remove":
         return max([_remove(image, args.changes) for image in images])

@@ -20,11 +20,12 @@ class Progress:
     print(progress.summary)                     76 s: fetching 21 s, unpacking 14 s, ...
     """
 
-    def __init__(self, title: str, stream: TextIO | None = None) -> None:
+    def __init__(self, title: str, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.title = title
+        self._quiet = quiet
         self.times: list[tuple[str, float]] = []
         self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
+        self._live = self._stream.isatty() and not quiet
         self._what = ""
         self._done = self._total = 0
         self._began = self._shown = 0.0
@@ -36,7 +37,7 @@ class Progress:
         self._began = time.monotonic()
         if self._live:
             self._show()
-        else:
+        elif not self._quiet:
             self._stream.write(f"emu: {self.title}: {what}\n")
             self._stream.flush()
 

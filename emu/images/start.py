@@ -32,7 +32,7 @@ def prepare(options: Any, opened: ExitStack) -> None:
         raise DeviceError(f"{image.name} is for {image.architecture}; leave --arch {options.arch} out")
     if not image.disk and options.firmware:
         raise DeviceError(f"{image.name} has no disk that firmware could boot; leave --firmware out")
-    folder = store.fetch(image) if not image.disk else _disk(image, options, opened)
+    folder = store.fetch(image, quiet=options.quiet) if not image.disk else _disk(image, options, opened)
     options.machine = options.machine or image.board
     options.arch = image.architecture
     options.memory = options.memory or image.memory
@@ -50,15 +50,16 @@ def _disk(image: Image, options: Any, opened: ExitStack) -> Path:
     folder = store.guest_place(image)
     if options.snapshot:
         kept = folder.is_dir()
-        folder = folder if kept else store.fetch(image)
+        folder = folder if kept else store.fetch(image, quiet=options.quiet)
         path = Path(opened.enter_context(TemporaryDirectory(prefix="emu-snapshot-"))) / store.DISK
         emu.block.create(path, backing=folder / store.DISK, backing_format="qcow2")
         where, backing = "nowhere: --snapshot forgets them", "any"
     else:
-        folder = store.guest(image)
+        folder = store.guest(image, quiet=options.quiet)
         path = folder / store.DISK
         where, backing = f"to {path}", "beside"
-    print(f"emu: changes to the guest's disk go {where}", file=sys.stderr)
+    if not options.quiet:
+        print(f"emu: changes to the guest's disk go {where}", file=sys.stderr)
     words = str(path).replace(",", ",,")
     options.drive = [f"file={words},format=qcow2,backing={backing},discard=unmap", *options.drive]
     return folder

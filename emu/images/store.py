@@ -37,8 +37,8 @@ def guest_place(image: Image) -> Path:
     return Path(folders.data(), "guests", image.name)
 
 
-def fetch(image: Image) -> Path:
-    """The image's folder; makes the image if it is not there, and tells of it on stderr.
+def fetch(image: Image, *, quiet: bool = False) -> Path:
+    """The image's folder; makes the image if it is not there, and tells of it on stderr, if not quiet.
 
     Raises an EmuError where it cannot be made.
     """
@@ -47,20 +47,21 @@ def fetch(image: Image) -> Path:
         return folder
     with _making(folder) as new:
         if new is not None:
-            with Progress(image.name) as progress:
+            with Progress(image.name, quiet=quiet) as progress:
                 image.make(new, progress)
                 progress.step("writing to the disk")
                 _sync(new)
-            print(f"emu: {image.name} is ready after {progress.summary}", file=sys.stderr)
+            if not quiet:
+                print(f"emu: {image.name} is ready after {progress.summary}", file=sys.stderr)
     return folder
 
 
-def guest(image: Image) -> Path:
+def guest(image: Image, *, quiet: bool = False) -> Path:
     """The guest's folder; if it is not there, it is made of the image.  Raises as fetch() does."""
     folder = guest_place(image)
     if folder.is_dir():
         return folder
-    source = fetch(image)
+    source = fetch(image, quiet=quiet)
     with _making(folder) as new:
         if new is not None:
             for name, own in ((KERNEL, KERNEL), (INITRD, INITRD), (DISK, BASE)):

@@ -27,10 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("launcher")
     shutil.copy(build("born", "aarch64"), folder / "born")
     (folder / "script").write_text(f"#!{folder}/born word\n")
-    (folder / "shell").write_text("#!/bin/sh\nexit 5\n")
+    (folder / "sh-script").write_text("#!/bin/sh\nexit 5\n")
     (folder / "text").write_text("no program\n")
     (folder / "plain").write_bytes(program())
-    for name in ("script", "shell", "text"):
+    for name in ("script", "sh-script", "text"):
         (folder / name).chmod(0o755)
     for name in SUBCOMMANDS:
         (folder / name).symlink_to("born")

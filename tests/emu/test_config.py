@@ -11,7 +11,9 @@ import pytest
 
 from emu import cli
 from emu.cli.parser import parser_of
+from emu.config import settings
 from emu.samples.checksum import program
+from tests.cli.pages import blocks
 from tests.linux.programs import build
 
 EMU = [sys.executable, "-m", "emu"]
@@ -231,3 +233,13 @@ def test_the_launcher_asks_python_only_where_a_file_speaks_of_programs(write, fo
     assert ours(XDG_CONFIG_HOME="/nowhere")
     assert not ours(XDG_CONFIG_HOME=str(path.parents[1]), HOME="/nowhere")
     assert ours(XDG_CONFIG_HOME="relative", HOME="/nowhere")
+
+
+def test_the_documentation_s_example_is_one(write):
+    (example,) = blocks("docs/cli.md", "toml")
+    write(example)
+    found = tomllib.loads(example)
+    for section in found:
+        if section != "run":
+            assert {name.replace("_", "-") for name in said(section).configured} == set(found[section])
+    assert settings(str(write(example)), "run", parser_of("run").optionals(), tuple(found))["sysroot"]
