@@ -22,6 +22,7 @@ from emu.monitor.events import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.machine import Machine
+    from emu.snapshot.core_dump import Dump
     from emu.snapshot.migration import Migration
 
 Status = Literal[
@@ -87,6 +88,7 @@ class RunState:
         self._failure: EmuError | None = None
         # The last one, if there was one; emu/snapshot/migration.py.
         self.migration: Migration | None = None
+        self.dump: Dump | None = None
         self.starts = True  # a machine that comes in runs on, if it did
         self._started = 0  # guest time of the last reset
         self._faulted = False
@@ -130,7 +132,7 @@ class RunState:
         """Lets the machine run.  Raises DeviceError where only a reset leads on."""
         if self.status in NEEDS_RESET:
             raise DeviceError(f"the machine is in state {self.status}; reset it first (system_reset)")
-        self._free()
+        self.free()
         if "running" in NEXT[self.status]:
             self.machine.start()
             self.enter("running")
@@ -140,7 +142,7 @@ class RunState:
 
     def reset(self, reason: str = "host-qmp-system-reset", *, guest: bool = False) -> None:
         """Back to power-on; a machine that runs goes on from there."""
-        self._free()
+        self.free()
         self.tell("RESET", {"guest": guest, "reason": reason})
         running = self.running
         self.machine.reset()
@@ -152,7 +154,10 @@ class RunState:
             if self.status != "prelaunch":
                 self.enter("prelaunch")
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Raises DeviceError while somebody's work needs the machine to stand as it does."""
+        if self.dump is not None and self.dump.busy:
+            raise DeviceError("a dump is under way; wait for its end (query-dump)")
         if self.migration is not None and self.migration.busy:
             raise DeviceError("a migration is under way; wait for its end, or cancel it (migrate_cancel)")
 
@@ -201,8 +206,9 @@ class RunState:
             machine.stop()
             raise
         finally:
-            if self.migration is not None:
-                self.migration.end()
+            for work in (self.migration, self.dump):
+                if work is not None:
+                    work.end()
 
     def _turn(self, wait: float | None) -> None:
         try:

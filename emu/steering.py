@@ -187,7 +187,7 @@ def _connect(console: Console, control: Control) -> None:
         if not fronts:
             from emu.monitor.terminal import HmpSpeech, MonitorFront
 
-            fronts.append(MonitorFront(HmpSpeech(Client(control), echo=True), console))
+            fronts.append(MonitorFront(HmpSpeech(Client(control), echo=True), console, machine.loop))
         fronts[0].begin()
         return fronts[0].receive
 
@@ -202,7 +202,7 @@ def _monitor_at(asked: Monitor, control: Control) -> None:
     chardev: Any = asked.end
     client = Client(control)
     speech = QmpSpeech(client) if asked.kind == "qmp" else HmpSpeech(client, echo=True)
-    front = MonitorFront(speech, chardev)
+    front = MonitorFront(speech, chardev, control.machine.loop)
     chardev.connect(front)
     control.run.listeners.append(front.told)
     chardev.open(control.machine.loop)

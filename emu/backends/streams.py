@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -10,6 +11,9 @@ import termios
 
 from emu.backends.chardev import LIMIT, Chardev, ChardevError, DescriptorChardev
 from emu.backends.telnet import CHARACTERWISE, Telnet
+
+# Bytes of a Unix socket's path, sun_path without its last.
+LONGEST_PATH = 107
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -249,12 +253,25 @@ def open_inherited(fd: int, *, telnet: bool = False) -> SocketChardev:
 def bind_privately(listener: socket.socket, path: str) -> None:
     """Binds a Unix socket that its owner alone may connect to, where a process may have left one behind.
 
-    Call it before listen(): until then nobody can have connected.  (umask() would be every thread's.)
+    It is seen there once it listens, so whoever finds it can connect.  (umask() would be every thread's.)
     Raises OSError.
     """
     _remove_stale_socket(path)
-    listener.bind(path)
-    os.chmod(path, 0o600)
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, f".{name}.{os.getpid()}")
+    if len(os.fsencode(aside)) > LONGEST_PATH:
+        aside = path
+    listener.bind(aside)
+    try:
+        os.chmod(aside, 0o600)
+        listener.listen(1)
+        if aside != path:
+            os.link(aside, path)
+    except FileExistsError:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+    finally:
+        if aside != path:
+            os.unlink(aside)
 
 
 def _remove_stale_socket(path: str) -> None:

@@ -330,7 +330,9 @@ class MachineTarget:
             from emu.monitor.hmp import Hmp
 
             self._human = Hmp(Client(self._control))
-        return self._human.execute(words) + (HELP if words in ("help", "?") else "")
+        shown = self._human.execute(words)
+        text = shown if isinstance(shown, str) else shown.finish()
+        return text + (HELP if words in ("help", "?") else "")
 
 
 def _has(vcpu: Any, name: str) -> bool:

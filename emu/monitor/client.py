@@ -67,23 +67,33 @@ class Client:
         self.passed.clear()
 
     def execute(self, name: str, arguments: dict[str, Any]) -> Any:
-        """Does a command.
+        """Does a command; what takes long is a Later.
 
         Raises CommandError.  Another exception is a bug of ours: it is shown, and the machine runs on.
         """
-        from emu.monitor.command import CommandError, find
+        from emu.monitor.command import Later, find
 
         try:
-            return find(name)(self, arguments)
-        except CommandError:
-            raise
-        except EmuError as error:
-            raise CommandError(str(error)) from None
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename is not None else ""
-            raise CommandError(f"{where}{error.strerror or error}") from None
+            value = find(name)(self, arguments)
         except Exception as error:
-            from traceback import print_exc
+            raise failure(name, error) from None
+        if isinstance(value, Later):
+            value.failed = lambda error: failure(name, error)
+        return value
 
-            print_exc()
-            raise CommandError(f"{name} failed inside emu: {type(error).__name__}: {error}") from None
+
+def failure(name: str, error: Exception) -> Exception:
+    """What a client is told of an exception in a command."""
+    from emu.monitor.command import CommandError
+
+    if isinstance(error, CommandError):
+        return error
+    if isinstance(error, EmuError):
+        return CommandError(str(error))
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return CommandError(f"{where}{error.strerror or error}")
+    from traceback import print_exception
+
+    print_exception(error)
+    return CommandError(f"{name} failed inside emu: {type(error).__name__}: {error}")

@@ -12,13 +12,16 @@ TypedDict, and unions of them where JSON tells them apart.  What is returned is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from importlib import import_module
 from typing import (
     Any,
+    Generic,
     Literal,
     NewType,
     NotRequired,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -33,12 +36,25 @@ if TYPE_CHECKING:
     from emu.monitor.client import Client
 
 Function = Callable[..., Any]
+Answer = TypeVar("Answer")
 Size = NewType("Size", int)
 # The flag of a function's code that it takes `**more`.
 VARIOUS = 0x08
 
 # The modules whose import fills REGISTRY: emu/monitor/commands_*.py.
-GROUPS = ("run_state", "machine", "memory", "cpus", "qom", "block", "chardev", "net", "migrate", "usage")
+GROUPS = (
+    "run_state",
+    "machine",
+    "memory",
+    "cpus",
+    "qom",
+    "block",
+    "chardev",
+    "net",
+    "migrate",
+    "dump",
+    "usage",
+)
 REGISTRY: dict[str, Command] = {}
 # What JSON calls the types, for errors.
 JSON_NAMES = {str: "string", bool: "boolean", int: "integer", Size: "integer", float: "number"}
@@ -56,6 +72,50 @@ class CommandError(EmuError):
 def not_found(name: str) -> CommandError:
     """No device, node or path is called `name`."""
     return CommandError(f"Device '{name}' not found", "DeviceNotFound")
+
+
+class Later(Generic[Answer]):
+    """What a command returns that takes long: its steps, between which other clients are served.
+
+    steps: yields the seconds to wait before the next one, and returns the answer; failed: makes an error of
+    the client's of whatever comes up in a step.
+    """
+
+    def __init__(self, steps: Generator[float, None, Answer]) -> None:
+        self._steps = steps
+        self.failed: Callable[[Exception], Exception] = lambda error: error
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    def step(self) -> float | None:
+        """Does the next step; None when there are no more: then result() has what came of it."""
+        try:
+            return next(self._steps)
+        except StopIteration as end:
+            self._end(end.value, None)
+        except Exception as error:
+            self._end(None, self.failed(error))
+        return None
+
+    def _end(self, value: Any, error: Exception | None) -> None:
+        self._value, self._error = value, error
+
+    def result(self) -> Answer:
+        """The answer, or raises CommandError."""
+        if self._error is not None:
+            raise self._error
+        value: Answer = self._value
+        return value
+
+    def close(self) -> None:
+        """Nobody wants the answer any more: what is under way is given up."""
+        self._steps.close()
+
+    def finish(self) -> Answer:
+        """Does all steps at once, for who cannot wait otherwise."""
+        while (pause := self.step()) is not None:
+            time.sleep(pause)
+        return self.result()
 
 
 class Argument:
@@ -101,7 +161,11 @@ class Command:
     def returns(self) -> Any:
         """The type of what it returns; None for nothing."""
         names = vars(sys.modules[self.function.__module__])
-        return eval(self.function.__annotations__["return"], dict(names))
+        kind = eval(self.function.__annotations__["return"], dict(names))
+        for each in alternatives(kind):
+            if get_origin(each) is Later:
+                (kind,) = get_args(each)
+        return None if kind is type(None) else kind
 
     @property
     def text(self) -> str:

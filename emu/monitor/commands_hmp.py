@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from emu.monitor.dump import SIZES, Dump, character
 from emu.monitor.hmp import Format, Hmp, HumanError, Rest, help_of, hmp
 
@@ -178,16 +180,16 @@ def eject(monitor: Hmp, device: str) -> None:
 
 
 @hmp("pmemsave")
-def pmemsave(monitor: Hmp, address: int, size: int, file: str) -> None:
+def pmemsave(monitor: Hmp, address: int, size: int, file: str) -> Any:
     """Writes memory at a physical address into a file."""
-    monitor.client.execute("pmemsave", {"val": address, "size": size, "filename": file})
+    return monitor.client.execute("pmemsave", {"val": address, "size": size, "filename": file})
 
 
 @hmp("memsave")
-def memsave(monitor: Hmp, address: int, size: int, file: str) -> None:
+def memsave(monitor: Hmp, address: int, size: int, file: str) -> Any:
     """Writes memory at a virtual address into a file."""
     arguments = {"val": address, "size": size, "filename": file, "cpu-index": monitor.cpu}
-    monitor.client.execute("memsave", arguments)
+    return monitor.client.execute("memsave", arguments)
 
 
 @hmp("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from emu.monitor.hmp import Hmp, hmp
 
@@ -46,6 +47,23 @@ def info_migrate(monitor: Hmp) -> str:
             f"remaining ram: {memory['remaining'] >> 10} kbytes",
             f"total ram: {memory['total'] >> 10} kbytes",
         ]
+    return "\n".join(lines) + "\n"
+
+
+@hmp("dump-guest-memory")
+def dump_guest_memory(monitor: Hmp, detach: bool = False, file: str = "") -> Any:
+    """Writes memory, by physical addresses, and registers into an ELF core file; -d: in the background."""
+    arguments = {"paging": False, "protocol": f"file:{file}", "detach": detach}
+    return monitor.client.execute("dump-guest-memory", arguments)
+
+
+@hmp("info dump")
+def info_dump(monitor: Hmp) -> str:
+    """Shows how a dump goes."""
+    found = monitor.client.execute("query-dump", {})
+    lines = [f"Status: {found['status']}"]
+    if found["total"]:
+        lines.append(f"Finished: {100 * found['completed'] / found['total']:.2f} %")
     return "\n".join(lines) + "\n"
 
 

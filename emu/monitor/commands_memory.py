@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any, NotRequired, TypedDict
 
 from emu.monitor import balloons
-from emu.monitor.command import CommandError, Size, command
+from emu.monitor.command import CommandError, Later, Size, command
 from emu.monitor.guest_memory import physical, virtual
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from emu.monitor.client import Client
 
@@ -50,28 +50,41 @@ def query_memory_devices(client: Client) -> list[dict[str, Any]]:
 
 
 @command("memsave")
-def memsave(client: Client, val: Size, size: Size, filename: str, cpu_index: int = 0) -> None:
+def memsave(client: Client, val: Size, size: Size, filename: str, cpu_index: int = 0) -> Later[None]:
     """Writes memory at a virtual address of a CPU into a file."""
     cpus = client.machine.cpus
     if not 0 <= cpu_index < len(cpus):
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    with client.run.held():
-        _save(
-            filename, val, size, lambda at, length: virtual(client.machine, cpus[cpu_index].vcpu, at, length)
-        )
+
+    def read(at: int, length: int) -> bytes:
+        with client.run.held():
+            return virtual(client.machine, cpus[cpu_index].vcpu, at, length)
+
+    return Later(_save(filename, val, size, read))
 
 
 @command("pmemsave")
-def pmemsave(client: Client, val: Size, size: Size, filename: str) -> None:
+def pmemsave(client: Client, val: Size, size: Size, filename: str) -> Later[None]:
     """Writes memory at a physical address into a file."""
-    _save(filename, val, size, lambda at, length: physical(client.machine, at, length))
+    return Later(_save(filename, val, size, lambda at, length: physical(client.machine, at, length)))
 
 
-def _save(filename: str, start: int, size: int, read: Callable[[int, int], bytes]) -> None:
-    """Nothing is written if the first piece cannot be read."""
+def _save(
+    filename: str, start: int, size: int, read: Callable[[int, int], bytes]
+) -> Generator[float, None, None]:
+    """Piece by piece, the guest going on between them; nothing is written if the first cannot be read."""
     done = 0
-    first = read(start, min(size, PIECE)) if size else b""
-    with Path(filename).open("wb") as file:
+    piece = read(start, min(size, PIECE)) if size else b""
+    # A pipe that nobody reads must not hold us.
+    with open(filename, "wb", buffering=0, opener=_not_waiting) as file:
         while done < size:
-            file.write(first if done == 0 else read(start + done, min(size - done, PIECE)))
-            done += PIECE
+            if done:
+                yield 0
+                piece = read(start + done, min(size - done, PIECE))
+            if file.write(piece) != len(piece):
+                raise CommandError(f"{filename}: it takes no more; name a file on a disk with room")
+            done += len(piece)
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, NotRequired, TypedDict
 
-from emu.monitor.command import CommandError, command, commands
+from emu.monitor.command import CommandError, Later, command, commands
 from emu.monitor.qmp import VERSION, VersionTriple
 from emu.run_state import Status
 
@@ -145,7 +145,9 @@ def closefd(client: Client, fdname: str) -> None:
 
 
 @command("human-monitor-command")
-def human_monitor_command(client: Client, command_line: str, cpu_index: int | None = None) -> str:
+def human_monitor_command(
+    client: Client, command_line: str, cpu_index: int | None = None
+) -> str | Later[str]:
     """What the human monitor answers to a line; what fails in it is told in the text too."""
     from emu.monitor.hmp import Hmp
 

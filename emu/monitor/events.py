@@ -46,6 +46,20 @@ class DeletedData(TypedDict):
     path: str
 
 
+DumpStatus = Literal["none", "active", "completed", "failed"]
+
+
+class DumpResult(TypedDict):
+    status: DumpStatus
+    completed: int
+    total: int
+
+
+class DumpData(TypedDict):
+    result: DumpResult
+    error: NotRequired[str]
+
+
 # What each brings; None for nothing.
 EVENTS: dict[str, Any] = {
     "SHUTDOWN": EndData,
@@ -58,6 +72,7 @@ EVENTS: dict[str, Any] = {
     "MIGRATION_PASS": PassData,
     "VSERPORT_CHANGE": PortData,
     "DEVICE_DELETED": DeletedData,
+    "DUMP_COMPLETED": DumpData,
 }
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, NewType
 
 from accel.errors import EmuError
+from emu.monitor.command import Later
 from emu.monitor.expression import evaluate
 
 TYPE_CHECKING = False
@@ -158,25 +159,15 @@ class Hmp:
                 raise HumanError(f"no register is called ${name}; see `info registers`") from None
         return value
 
-    def execute(self, line: str) -> str:
+    def execute(self, line: str) -> str | Later[str]:
         """Does a line; returns what is to be shown, in lines that end with CR LF."""
         try:
             shown = self._execute(line)
-        except HumanError as error:
-            shown = f"{error}\n"
-        except EmuError as error:
-            shown = f"Error: {error}\n"
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename is not None else ""
-            shown = f"Error: {where}{error.strerror or error}\n"
-        except Exception as error:  # a bug of ours: shown, and the machine runs on
-            from traceback import print_exc
+        except Exception as error:
+            shown = _told(error)
+        return shown.replace("\n", "\r\n") if isinstance(shown, str) else Later(_steps(shown))
 
-            print_exc()
-            shown = f"Error: failed inside emu: {type(error).__name__}: {error}\n"
-        return shown.replace("\n", "\r\n")
-
-    def _execute(self, line: str) -> str:
+    def _execute(self, line: str) -> str | Later[Any]:
         line = line.strip()
         if not line or line.startswith("#"):
             return ""
@@ -196,6 +187,26 @@ class Hmp:
             return f"unknown command: '{name}'\n"
         command = known[name]
         return command.function(self, *command.parse(rest, self)) or ""
+
+
+def _told(error: Exception) -> str:
+    """What a person is shown of an error; of a bug of ours, too, and the machine runs on."""
+    from emu.monitor.client import failure
+
+    return f"{error}\n" if isinstance(error, HumanError) else f"Error: {failure('this', error)}\n"
+
+
+def _steps(later: Later[Any]) -> Generator[float, None, str]:
+    """A command that takes long: its steps, and then what is to be shown."""
+    try:
+        while (pause := later.step()) is not None:
+            yield pause
+        shown = later.result() or ""
+    except Exception as error:
+        shown = _told(error)
+    finally:
+        later.close()
+    return shown.replace("\n", "\r\n")
 
 
 def help_of(name: str = "") -> str:

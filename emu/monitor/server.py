@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from emu.loop import Loop
     from emu.monitor.client import Client, Control
+    from emu.monitor.command import Later
     from emu.monitor.events import Event
 
 # Connections at one time, and bytes that may wait for a client before it is not heard, or let go.
@@ -55,8 +56,11 @@ class Speech(Protocol):
     def begin(self) -> bytes:
         """What the client is to be sent first."""
 
-    def hear(self, data: bytes) -> Iterator[bytes]:
-        """Does what the bytes ask for, and gives what answers it, piece by piece."""
+    def hear(self, data: bytes) -> Iterator[bytes | Later[Any]]:
+        """Does what the bytes ask for, and gives what answers it, piece by piece.
+
+        A Later's steps are the hearer's to do, until there are no more; only then it asks for the next piece.
+        """
 
     def told(self, event: Event) -> bytes:
         """What the client is to be sent of an event."""
@@ -71,7 +75,8 @@ class Session:
         self.speech = speech
         self.client = client
         self._waiting = bytearray()
-        self._left: Iterator[bytes] | None = None
+        self._left: Iterator[bytes | Later[Any]] | None = None
+        self._later: Later[Any] | None = None
         self._finished = False
         end.setblocking(False)
         self.passes = end.family == socket.AF_UNIX
@@ -98,6 +103,9 @@ class Session:
         self.monitors.run.listeners.remove(self._told)
         self.end.close()
         self._waiting.clear()
+        if self._later is not None:
+            self._later.close()
+            self._later = None
         self.client.close()
         self.monitors.left(self)
 
@@ -127,7 +135,7 @@ class Session:
         if self._finished and not self._waiting:
             self.close()
             return
-        hears = len(self._waiting) < FULL and not self._finished
+        hears = len(self._waiting) < FULL and not self._finished and self._later is None
         write = self._writable if self._waiting else None
         read = self._readable if hears else None
         self.monitors.loop.watch(
@@ -161,15 +169,32 @@ class Session:
 
     def _answer(self) -> None:
         """Does what has come, as long as the client reads what comes of it."""
-        while self._left is not None and self.end.fileno() >= 0 and len(self._waiting) < FULL:
+        while self._left is not None and self._later is None and self._takes():
             answer = next(self._left, None)
             if answer is None:
                 self._left = None
-            else:
+            elif isinstance(answer, bytes):
                 self.send(answer)
+            else:
+                self._later = answer
+                self.monitors.loop.call(self._step)
         if self.speech.ended and self._left is None:
             self._finished = True
         self._watch()
+
+    def _takes(self) -> bool:
+        return self.end.fileno() >= 0 and len(self._waiting) < FULL
+
+    def _step(self) -> None:
+        """Goes on with what takes long."""
+        if self._later is None:
+            return
+        pause = self._later.step()
+        if pause is not None:
+            self.monitors.loop.call_later(pause, self._step)
+            return
+        self._later = None
+        self._answer()
 
 
 class Monitors:

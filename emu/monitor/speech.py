@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from emu.monitor.command import CommandError
+from emu.monitor.command import CommandError, Later
 from emu.monitor.qmp import Qmp, line
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ class QmpSpeech:
     def begin(self) -> bytes:
         return self.qmp.greeting()
 
-    def hear(self, data: bytes) -> Iterator[bytes]:
+    def hear(self, data: bytes) -> Iterator[bytes | Later[Any]]:
         self.qmp.feed(data)
         for request in self.qmp.requests():
             if isinstance(request, bytes):
@@ -35,6 +36,9 @@ class QmpSpeech:
                 continue
             try:
                 value = self.client.execute(request.command, request.arguments)
+                if isinstance(value, Later):
+                    yield value
+                    value = value.result()
             except CommandError as error:
                 yield self.qmp.error(request, error)
             else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from emu.backends.telnet import CHARACTERWISE, Telnet
+from emu.monitor.command import Later
 from emu.monitor.hmp import LONGEST_LINE, Hmp, human_commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.backends.chardev import Chardev
+    from emu.loop import Loop
     from emu.monitor.client import Client
     from emu.monitor.events import Event
     from emu.monitor.server import Speech
@@ -112,12 +115,16 @@ class HmpSpeech:
     def begin(self) -> bytes:
         return (CHARACTERWISE if self._telnet else b"") + WELCOME + PROMPT
 
-    def hear(self, data: bytes) -> Iterator[bytes]:
+    def hear(self, data: bytes) -> Iterator[bytes | Later[Any]]:
         typed = self._telnet.plain(data) if self._telnet else data
         for shown, line in self.editor.keys(typed.replace(b"\0", b"")):
             yield shown
             if line is not None:
-                yield self.hmp.execute(line).encode(errors="replace") + PROMPT
+                answer = self.hmp.execute(line)
+                if isinstance(answer, Later):
+                    yield answer
+                    answer = answer.result()
+                yield answer.encode(errors="replace") + PROMPT
 
     def told(self, event: Event) -> bytes:
         return b""
@@ -128,22 +135,53 @@ class MonitorFront:
 
     ROOM = 4096
 
-    def __init__(self, speech: Speech, chardev: Chardev) -> None:
+    def __init__(self, speech: Speech, chardev: Chardev, loop: Loop) -> None:
         self.lock = threading.RLock()
         self.chardev = chardev
         self.speech = speech
+        self.loop = loop
+        self._heard = b""  # what comes while a command takes long
+        self._left: Iterator[bytes | Later[Any]] | None = None
+        self._later: Later[Any] | None = None
 
     def begin(self) -> None:
         """Shows the prompt, or greets."""
         self.chardev.write(self.speech.begin())
 
     def room(self) -> int:
-        return self.ROOM
+        return max(0, self.ROOM - len(self._heard))
 
     def receive(self, data: bytes) -> None:
-        for shown in self.speech.hear(data):
-            if shown:
-                self.chardev.write(shown)
+        self._heard += data
+        self._answer()
+
+    def _answer(self) -> None:
+        while self._later is None:
+            if self._left is None:
+                if not self._heard:
+                    return
+                self._left, self._heard = self.speech.hear(self._heard), b""
+            shown = next(self._left, None)
+            if shown is None:
+                self._left = None
+            elif isinstance(shown, bytes):
+                if shown:
+                    self.chardev.write(shown)
+            else:
+                self._later = shown
+                self.loop.call(self._step)
+
+    def _step(self) -> None:
+        if self._later is None:
+            return
+        pause = self._later.step()
+        if pause is not None:
+            self.loop.call_later(pause, self._step)
+            return
+        self._later = None
+        with self.lock:
+            self._answer()
+        self.chardev.accept()
 
     def told(self, event: Event) -> None:
         """An event, for who wants to hear of it."""

@@ -12,8 +12,10 @@ from emu.snapshot.migration import Migration
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.run_state import RunState
+    from emu.snapshot.core_dump import Dump
 
 # Where a machine can be sent away from.
+DUMPED_FROM = ("running", "paused", "prelaunch", "postmigrate", "shutdown", "internal-error")
 SENT_FROM = ("running", "paused", "prelaunch", "postmigrate", "shutdown")
 
 
@@ -21,6 +23,7 @@ def send(run: RunState, uri: str, descriptors: dict[str, int] | None = None) -> 
     """Sends the machine to `uri`; descriptors: those that the client has named.  Raises SnapshotError."""
     if run.migration is not None and run.migration.busy:
         raise SnapshotError("There's a migration process in progress")
+    run.free()
     if run.status not in SENT_FROM:
         raise DeviceError(f"the machine is in state {run.status}, in which it cannot be sent away")
     migration = Migration(run)
@@ -37,6 +40,27 @@ def receive(run: RunState, uri: str, descriptors: dict[str, int] | None = None) 
     migration = Migration(run)
     migration.receive(uri, _descriptor(uri, descriptors), start=run.starts)
     run.migration = migration
+
+
+def dump(
+    run: RunState,
+    protocol: str,
+    descriptors: dict[str, int],
+    begin: int = 0,
+    length: int | None = None,
+) -> Dump:
+    """Begins to write memory and CPUs to file:PATH or fd:NAME.  Raises SnapshotError, DeviceError."""
+    from emu.snapshot.core_dump import Dump, memory
+
+    run.free()
+    if run.status not in DUMPED_FROM:
+        raise DeviceError(f"the machine is in state {run.status}, in which it cannot be dumped")
+    scheme, _, rest = protocol.partition(":")
+    if scheme not in ("file", "fd") or not rest:
+        raise SnapshotError(f"{protocol}: use file:PATH or fd:NAME")
+    pieces = memory(run.machine, begin, length)
+    run.dump = Dump(run, scheme, rest, _descriptor(protocol, descriptors), pieces)
+    return run.dump
 
 
 def _descriptor(uri: str, descriptors: dict[str, int] | None) -> int | None:

@@ -146,6 +146,7 @@ class Store:
         migration = self.run.migration
         if (migration is not None and migration.busy) or self.run.status == "inmigrate":
             raise SnapshotError("a migration is under way; wait for its end")
+        self.run.free()
         running = self.run.running
         self.run.stop(status)
         return running

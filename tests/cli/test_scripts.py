@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 # What the scripts may call besides the interpreter and the compiler: POSIX, and mktemp.
 TOOLS = ["cat", "cksum", "dirname", "env", "find", "id", "mktemp", "rm", "sed", "sh", "sort", "tail", "xargs"]
-SCRIPTS = ["scripts/demo", "scripts/test", "scripts/setup"]
+SCRIPTS = ["scripts/demo", "scripts/test", "scripts/setup", "examples/libvirt_tour.sh"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -143,6 +143,12 @@ def test_every_verb(libvirtd, guest):
     assert told["return"]["status"] == "paused"
     libvirtd.virsh("resume", name)
     assert ask("domstate", name, "--reason") == "running (unpaused)"
+    core = libvirtd.folder / "core"
+    libvirtd.virsh("dump", name, core, "--memory-only")
+    assert core.read_bytes()[:4] == b"\x7fELF"
+    assert core.stat().st_size > 256 << 20
+    core.unlink()
+    assert ask("domstate", name) == "running"
     assert "VM status: running" in ask("qemu-monitor-command", name, "--hmp", "info status")
     pretty = ask("qemu-monitor-command", name, "--pretty", '{"execute":"query-cpus-fast"}')
     assert pretty.startswith('{\n  "return": [\n')

@@ -108,6 +108,8 @@ ELSEWHERE = ("description", "driver-specific", "alias", "default-ram-id", "defau
         ("query-machines", {}),
         ("query-migrate", {}),
         ("query-migrate-capabilities", {}),
+        ("query-dump", {}),
+        ("query-dump-guest-memory-capability", {}),
         ("query-command-line-options", {}),
         ("query-gic-capabilities", {}),
         ("query-vnc", {}),
