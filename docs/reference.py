@@ -156,6 +156,16 @@ def architecture() -> str:
     return (ROOT / "ARCHITECTURE.md").read_text()
 
 
+def measured() -> str:
+    """The stored result that performance.md tells of, as `emu bench --html` shows it."""
+    from emu.bench.page import to_html
+    from emu.bench.result import load
+    from emu.bench.suites import SUITES
+
+    about = {name: suite.about for name, suite in SUITES.items()}
+    return to_html(load(ROOT / "docs/performance.json"), about)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/instructions.md": instructions,
     "reference/syscalls.md": syscalls,
@@ -163,6 +173,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/qmp.md": qmp,
     "reference/hmp.md": hmp,
     "architecture.md": architecture,
+    "measured.html": measured,
 }
 
 

@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--html", metavar="FILE", help="the same as a page with pictures")
     add("-q", "--quiet", action="store_true", help="no progress on standard error")
     add("--list", action="store_true", help="list suites and engines, and end")
+    add("--show", metavar="FILE.json", help="show a stored result, make --html of it; run nothing")
     add("--compare", nargs=2, metavar=("A.json", "B.json"), help="compare two results, and run nothing")
 
 
@@ -48,10 +49,15 @@ def main(args: Namespace) -> int:
         return _compare(args, targets)
     if args.list:
         return _list()
-    if not 1 <= args.rounds <= 1000:
-        raise EmuError(f"--rounds {args.rounds}: give a number from 1 to 1000")
     if list(targets.values()).count("-") > 1:
         raise EmuError("only one of --json, --csv and --html can be written to standard output")
+    if args.show:
+        from emu.bench.result import load
+
+        _tell(load(Path(args.show)), targets)
+        return 0
+    if not 1 <= args.rounds <= 1000:
+        raise EmuError(f"--rounds {args.rounds}: give a number from 1 to 1000")
     from emu.bench.result import check_target
 
     for name in targets.values():
@@ -63,6 +69,10 @@ def main(args: Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="emu-bench-") as folder:
         jobs = _jobs(args, Path(folder))
         result = run(jobs, args.rounds, args.quiet)
+        result.quick = args.quick
+    if not result.complete:
+        rounds = f"{result.rounds} complete {'round' if result.rounds == 1 else 'rounds'}"
+        print(f"emu bench: interrupted after {rounds}; what is done follows", file=sys.stderr)
     _tell(result, targets)
     if not result.complete:
         raise KeyboardInterrupt  # which ends the process by the signal
@@ -110,7 +120,7 @@ def _jobs(args: Namespace, folder: Path) -> list[Job]:
 
 
 def _tell(result: Result, targets: dict[str, str]) -> None:
-    """The table, and the files."""
+    """The files, and the table; the files first, since whoever reads the table may be gone."""
     from emu.bench.comma import to_csv
     from emu.bench.page import to_html
     from emu.bench.result import to_json, write
@@ -119,23 +129,21 @@ def _tell(result: Result, targets: dict[str, str]) -> None:
     from emu.cli.colours import colourful
 
     about = {name: suite.about for name, suite in MADE.items()}
-    if not result.complete:
-        rounds = f"{result.rounds} complete {'round' if result.rounds == 1 else 'rounds'}"
-        print(f"emu bench: interrupted after {rounds}; what is done follows", file=sys.stderr)
-    if "-" not in targets.values():
-        print(text(result, colourful(sys.stdout), about))
-        print(f"\n{origin(result)}", flush=True)
     forms: dict[str, Callable[[], str]] = {
         "json": lambda: to_json(result),
         "csv": lambda: to_csv(result),
         "html": lambda: to_html(result, about),
     }
     for kind, name in targets.items():
+        if name != "-":
+            write(Path(name), forms[kind]())
+    for kind, name in targets.items():
         if name == "-":
             sys.stdout.write(forms[kind]())
-            sys.stdout.flush()
-        else:
-            write(Path(name), forms[kind]())
+    if "-" not in targets.values():
+        print(text(result, colourful(sys.stdout), about))
+        print(f"\n{origin(result)}")
+    sys.stdout.flush()
 
 
 def _list() -> int:
@@ -157,5 +165,8 @@ def _compare(args: Namespace, targets: dict[str, str]) -> int:
     if targets:
         raise EmuError("--compare writes no files; leave --json, --csv and --html out")
     before, after = (load(Path(name)) for name in args.compare)
+    if before.quick != after.quick:
+        quick = args.compare[0] if before.quick else args.compare[1]
+        raise EmuError(f"{quick} was made with --quick, and the other one not; make both in one way")
     print(text(before, after, colourful(sys.stdout)))
     return 0

@@ -1,6 +1,6 @@
 """What a run of `emu bench` found, and its stored form: JSON with a version.
 
-    {"emu-bench": 1, "when": "2026-01-31T12:00:00+00:00", "rounds": 5, "complete": true,
+    {"emu-bench": 1, "when": "2026-01-31T12:00:00+00:00", "rounds": 5, "quick": false, "complete": true,
      "load": [0.1, 0.2, 0.3], "host": {"cpu": ..., "kernel": ..., ...}, "engines": {"unicorn": "2.1.1", ...},
      "rows": [{"suite": "user", "work": "sha256sum", "per": "run", "engine": "kvm", "isa": "x86_64",
                "cpu": {"median": ..., "low": ..., "high": ..., "samples": [...]}, "wall": {...}},
@@ -77,6 +77,7 @@ class Result:
     engines: dict[str, str]
     rounds: int
     when: str
+    quick: bool = False
     complete: bool = True
     load: list[float] = field(default_factory=list)
 
@@ -116,8 +117,9 @@ def to_json(result: Result) -> str:
             told_row["reason"] = row.reason
         rows.append(told_row)
     whole = {
-        "emu-bench": VERSION, "when": result.when, "rounds": result.rounds, "complete": result.complete,
-        "load": result.load, "host": result.host, "engines": result.engines, "rows": rows,
+        "emu-bench": VERSION, "when": result.when, "rounds": result.rounds, "quick": result.quick,
+        "complete": result.complete, "load": result.load, "host": result.host,
+        "engines": result.engines, "rows": rows,
     }  # fmt: skip
     return json.dumps(whole, indent=1) + "\n"
 
@@ -164,6 +166,7 @@ def _result(whole: Any) -> Result:
         engines=_words(whole, "engines"),
         rounds=_of(whole, "rounds", int, ""),
         when=_of(whole, "when", str, ""),
+        quick=_of(whole, "quick", bool, ""),
         complete=_of(whole, "complete", bool, ""),
         load=_numbers(_of(whole, "load", list, ""), "load"),
     )

@@ -43,6 +43,7 @@ def text(result: Result, colour: bool = False, about: dict[str, str] | None = No
 
     lines: list[str] = []
     suite = ""
+    told: set[tuple[str, str]] = set()
     for (name, work), rows in result.works().items():
         if name != suite:
             suite = name
@@ -52,7 +53,9 @@ def text(result: Result, colour: bool = False, about: dict[str, str] | None = No
         beside = f"/ {base.engine}" if base and len(rows) > 1 else ""
         lines.append(f"  {title(work, rows[0].per):<61}{beside:>14}".rstrip())
         for row in rows:
-            words = line(row, base)
+            again = (suite, row.reason) in told
+            told.add((suite, row.reason))
+            words = line(row, base, again)
             lines.append(words if row.samples else paint(DIM, words))
     if found := means(result):
         lines += ["", paint(BOLD, "CPU time / native's") + ", geometric means"]
@@ -67,11 +70,11 @@ def title(work: str, per: str) -> str:
     return work if per == "run" else f"{work}: one {per}"
 
 
-def line(row: Row, base: Row | None) -> str:
-    """One engine's."""
+def line(row: Row, base: Row | None, again: bool = False) -> str:
+    """One engine's; again: its reason has been told above."""
     head = f"    {row.engine:<12}{ISAS.get(row.isa, row.isa):<7}"
     if not row.samples:
-        return f"{head}  n/a: {row.reason}"
+        return f"{head}  n/a: {'as above' if again else row.reason}"
     cpu, wall = row.cpu, row.wall
     beside = digits(cpu.median / base.cpu.median) if base else ""
     cells = f"{seconds(cpu.median):>10}{f'({spread(cpu)})':>18}{seconds(wall.median):>12}"
@@ -105,6 +108,7 @@ def origin(result: Result) -> str:
     cpus = result.host.get("cpus", "?")
     versions = ", ".join(f"{name} {value}" for name, value in result.engines.items() if name != "python")
     rounds = f"{result.rounds} rounds" if result.rounds != 1 else "1 round"
+    rounds += " of --quick" if result.quick else ""
     state = "" if result.complete else ", interrupted"
     load = f", load before {result.load[0]:.2f}" if result.load else ""
     kvm = result.host.get("kvm", "?")

@@ -64,16 +64,23 @@ def _explained(names: list[str], architecture: str) -> Iterator[None]:
     try:
         yield
         return
-    except subprocess.TimeoutExpired as error:
-        reason = f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
-    except subprocess.CalledProcessError as error:
-        said = [line for line in error.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg-deb:"))]
-        reason = f"{error.cmd[0]} says {said[-1]}" if said else f"{error.cmd[0]} failed ({error.returncode})"
-    except OSError as error:
-        tool = error.filename in ("apt-get", "dpkg-deb", "tar")
-        reason = f"{error.filename} is missing on this host" if tool else str(error)
+    except (subprocess.SubprocessError, OSError) as error:
+        reason = _reason(error)
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     raise Unavailable(f"{names[0]}:{architecture}{more} cannot be fetched: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    """Why apt or dpkg did not do what they were asked for."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"{error.cmd[0]} was still waiting after {error.timeout:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = [line for line in error.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg-deb:"))]
+        return f"{error.cmd[0]} says {said[-1]}" if said else f"{error.cmd[0]} failed ({error.returncode})"
+    tools = ("apt-get", "apt-cache", "dpkg-deb", "tar")
+    if isinstance(error, OSError) and error.filename in tools:
+        return f"{error.filename} is missing on this host"
+    return str(error)
 
 
 def place(packages: str | Sequence[str], architecture: str, *, closure: bool = False) -> Path:
@@ -103,7 +110,7 @@ def current(package: str, architecture: str) -> str:
             _run(["apt-get", "-qq", *options, "update"], ".", _UPDATE)
             lines = _run(asked, ".", _UPDATE)
     except (subprocess.SubprocessError, OSError) as error:
-        raise Unavailable(f"{package}:{architecture} cannot be looked up: {error}") from None
+        raise Unavailable(f"{package}:{architecture} cannot be looked up: {_reason(error)}") from None
     for line in lines.splitlines():
         kind, _, name = line.strip().partition(": ")
         if kind == "Depends" and not name.startswith("<"):

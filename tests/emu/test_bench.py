@@ -306,6 +306,23 @@ def test_the_page_is_well_formed_and_needs_nothing_else(measured: Path) -> None:
     assert len(list(page.iter("svg"))) == sum(not row.reason for row in load(measured / "json").rows)
 
 
+def test_a_stored_result_is_shown_again(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = measured / "again"
+    assert main(["bench", "--show", str(measured / "json"), "--html", str(again)]) == 0
+    assert capsys.readouterr().out == (measured / "table").read_text()
+    assert again.read_text() == (measured / "html").read_text()
+
+
+def test_the_documentation_s_tables_are_those_of_its_result() -> None:
+    """Else: python docs/performance.py."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import performance; print(performance.page(), end='')"],
+        capture_output=True, text=True, env=environ(), cwd=ROOT / "docs", timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (ROOT / "docs" / "performance.md").read_text()
+
+
 def test_a_missing_peer_is_a_row_that_says_so(tmp_path: Path) -> None:
     """With nothing in PATH there is no QEMU."""
     words = ["--suite", "syscall", "--quick", "--rounds", "1", "--engine", "qemu-user", "--engine", "native"]
@@ -353,6 +370,13 @@ def made(**times: list[float]) -> Result:
         row.samples = [Sample(value, value) for value in cpu]
         rows.append(row)
     return Result(rows, {"cpu": "a CPU"}, {"emu": "1"}, 3, "2026-01-31T12:00:00+00:00")
+
+
+def test_a_reason_is_told_once_in_each_suite() -> None:
+    result = made(kvm=[], native=[], unicorn=[0.1])
+    result.rows += [Row(suite, "sort", "run", "kvm", "x86_64", "not here") for suite in ("user", "boot")]
+    shown = re.findall(r"n/a: (.*)", text(result))
+    assert shown == ["not here", "as above", "as above", "not here"]
 
 
 @pytest.mark.parametrize(
@@ -446,6 +470,18 @@ def test_two_results_are_compared_row_by_row(tmp_path: Path, capsys: pytest.Capt
     assert "2 in both: 1 slower, 1 too few rounds to say" in shown
     assert "differs: cpu: a CPU; another CPU" in shown
     assert "only in A: user, gzip, unicorn\nonly in B: user, gzip, qemu-user" in shown
+
+
+def test_a_quick_result_is_not_compared_with_a_whole_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in files:
+        result = made(kvm=[1.0])
+        result.quick = path.name == "b.json"
+        write(path, to_json(result))
+    assert main(["bench", "--compare", *map(str, files)]) == 2
+    assert capsys.readouterr().err.startswith(f"emu: {files[1]} was made with --quick, and the other one not")
 
 
 def broken(change: Any) -> str:
