@@ -54,7 +54,7 @@ def loop(isa: str, folder: Path, calls: int, *words: str, clock: bool = False) -
 def ways(folder: Path, calls: int) -> dict[str, Callable[[], float]]:
     """All that this host has; why others are missing goes to stderr."""
     few = {name: max(100, calls // share) for name, share in SHARES.items()}
-    tcg = [*emu(), "--accel", "tcg"]
+    tcg = [*emu(), "--no-config", "--accel", "tcg"]
     hooked = [sys.executable, "-c", HOOKED]
     found = {
         "tcg, arm64": loop("aarch64", folder, calls, *tcg),
@@ -69,7 +69,7 @@ def ways(folder: Path, calls: int) -> dict[str, Callable[[], float]]:
         found["KVM exit, plain C"] = lambda: twin.twin_run(vm, few["exit"]) / few["exit"]
     else:
         print("n/a: the plain C loop cannot use /dev/kvm; see why with: emu doctor", file=sys.stderr)
-    found["kvm, x86-64"] = loop("x86_64", folder, few["kvm"], *emu(), "--accel", "kvm")
+    found["kvm, x86-64"] = loop("x86_64", folder, few["kvm"], *emu(), "--no-config", "--accel", "kvm")
     return found
 
 

@@ -79,11 +79,13 @@ def program_ways(
     """
     reasons = reasons or {}
     own, qemu = host(), qemu_user(foreign)
+    # What somebody's file of settings says is no part of the comparison.
+    ours = [*emu(), "--no-config", "--accel"]
     table: tuple[tuple[str, str, list[str], str], ...] = (
         ("native", own, [], ""),
-        ("kvm", own, [*emu(), "--accel", "kvm"], no_kvm(own, "program")),
-        ("translator", foreign, [*emu(), "--accel", "tcg", "--engine", "translator"], no_translator(foreign)),
-        ("unicorn", foreign, [*emu(), "--accel", "tcg", "--engine", "unicorn"], ""),
+        ("kvm", own, [*ours, "kvm"], no_kvm(own, "program")),
+        ("translator", foreign, [*ours, "tcg", "--engine", "translator"], no_translator(foreign)),
+        ("unicorn", foreign, [*ours, "tcg", "--engine", "unicorn"], ""),
         ("qemu-user", foreign, [qemu[0]], qemu[1]),
     )
     ways = []

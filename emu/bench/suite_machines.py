@@ -97,8 +97,8 @@ def _job(board: Board, folder: Path, disk: Path, chosen: list[Step], port: int) 
         made = str(error)
     append = f"console={board.console} quiet"
     ours = [
-        *emu(), "boot", "--machine", board.name, "--memory", str(MEMORY), "--no-reboot", "--no-top",
-        "--kernel", str(kernel), "--initrd", str(initrd), "--append", append,
+        *emu(), "boot", "--no-config", "--machine", board.name, "--memory", str(MEMORY), "--no-reboot",
+        "--no-top", "--kernel", str(kernel), "--initrd", str(initrd), "--append", append,
         "--drive", f"{disk},format=raw", "--net", "user", "--accel",
     ]  # fmt: skip
     qemu, missing = qemu_system(board.isa)

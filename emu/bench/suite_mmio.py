@@ -27,7 +27,7 @@ def jobs(folder: Path, quick: bool, suites: Collection[str] = ()) -> list[Job]:
 def _port(folder: Path, quick: bool) -> Job:
     isa, guest = "x86_64", partial(guest_access.x86_64, None)
     job = Job([Work("mmio", PORT, "access")])
-    board = [*emu(), "boot", "--machine", "microvm", "--firmware", "{firmware}", "--accel"]
+    board = [*emu(), "boot", "--no-config", "--machine", "microvm", "--firmware", "{firmware}", "--accel"]
     qemu, missing = qemu_system(isa)
     theirs = [qemu, "-M", "microvm", *QEMU.split(), "-bios", "{firmware}", "-accel"]
     table = (
@@ -49,7 +49,7 @@ def _port(folder: Path, quick: bool) -> Job:
 def _mmio(folder: Path, quick: bool) -> Job:
     isa, count = "aarch64", FAST // 10 if quick else FAST
     runs = _runs(folder, MMIO, "mmio", guest_access.aarch64(guest_access.PL011_FR, count), count)
-    ours = [*emu(), "boot", "--machine", "virt", "--firmware", "{firmware}", "--accel", "tcg"]
+    ours = [*emu(), "boot", "--no-config", "--machine", "virt", "--firmware", "{firmware}", "--accel", "tcg"]
     qemu, missing = qemu_system(isa)
     words = f"-M virt -cpu cortex-a53 -accel tcg {QEMU} -bios"
     theirs = [qemu, *words.split(), "{firmware}"]
