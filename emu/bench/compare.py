@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from emu.bench.peers import ISAS
 from emu.bench.result import Result, Row
-from emu.bench.table import BOLD, DIM, PLAIN, digits, seconds
+from emu.bench.table import BOLD, DIM, PLAIN, digits, seconds, title
 
 GREEN, RED = "\x1b[32m", "\x1b[31m"
 SAME, FASTER, SLOWER, FEW = "within the spread", "faster", "slower", "too few rounds to say"
@@ -56,16 +56,19 @@ def text(before: Result, after: Result, colour: bool = False) -> str:
         f"B: {after.when}, emu {after.engines.get('emu', '?')}, {after.rounds} rounds",
         *differences(before, after),
     ]
-    suite = ""
+    suite = work = ""
     for pair in both:
         row = pair.after
         if row.suite != suite:
-            suite = row.suite
-            lines += ["", f"{paint(BOLD, suite)}{'':{max(1, 53 - len(suite))}}{'A':>9}{'B':>10}{'B/A':>7}"]
-        head = f"  {row.work[:28]:<29}{row.engine:<13}{ISAS.get(row.isa, row.isa):<8}"
+            suite, work = row.suite, ""
+            lines += ["", paint(BOLD, suite), paint(DIM, f"{'A':>33}{'B':>10}{'B / A':>9}")]
+        if row.work != work:
+            work = row.work
+            lines.append(f"  {title(work, row.per)}")
+        head = f"    {row.engine:<12}{ISAS.get(row.isa, row.isa):<7}"
         one, two = pair.before.cpu.median, row.cpu.median
         verdict = paint({FASTER: GREEN, SLOWER: RED}.get(pair.verdict, DIM), pair.verdict)
-        lines.append(f"{head}{seconds(one):>10}{seconds(two):>10}{digits(pair.ratio):>7}  {verdict}")
+        lines.append(f"{head}{seconds(one):>10}{seconds(two):>10}{digits(pair.ratio):>9}  {verdict}")
     counts = {word: sum(pair.verdict == word for pair in both) for word in (FASTER, SLOWER, SAME, FEW)}
     lines += ["", f"{len(both)} in both: " + ", ".join(f"{n} {word}" for word, n in counts.items() if n)]
     for name, mine, other in (("A", before, after), ("B", after, before)):

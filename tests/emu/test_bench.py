@@ -468,7 +468,7 @@ def test_two_results_are_compared_row_by_row(tmp_path: Path, capsys: pytest.Capt
     assert main(["bench", "--compare", *map(str, files)]) == 0
     shown = capsys.readouterr().out
     assert shown == compared(one, two) + "\n"
-    assert re.search(r"gzip +kvm +x86-64 +1\.00 s +2\.00 s +2\.00  slower$", shown, re.MULTILINE)
+    assert re.search(r"^  gzip\n    kvm +x86-64 +1\.00 s +2\.00 s +2\.00  slower$", shown, re.MULTILINE)
     assert "2 in both: 1 slower, 1 too few rounds to say" in shown
     assert "differs: cpu: a CPU; another CPU" in shown
     assert "only in A: user, gzip, unicorn\nonly in B: user, gzip, qemu-user" in shown
