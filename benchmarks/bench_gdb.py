@@ -9,7 +9,6 @@ client's own work is not in the figures.
 from __future__ import annotations
 
 import argparse
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,39 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+from tests.emu.gdb_client import Client  # noqa: E402
+
 PC = {"aarch64": 32, "arm": 15, "riscv64": 32, "x86_64": 16}
-
-
-class Client:
-    """As gdb talks, without acknowledgements."""
-
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.file = self.socket.makefile("rb")
-        self.ask(b"QStartNoAckMode")
-        self.socket.sendall(b"+")
-        self.ask(b"qSupported:swbreak+;vContSupported+")
-
-    def ask(self, payload: bytes) -> bytes:
-        self.socket.sendall(b"$%b#%02x" % (payload, sum(payload) & 0xFF))
-        while self.file.read(1) != b"$":
-            pass
-        answer = bytearray()
-        while (byte := self.file.read(1)) != b"#":
-            if not byte:
-                raise EOFError
-            answer += byte
-        self.file.read(2)
-        return bytes(answer)
-
-    def read(self, address: int, size: int) -> None:
-        """Without looking at the bytes one by one, which would be this client's cost."""
-        payload = b"m%x,%x" % (address, size)
-        self.socket.sendall(b"$%b#%02x" % (payload, sum(payload) & 0xFF))
-        data = b""
-        while not data.endswith(b"#", 0, len(data) - 2):
-            data += self.socket.recv(1 << 20)
 
 
 def measure(client: Client, address: int, name: str) -> None:

@@ -126,7 +126,7 @@ bool a64_told(const tr_code *code, uint64_t pc)
 
 bool a64_flags_dead_at(a64_translator *t, uint64_t pc)
 {
-    if (t->told)
+    if (t->told || t->alone)
         return false;
     for (int i = 0; i < PEEK; i++, pc += 4) {
         if (pc >> 12 != t->start >> 12) /* a block is good as long as its own page does not change */
@@ -172,7 +172,7 @@ static void leave_flags(a64_translator *t, uint64_t target)
 /* A jump to translated or yet untranslated code; registers and flags are where they belong. */
 static void chain(a64_translator *t, uint64_t target)
 {
-    bool direct = !t->told && !a64_told(t->code, target);
+    bool direct = !t->told && !t->alone && !a64_told(t->code, target);
     if (direct && target == t->start) {
         x_jmp_to(&t->e, t->entry);
         return;
@@ -375,7 +375,8 @@ static void scan(a64_translator *t, uint64_t pc)
     int n = 0;
     bool end = false, traced = t->code->trace != NULL;
     bool basic = traced && t->code->trace->what & (EMU_TRACE_BLOCKS | EMU_TRACE_COVERAGE);
-    while (!end && n < A64_BLOCK && (n == 0 || (pc & (PAGE - 1)) != 0) && !(traced && told_apart(t, n, pc))) {
+    int most = t->alone ? 1 : A64_BLOCK;
+    while (!end && n < most && (n == 0 || (pc & (PAGE - 1)) != 0) && !(traced && told_apart(t, n, pc))) {
         tr_look(t->code, pc);
         uint32_t word;
         memcpy(&word, t->code->memory.base + pc, 4);
@@ -417,19 +418,20 @@ static void scan(a64_translator *t, uint64_t pc)
     }
 }
 
-const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc)
+const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc, bool alone)
 {
     tr_code *code = a64_code_of(engine);
     t->engine = engine;
     t->code = code;
     t->start = t->pc = pc;
     t->ended = false;
+    t->alone = alone;
     t->exits = t->laters = 0;
     t->flags = FLAGS_SAVED;
     t->flags_saved = true;
     t->masked = code->masked;
     t->based = code->memory.base != NULL;
-    t->told = a64_told(code, pc);
+    t->told = !alone && a64_told(code, pc);
     tr_page_now(code, pc);
     uint32_t at = code->used + (t->told ? (uint32_t)sizeof(a64_block_head) : 0);
     t->e.origin = code->code + code->view;
@@ -468,7 +470,7 @@ const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint6
     a64_show(t);
     code->used = (uint32_t)(t->e.at - code->code - code->view);
     code->translated += (uint64_t)t->index;
-    tr_enter(code, pc, at, size);
+    tr_enter(code, pc, at, size, alone);
     if (t->told)
         memcpy(t->entry - sizeof(a64_block_head), &(a64_block_head){t->words[0], size}, sizeof(a64_block_head));
     if (code->trace != NULL)

@@ -177,6 +177,7 @@ typedef struct a64_translator {
     uint64_t pc;    /* of the instruction */
     int index;      /* the same, from the block's start */
     bool ended;     /* nothing falls through to the next instruction */
+    bool alone;     /* this instruction and no other, with all that it leaves behind */
     int masked;     /* as tr_code's */
     bool based;     /* memory.base is not 0 */
     bool told;      /* the block is left for the runtime, with all flags: see a64_told */
@@ -337,7 +338,7 @@ typedef struct a64_pieces {
 /* Writes them at the code's start. */
 void a64_write_pieces(tr_code *code, a64_pieces *pieces);
 /* Translates the block at pc, which is readable and executable; called with the lock and with room. */
-const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc);
+const uint8_t *a64_translate(struct a64_engine *engine, a64_translator *t, uint64_t pc, bool alone);
 const a64_pieces *a64_pieces_of(const struct a64_engine *engine);
 tr_code *a64_code_of(const struct a64_engine *engine);
 /*

@@ -60,6 +60,7 @@ typedef struct a64_engine {
     _Atomic int inside; /* translated code */
     _Atomic int kicked;
     uint32_t generation; /* of the translations that the jump table leads to */
+    bool alone;          /* the jump table is empty, and `poll` is set: who runs leaves behind its block */
     emu_engine *stepper; /* Unicorn, for what is not translated */
     uint32_t changes;    /* that it has been told of */
     uint64_t stepped;
@@ -173,6 +174,30 @@ static void clear_jumps(a64_engine *engine)
     engine->generation = engine->shared->code->generation;
 }
 
+/* Whether no code can be at pc; the state has the reason to leave then. */
+static bool found_not(a64_state *state, const tr_code *code, uint64_t pc)
+{
+    if (pc & 3) {
+        state->reason = A64_EXIT_ALIGN;
+    } else if (pc >= code->memory.size || !(code->memory.rights(code->memory.opaque, pc) & EMU_RIGHT_X)) {
+        state->reason = A64_EXIT_FAULT;
+        state->access = EMU_RIGHT_X;
+    } else {
+        return false;
+    }
+    state->address = pc;
+    return true;
+}
+
+/* Whether a block can be written; the state has the reason to leave otherwise. */
+static bool may_translate(a64_state *state, tr_code *code)
+{
+    int error = tr_prepare(code);
+    if (error != 0)
+        state->reason = error == -ENOSPC ? A64_EXIT_DROP : A64_EXIT_MEMORY;
+    return error == 0;
+}
+
 /*
  * The code of the block at pc; NULL with a reason to leave in the state.  The
  * guest's memory is held so that what was asked about it stays true.
@@ -183,33 +208,22 @@ static const uint8_t *find(a64_engine *engine, uint64_t pc, uint32_t slot)
     tr_code *code = shared->code;
     a64_state *state = engine->state;
     const uint8_t *at = NULL;
-    int error = 0;
     if (code->memory.hold != NULL)
         code->memory.hold(code->memory.opaque);
     pthread_mutex_lock(&code->lock);
     bool waits = shared->dropping || shared->full || __atomic_load_n(&state->poll, __ATOMIC_SEQ_CST);
-    bool runs = !(pc & 3) && pc < code->memory.size &&
-                code->memory.rights(code->memory.opaque, pc) & EMU_RIGHT_X;
-    uint32_t found = waits || !runs ? 0 : tr_find(code, pc);
-    if (found != 0) {
-        at = code->code + code->blocks[found - 1].at;
-        if (slot != NO_SLOT)
-            tr_link(code, slot, found);
-    } else if (waits) {
+    if (waits) {
         state->reason = A64_EXIT_KICK; /* and in again, behind the drop */
-    } else if (pc & 3) {
-        state->reason = A64_EXIT_ALIGN;
-        state->address = pc;
-    } else if (!runs) {
-        state->reason = A64_EXIT_FAULT;
-        state->address = pc;
-        state->access = EMU_RIGHT_X;
-    } else if ((error = tr_prepare(code)) != 0) {
-        state->reason = error == -ENOSPC ? A64_EXIT_DROP : A64_EXIT_MEMORY;
-    } else {
-        at = a64_translate(engine, &shared->translator, pc);
-        if (slot != NO_SLOT)
-            tr_link(code, slot, code->block_count);
+    } else if (!found_not(state, code, pc)) {
+        uint32_t found = tr_find(code, pc);
+        if (found != 0) {
+            at = code->code + code->blocks[found - 1].at;
+        } else if (may_translate(state, code)) {
+            at = a64_translate(engine, &shared->translator, pc, false);
+            found = code->block_count;
+        }
+        if (at != NULL && slot != NO_SLOT)
+            tr_link(code, slot, found);
     }
     if (at != NULL && !a64_told(code, pc)) {
         size_t i = pc >> 2 & (A64_JUMPS - 1);
@@ -494,6 +508,10 @@ static int stop_for(a64_engine *engine, emu_stop *stop)
     case A64_EXIT_ILLEGAL:
         stop->kind = EMU_STOP_ILLEGAL;
         break;
+    case A64_EXIT_MEMORY:
+        snprintf(stop->text, sizeof stop->text, "no memory for translated code; see ulimit -v");
+        stop->kind = EMU_STOP_ERROR;
+        break;
     default:
         stop->kind = EMU_STOP_KICK;
         break;
@@ -577,10 +595,32 @@ static bool complete(uint32_t reason)
     return reason == A64_EXIT_TOLD || reason == A64_EXIT_SYSCALL || reason == A64_EXIT_KICK || reason == A64_EXIT_CODE;
 }
 
+/* Of exits that concern the engine alone: true, and the thread goes on. */
+static bool mend(a64_engine *engine)
+{
+    a64_state *state = engine->state;
+    switch (state->reason) {
+    case A64_EXIT_CODE:
+        engine->shared->changes++;
+        suspend(engine, (state->address << TAG >> TAG) & ~UINT64_C(63), TR_LINE, true);
+        return true;
+    case A64_EXIT_TAG: /* the guest has tags in its pointers: code that takes them off from now on */
+        engine->shared->tagged = 1;
+        engine->shared->full = 1;
+        return true;
+    case A64_EXIT_DROP:
+        engine->shared->full = 1;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int a64_run(emu_engine *opaque, emu_stop *stop)
 {
     a64_engine *engine = (a64_engine *)opaque;
     a64_state *state = engine->state;
+    engine->alone = false;
     for (;;) {
         state->poll = 0;
         if (engine->kicked) {
@@ -621,34 +661,87 @@ static int a64_run(emu_engine *opaque, emu_stop *stop)
         }
         case A64_EXIT_TOLD:
             break;
-        case A64_EXIT_CODE:
-            engine->shared->changes++;
-            suspend(engine, (state->address << TAG >> TAG) & ~UINT64_C(63), TR_LINE, true);
-            break;
-        case A64_EXIT_TAG: /* the guest has tags in its pointers: code that takes them off from now on */
-            engine->shared->tagged = 1;
-            engine->shared->full = 1;
-            break;
-        case A64_EXIT_DROP:
-            engine->shared->full = 1;
-            break;
-        case A64_EXIT_MEMORY:
-            snprintf(stop->text, sizeof stop->text, "no memory for translated code; see ulimit -v");
-            stop->pc = state->pc;
-            return stop->kind = EMU_STOP_ERROR;
         case A64_EXIT_KICK:
             break; /* seen above, if it was one and not a drop */
         default:
-            return stop_for(engine, stop);
+            if (!mend(engine))
+                return stop_for(engine, stop);
         }
     }
 }
 
+/* As find, of the instruction at pc alone.  Kicks do not concern it. */
+static const uint8_t *find_alone(a64_engine *engine, uint64_t pc)
+{
+    shared *shared = engine->shared;
+    tr_code *code = shared->code;
+    a64_state *state = engine->state;
+    const uint8_t *at = NULL;
+    if (code->memory.hold != NULL)
+        code->memory.hold(code->memory.opaque);
+    pthread_mutex_lock(&code->lock);
+    if (shared->dropping || shared->full) {
+        state->reason = A64_EXIT_KICK;
+    } else if (found_not(state, code, pc)) {
+        /* the reason is there */
+    } else {
+        uint32_t found = tr_find_alone(code, pc);
+        if (found != 0)
+            at = code->code + code->blocks[found - 1].at;
+        else if (may_translate(state, code))
+            at = a64_translate(engine, &shared->translator, pc, true);
+    }
+    pthread_mutex_unlock(&code->lock);
+    if (code->memory.release != NULL)
+        code->memory.release(code->memory.opaque);
+    return at;
+}
+
+/*
+ * One instruction of translated code: its block leaves by a jump through a slot or by the table of addresses, and
+ * neither leads anywhere while `poll` is set.  Exclusive access outlasts it, as it must where a loop is stepped.
+ */
 static int a64_step(emu_engine *opaque, emu_stop *stop)
 {
     a64_engine *engine = (a64_engine *)opaque;
-    engine->kicked = 0;
-    return step(engine, stop) ? 0 : stop->kind;
+    a64_state *state = engine->state;
+    uint64_t pc = state->pc;
+    for (;;) {
+        if (state->fpcr & A64_FPCR_ODD)
+            become_odd(engine);
+        if (engine->shared->full)
+            drop(engine);
+        if (!engine->alone || engine->generation != engine->shared->code->generation) {
+            clear_jumps(engine);
+            engine->alone = true;
+        }
+        go_in(engine);
+        state->poll = 1;
+        const uint8_t *code = find_alone(engine, pc);
+        if (code != NULL)
+            engine->shared->pieces.enter(state, code);
+        go_out(engine);
+        engine->kicked = 0;
+        switch (state->reason) {
+        case A64_EXIT_STEP:
+            if (!step(engine, stop))
+                return stop->kind;
+            stop->pc = state->pc;
+            return 0;
+        case A64_EXIT_KICK:
+            if (code == NULL) /* others drop all */
+                continue;
+            stop->pc = state->pc;
+            return 0;
+        default:
+            if (!mend(engine))
+                return stop_for(engine, stop);
+            if (state->pc == pc) /* and it is made again */
+                continue;
+            stop->pc = state->pc;
+            return 0;
+        }
+    }
 }
 
 static void a64_kick(emu_engine *opaque)

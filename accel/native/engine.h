@@ -129,7 +129,7 @@ typedef struct emu_engine_ops {
     int (*forked)(emu_engine *engine, char *text, size_t size);
     /* After it in the parent, and where it failed. */
     void (*stayed)(emu_engine *engine);
-    /* One instruction: 0, or what run() returns where it stopped otherwise. */
+    /* One instruction: 0 with the next one's pc in *stop, or what run() returns where it stopped otherwise.  Not NULL. */
     int (*step)(emu_engine *engine, emu_stop *stop);
     /* Since the last time asked: guest instructions translated, and executed by another engine for want of that. */
     void (*counts)(emu_engine *engine, uint64_t out[2]);

@@ -328,6 +328,38 @@ static int user_run(emu_engine *engine, emu_stop *stop)
     return kind;
 }
 
+static void set_trap_flag(emu_engine *engine, bool on)
+{
+    if (engine->at == AT_EXCEPTION) {
+        struct frame *frame = frame_of(engine);
+        frame->rflags = (frame->rflags & ~FLAG_TF) | (on ? FLAG_TF : 0);
+    } else {
+        struct kvm_regs *regs = registers(engine);
+        regs->rflags = (regs->rflags & ~FLAG_TF) | (on ? FLAG_TF : 0);
+        registers_changed(engine);
+    }
+}
+
+static int user_step(emu_engine *engine, emu_stop *stop)
+{
+    if (engine->at == AT_SYSCALL) { /* SYSRET would take the flags from a register that the guest sees */
+        emu_cpu_state state;
+        kvm_user_save(engine, &state);
+        kvm_user_load(engine, &state);
+    }
+    uint64_t flags = engine->at == AT_EXCEPTION ? frame_of(engine)->rflags : registers(engine)->rflags;
+    if (flags & FLAG_TF) /* the guest steps itself, and is to hear of it */
+        return user_run(engine, stop);
+    set_trap_flag(engine, true);
+    int kind = user_run(engine, stop);
+    set_trap_flag(engine, false);
+    if (kind == EMU_STOP_SYSCALL) {
+        registers(engine)->r11 &= ~FLAG_TF;
+        registers_changed(engine);
+    }
+    return kind == EMU_STOP_BREAK && stop->nr == VECTOR_DB ? 0 : kind;
+}
+
 static void user_kick(emu_engine *engine)
 {
     engine->kicked = 1;
@@ -437,6 +469,7 @@ static const emu_engine_ops ops = {
     .open = kvm_user_open,
     .close = kvm_user_close,
     .run = user_run,
+    .step = user_step,
     .result = kvm_user_result,
     .save = kvm_user_save,
     .load = kvm_user_load,

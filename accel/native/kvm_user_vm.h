@@ -76,6 +76,7 @@ enum { KERNEL_CS = 0x10, USER_SS = 0x28 | 3, USER_CS = 0x30 | 3, TSS_SELECTOR = 
 #define SYSCALL_MASK UINT64_C(0x44700) /* AC, NT, DF, IF, TF */
 
 #define FLAGS_FIXED UINT64_C(0x202)    /* always set, and IF */
+#define FLAG_TF UINT64_C(0x100)
 #define FLAGS_USER UINT64_C(0x250dd5) /* ID AC NT OF DF TF SF ZF AF PF CF; RF */
 
 #define XSAVE_MXCSR 24

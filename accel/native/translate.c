@@ -20,6 +20,8 @@ static void *anonymous(size_t size)
 /* ---- maps: open addressing, keys never 0 (stored + 1) ------------------------------- */
 
 /* A key and a value; the values stand behind all keys.  Not of calloc, which writes zeros to all of it. */
+/* Guest instructions are at even addresses. */
+enum { ALONE = 1 };
 enum { MAP_ENTRY = sizeof(uint64_t) + sizeof(uint32_t) };
 
 static uint32_t hash(uint64_t key, uint32_t room)
@@ -272,9 +274,11 @@ static void unlink_page(tr_code *code, const tr_page *page)
 static void forget_page(tr_code *code, tr_page *page)
 {
     for (uint32_t i = page->blocks; i != 0; i = code->blocks[i - 1].next) {
-        uint32_t *value = map_find(&code->by_pc, code->blocks[i - 1].pc);
-        if (value != NULL && *value == i)
-            *value = 0;
+        for (unsigned alone = 0; alone <= ALONE; alone++) {
+            uint32_t *value = map_find(&code->by_pc, code->blocks[i - 1].pc + alone);
+            if (value != NULL && *value == i)
+                *value = 0;
+        }
     }
     *page = (tr_page){.number = page->number};
 }
@@ -302,16 +306,26 @@ uint32_t tr_find_beside(const tr_code *code, uint64_t pc)
     return value == NULL ? 0 : *value;
 }
 
-uint32_t tr_find(tr_code *code, uint64_t pc)
+static uint32_t find(tr_code *code, uint64_t key)
 {
-    uint32_t found = tr_find_beside(code, pc);
+    uint32_t found = tr_find_beside(code, key);
     if (found == 0 || !code->pages[code->blocks[found - 1].page].suspended)
         return found;
-    tr_page_now(code, pc);
-    return tr_find_beside(code, pc);
+    tr_page_now(code, key);
+    return tr_find_beside(code, key);
 }
 
-void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size)
+uint32_t tr_find(tr_code *code, uint64_t pc)
+{
+    return find(code, pc);
+}
+
+uint32_t tr_find_alone(tr_code *code, uint64_t pc)
+{
+    return find(code, pc + ALONE);
+}
+
+void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size, bool alone)
 {
     tr_page *page = &code->pages[*map_find(&code->by_page, pc / PAGE) - 1];
     for (uint64_t left = code->seen; left != 0; left &= left - 1)
@@ -321,7 +335,7 @@ void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size)
         .pc = pc, .at = at, .size = guest_size, .page = (uint32_t)(page - code->pages), .next = page->blocks};
     __atomic_store_n(&code->block_count, code->block_count + 1, __ATOMIC_RELEASE);
     page->blocks = code->block_count;
-    map_put(&code->by_pc, pc, code->block_count);
+    map_put(&code->by_pc, pc + (alone ? ALONE : 0), code->block_count);
 }
 
 uint32_t tr_slot_new(tr_code *code, uint64_t pc)

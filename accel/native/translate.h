@@ -116,7 +116,7 @@ typedef struct tr_code {
     uint64_t seen, seen_hash; /* the lines that the block being translated is made of, and their bytes */
     tr_site *sites;
     uint32_t site_count;
-    /* pc -> block index + 1, and page number -> page index + 1. */
+    /* pc, or pc + ALONE -> block index + 1; page number -> page index + 1. */
     struct tr_map {
         uint64_t *keys;
         uint32_t *values;
@@ -155,8 +155,12 @@ static inline void tr_look(tr_code *code, uint64_t pc)
     if (!(code->seen >> (pc / TR_LINE % TR_LINES) & 1))
         tr_look_at(code, pc);
 }
-/* Enters a block whose code begins at `at`; code->used is behind it. */
-void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size);
+/*
+ * Enters a block whose code begins at `at`; code->used is behind it.  alone: it is found by tr_find_alone and by
+ * nobody else.
+ */
+void tr_enter(tr_code *code, uint64_t pc, uint32_t at, uint32_t guest_size, bool alone);
+uint32_t tr_find_alone(tr_code *code, uint64_t pc);
 /* A slot that leads to `stub` (as executed) until it is linked. */
 uint32_t tr_slot_new(tr_code *code, uint64_t pc);
 void tr_slot_stub(tr_code *code, uint32_t slot, const uint8_t *stub);

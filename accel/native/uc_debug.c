@@ -4,7 +4,8 @@
  * Breakpoints and single steps are the library's own, which its public calls
  * do not reach: code at a breakpoint, and code that is translated while
  * singlestep_enabled is set, ends in EXCP_DEBUG.  What is translated for a step is
- * told from the rest by flags of its block (cflags_next_tb), so the rest stays.
+ * told from the rest by flags of its block (cflags_next_tb), so the rest stays: at most two instructions, which
+ * nobody else asks for, and of which singlestep_enabled leaves one.
  *
  * Of watchpoints only the question is left in the library: it asks when an
  * address gets into the TLB whether a page is watched, and at each access to
@@ -19,7 +20,7 @@
 
 #define PAGE UINT64_C(4096)
 
-enum { BP_GDB = 0x10, CF_LAST_IO = 0x8000, STEP_ENABLE = 1, STEP_NO_IRQ = 2 };
+enum { BP_GDB = 0x10, CF_COUNT_2 = 2, STEP_ENABLE = 1, STEP_NO_IRQ = 2 };
 
 typedef int (*insert_fn)(void *cpu, uint64_t pc, int flags, void **breakpoint);
 typedef void (*remove_all_fn)(void *cpu, int mask);
@@ -141,7 +142,7 @@ bool emu_uc_can_step(uint8_t *cpu, void (*stopped)(void *cpu))
 void emu_uc_step_begin(uint8_t *cpu)
 {
     store32(cpu + CPU_SINGLESTEP, STEP_ENABLE | STEP_NO_IRQ);
-    store32(cpu + CPU_CFLAGS_NEXT, 1 | CF_LAST_IO);
+    store32(cpu + CPU_CFLAGS_NEXT, CF_COUNT_2);
 }
 
 void emu_uc_step_end(uint8_t *cpu)

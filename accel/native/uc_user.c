@@ -601,8 +601,10 @@ static int go(emu_engine *engine, emu_stop *stop, size_t count)
         } else if (kind == 0) {
             switch (err) {
             case UC_ERR_OK:
-                if (count != 0)
+                if (count != 0) {
+                    stop->pc = engine->pc;
                     return 0;
+                }
                 /* Our own stop, or an instruction that waits for an interrupt: no kernel lets it wait. */
                 if (engine->isa == EMU_ISA_X86_64 && !engine->kicked && !stepped) {
                     engine->fault_page = UINT64_MAX;

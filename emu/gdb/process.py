@@ -44,6 +44,7 @@ GDB_SIGNALS = {
 LINUX_SIGNALS = {gdb: linux for linux, gdb in GDB_SIGNALS.items()}
 # Milliseconds: between two looks at what may have happened; until those that do not stop are done without.
 LOOK, PATIENCE = 20, 500
+GO_ON = Action()
 
 
 def places(arch: Arch) -> dict[str, tuple[str, int, int, int]]:
@@ -100,11 +101,12 @@ class ProcessTarget:
         self._watch = watch.pointer
         self._watch.tell = lib.EMU_TELL_SIGNALS | lib.EMU_TELL_ENDS
         self._watch.debug = 1
-        self._watch.hold = 1
+        self._watch.hold = lib.EMU_HOLD_ALL
         self._slots: dict[int, int] = {}  # by thread, of those that stand
         self._reasons: dict[int, Stop] = {}  # what those have to tell that nobody has been told yet
         self._sent: set[tuple[int, int]] = set()  # signals that the client wants delivered
         self._signals: set[int] = set()  # threads that are about to take a signal
+        self._actions: dict[int, Action] = {}  # of those that were let go
         self._gone: set[int] = set()  # tasks without a guest thread
         self._states: dict[int, Any] = {}
         self._breaks: dict[int, tuple[int, bytes]] = {}  # size, and what stood there
@@ -114,6 +116,7 @@ class ProcessTarget:
         self._native = False
         self._at_large = False  # nobody looks at it any more
         self._places = places(self.arch)
+        self._tasks = ""  # the folder of the process's tasks
 
     # -- its life ----------------------------------------------------------------------------
 
@@ -126,6 +129,7 @@ class ProcessTarget:
     def start(self) -> None:
         """Starts the program, up to its first instruction."""
         self.pid = self._process.start()
+        self._tasks = f"/proc/{self.pid}/task"
         end = time.monotonic() + 30
         while not self._slots and self.status_code is None and time.monotonic() < end:
             self._look(LOOK)
@@ -140,9 +144,9 @@ class ProcessTarget:
         """Tasks that do not stand."""
         try:
             # Its links count the folder's folders: the usual case without reading it.
-            if Path(f"/proc/{self.pid}/task").stat().st_nlink - 2 == len(self._slots) and not self._gone:
+            if os.stat(self._tasks).st_nlink - 2 == len(self._slots) and not self._gone:  # noqa: PTH116
                 return []
-            tasks = [int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()]
+            tasks = [int(task) for task in os.listdir(self._tasks)]  # noqa: PTH208
         except OSError:
             return []
         self._gone.intersection_update(tasks)
@@ -171,7 +175,7 @@ class ProcessTarget:
             number = int.from_bytes(bytes(ffi.buffer(slot.info, 4)), "little")
             if GDB_SIGNALS.get(number, 143) in self._passed or (tid, number) in self._sent:
                 self._sent.discard((tid, number))
-                self._go(tid)
+                self._go(tid, self._actions.get(tid, GO_ON))
             else:
                 self._signals.add(tid)
                 self._reasons[tid] = Stop(tid, GDB_SIGNALS.get(number, 143))
@@ -226,7 +230,7 @@ class ProcessTarget:
 
     def _hold(self) -> None:
         """Has all threads stand."""
-        self._watch.hold = 1
+        self._watch.hold = lib.EMU_HOLD_ALL
         end = time.monotonic() + PATIENCE / 1000
         nudged = 0.0
         while self.status_code is None:
@@ -325,11 +329,7 @@ class ProcessTarget:
     def _state(self, thread: int) -> Any:
         state = self._states.get(thread)
         if state is None:
-            index = self._slot(thread)
-            if lib.emu_watch_order(self._watch, index, lib.EMU_ORDER_SAVE, 0, 0) != 0:
-                raise Refused("the thread was killed")
-            state = self._states[thread] = ffi.new("emu_cpu_state *")
-            ffi.buffer(state)[:] = ffi.buffer(self._watch.slots[index].data, ffi.sizeof("emu_cpu_state"))
+            state = self._states[thread] = self._watch.slots[self._slot(thread)].cpu
         return state
 
     def _get(self, state: Any, name: str) -> int | None:
@@ -381,10 +381,7 @@ class ProcessTarget:
             else:
                 old = getattr(state, field)
                 setattr(state, field, old & ~(mask << first) | (value & mask) << first)
-        index = self._slot(thread)
-        ffi.buffer(self._watch.slots[index].data)[: ffi.sizeof("emu_cpu_state")] = ffi.buffer(state)[:]
-        if lib.emu_watch_order(self._watch, index, lib.EMU_ORDER_LOAD, 0, 0) != 0:
-            raise Refused("the thread was killed")
+        self._watch.slots[self._slot(thread)].changed = 1
 
     def read(self, address: int, size: int) -> bytes:
         memory = Memory(self._watch, self._any())
@@ -465,12 +462,14 @@ class ProcessTarget:
 
     # -- running -------------------------------------------------------------------------------------
 
-    def _go(self, thread: int, step: bool = False, lost: bool = False) -> None:
+    def _go(self, thread: int, action: Action = GO_ON, lost: bool = False) -> None:
         index = self._slots.pop(thread)
         self._states.pop(thread, None)
+        self._actions[thread] = action
         self._signals.discard(thread)
         slot = self._watch.slots[index]
-        slot.step, slot.skip = int(step), int(lost)
+        slot.step, slot.skip = int(action.step), int(lost)
+        slot.start, slot.until = action.within or (0, 0)
         lib.emu_watch_go(self._watch, index)
 
     def resume(self, actions: Mapping[int, Action]) -> None:
@@ -485,19 +484,19 @@ class ProcessTarget:
         self._interrupted = False
         # While some step the others stand still.
         going = {thread: action for thread, action in actions.items() if not steps or thread in steps}
-        self._watch.hold = int(bool(steps))
+        self._watch.hold = lib.EMU_HOLD_OTHERS if steps else 0
         for thread, action in going.items():
             if thread in self._slots:
                 self._resume_one(thread, action)
         if steps:
-            self._step(next(iter(steps)), going)
+            self._await_step()
 
     def _resume_one(self, thread: int, action: Action) -> None:
         linux = LINUX_SIGNALS.get(action.signal, 0)
         pending = thread in self._signals
         if linux and not pending:  # one that nobody had sent: it comes by itself, and is passed on then
             self._inject(thread, linux)
-        self._go(thread, action.step, lost=pending and not linux)
+        self._go(thread, action, lost=pending and not linux)
 
     def _inject(self, thread: int, number: int) -> None:
         import ctypes
@@ -506,33 +505,12 @@ class ProcessTarget:
         tgkill = 234 if os.uname().machine == "x86_64" else 131
         ctypes.CDLL(None).syscall(tgkill, self.pid, thread, number)
 
-    def _step(self, thread: int, going: Mapping[int, Action]) -> None:
-        """Waits a little: most steps end at once.  Steps over a range are repeated."""
-        action = going[thread]
-        for _ in range(5000):
-            self._await_step()
-            if not self._reasons:
-                return  # it waits in a system call; pump() goes on
-            (stop, *others) = self._reasons.values()
-            over = action.within is not None and not others and stop.thread == thread
-            over = over and stop.signal == SIGTRAP and not stop.reason and not self._interrupted
-            if not over or self.status_code is not None:
-                break
-            (pc,) = self.read_registers(thread, (self.arch.pc,))
-            assert action.within is not None
-            assert pc is not None
-            if not action.within[0] <= pc < action.within[1] or pc in self._breaks:
-                break
-            self._reasons.clear()
-            self._go(thread, True)
-        self._hold()
-        self._report()
-
     def _await_step(self) -> None:
-        for _ in range(5):
-            if self._reasons or self.status_code is not None:
-                return
-            self._look(LOOK)
+        """Most steps end at once; for the others pump() waits."""
+        self._look(LOOK)
+        if self._reasons or self.status_code is not None:
+            self._hold()
+            self._report()
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -1,9 +1,10 @@
-"""gdb-multiarch at work on a stub: one run of it, by a list of its commands."""
+"""gdb-multiarch at work on a stub: one run of it, by a list of its commands; and the protocol alone."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -69,6 +70,43 @@ def debug(machine: Machine, commands: Sequence[str], path, arch: str = "", **opt
         thread.join()
     assert not failed
     return said[0], result
+
+
+class Client:
+    """The protocol without gdb and without acknowledgements: a packet, and its answer."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+        self.ask(b"QStartNoAckMode")
+        self.socket.sendall(b"+")
+        self.ask(b"qSupported:swbreak+;vContSupported+")
+
+    def ask(self, payload: bytes) -> bytes:
+        self.socket.sendall(b"$%b#%02x" % (payload, sum(payload) & 0xFF))
+        while self.file.read(1) != b"$":
+            pass
+        answer = bytearray()
+        while (byte := self.file.read(1)) != b"#":
+            if not byte:
+                raise EOFError
+            answer += byte
+        self.file.read(2)
+        return bytes(answer)
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def read(self, address: int, size: int) -> None:
+        """Without looking at the bytes one by one, which would be this client's cost."""
+        payload = b"m%x,%x" % (address, size)
+        self.socket.sendall(b"$%b#%02x" % (payload, sum(payload) & 0xFF))
+        data = b""
+        while not data.endswith(b"#", 0, len(data) - 2):
+            data += self.socket.recv(1 << 20)
 
 
 def values(text: str, name: str) -> list[int]:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.emu.gdb_client import PATIENCE, command, run
+from tests.emu.gdb_client import PATIENCE, Client, command, run
 
 QEMU = {"aarch64": "qemu-aarch64", "arm": "qemu-arm", "riscv64": "qemu-riscv64", "x86_64": "qemu-x86_64"}
 FLAGS = ("-static", "-g", "-O0", "-pthread")
@@ -60,6 +60,12 @@ def comparable(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if not line.startswith(apart)]
 
 
+def stepwise(isa: str, count: int) -> list[str]:
+    """Instruction after instruction: where each is, and the flags."""
+    flags = {"x86_64": "$eflags & 0x8d5", "aarch64": "$cpsr >> 28 & 15"}.get(isa, "0")
+    return [f"set $i = {count}", "while $i--", "stepi", f'printf "%x %x\\n", $pc, {flags}', "end"]
+
+
 def test_calls_steps_and_variables_look_as_they_do_under_qemu(isa, build, tmp_path):
     program = build("debugged", isa, *FLAGS)
     commands = [
@@ -79,9 +85,10 @@ def test_calls_steps_and_variables_look_as_they_do_under_qemu(isa, build, tmp_pa
         "x/3i $pc",
         "set var counter = 100",
         "step",
+        *stepwise(isa, 60),
         "delete",
         "tbreak on_signal",
-        "break 'debugged.c':55",
+        "break 'debugged.c':65",
         "continue",
         "next",
         "print place.z",
@@ -95,6 +102,44 @@ def test_calls_steps_and_variables_look_as_they_do_under_qemu(isa, build, tmp_pa
     assert comparable(text) == comparable(oracle)
     assert out.startswith("result "), out
     assert status == 7
+
+
+@pytest.fixture(params=["tcg", "kvm"])
+def accel(request, isa):
+    if request.param == "kvm" and isa != "x86_64":
+        pytest.skip("kvm runs x86-64 programs only")
+    return request.param
+
+
+def test_a_program_that_is_stepped_from_its_first_instruction_to_its_last_does_the_same(
+    isa, accel, build, tmp_path
+):
+    # Atomic accesses that may be made of two instructions are, whatever else the CPU has.
+    own = {"aarch64": ("-mno-outline-atomics",)}.get(isa, ())
+    program = build("debugged", isa, *FLAGS, *own)
+    place = str(tmp_path / "gdb")
+    words = [sys.executable, "-m", "emu", "--accel", accel, "--gdb", f"unix:{place}", program, "swap"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emu:
+        assert emu.stderr is not None
+        try:
+            first = emu.stderr.readline()
+            if "a debugger may come" not in first and accel == "kvm":
+                pytest.skip(first)
+            client = Client(place)
+            thread = client.ask(b"qC")[2:]
+            at, ranges = b"T", 0
+            while at.startswith(b"T05") or not ranges:
+                # a step takes 0.1 ms where kvm emulates what is around it
+                far = accel == "kvm" and ranges == 2
+                at = client.ask(b"vCont;c" if far else b"vCont;r0,ffffffffffff0000:" + thread)
+                ranges += 1
+            client.close()
+            assert at == b"W07"
+            # each ends at a system call, not before
+            assert ranges < 60
+            assert emu.communicate(timeout=PATIENCE)[0] == "result 40, z 5\nswapped 10 for 5\n"
+        finally:
+            emu.kill()
 
 
 def test_signals_are_told_and_passed_on_or_kept_back(isa, build, tmp_path):

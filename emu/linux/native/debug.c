@@ -19,8 +19,6 @@
 #include "runtime.h"
 #include "watch.h"
 
-enum { TRAP_FLAG = 0x100, VECTOR_DB = 1 };
-
 static const emu_watch_break *find(const emu_watch *watch, uint64_t addr)
 {
     uint32_t count = __atomic_load_n(&watch->break_count, __ATOMIC_ACQUIRE);
@@ -45,28 +43,35 @@ bool emu_debug_breakpoint(emu_thread *thread, const emu_stop *stop)
     return true;
 }
 
-/* As kvm's engine steps: by the trap flag. */
-static int step_by_flag(emu_thread *thread, emu_stop *stop)
-{
-    emu_cpu_state state;
-    thread->ops->save(thread->engine, &state);
-    state.flags |= TRAP_FLAG;
-    thread->ops->load(thread->engine, &state);
-    int kind = thread->ops->run(thread->engine, stop);
-    thread->ops->save(thread->engine, &state);
-    state.flags &= ~(uint64_t)TRAP_FLAG;
-    thread->ops->load(thread->engine, &state);
-    return kind == EMU_STOP_BREAK && stop->nr == VECTOR_DB ? 0 : kind;
-}
-
 int emu_debug_step(emu_thread *thread, emu_stop *stop)
 {
-    int kind = thread->ops->step != NULL ? thread->ops->step(thread->engine, stop) : step_by_flag(thread, stop);
+    int kind = thread->ops->step(thread->engine, stop);
     if (kind == EMU_STOP_KICK) /* nothing was done */
         return kind;
     thread->stepping = false;
     thread->stopped = EMU_STOPPED_STEP;
+    if (kind != 0) /* what comes of it may change the pc */
+        thread->range[0] = thread->range[1] = 0;
     return kind;
+}
+
+void emu_debug_may_step(emu_thread *thread, bool step, uint64_t from, uint64_t until)
+{
+    thread->stepping = step;
+    thread->range[0] = from;
+    thread->range[1] = step ? until : from;
+}
+
+bool emu_debug_steps_on(emu_thread *thread)
+{
+    const emu_watch *watch = thread->process->watch;
+    uint64_t pc = thread->stop.pc;
+    if (thread->stopped != EMU_STOPPED_STEP || pc < thread->range[0] || pc >= thread->range[1] ||
+        __atomic_load_n(&watch->hold, __ATOMIC_ACQUIRE) == EMU_HOLD_ALL || find(watch, pc) != NULL)
+        return false;
+    thread->stopped = 0;
+    thread->stepping = true;
+    return true;
 }
 
 /* Writes guest memory whatever the guest may do there. */

@@ -237,6 +237,7 @@ struct emu_thread {
     volatile sig_atomic_t leaving; /* ends before it runs guest code again */
     uint32_t stopped; /* debug.c: what it has to tell a debugger, enum emu_stopped; 0: nothing */
     bool stepping;    /* one instruction, for a debugger */
+    uint64_t range[2]; /* ... and more of them while the pc is in [0], [1]) */
     pid_t traced;     /* trace.c: its engine tells as this thread; 0: as none */
     const emu_engine *traced_engine;
     /*
@@ -439,6 +440,8 @@ void emu_watch_native(emu_thread *thread);
  * instruction: true if it is the debugger's.  In the child of a fork, and behind an execve.
  */
 bool emu_debug_stops(emu_thread *thread);
+void emu_debug_may_step(emu_thread *thread, bool step, uint64_t from, uint64_t until);
+bool emu_debug_steps_on(emu_thread *thread); /* behind a step: it was one of several, and the next one comes */
 int emu_debug_step(emu_thread *thread, emu_stop *stop);
 bool emu_debug_breakpoint(emu_thread *thread, const emu_stop *stop);
 void emu_debug_forked(emu_thread *thread);

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime.h"
+#include "syscall.h"
 
 enum slot_state { FREE, TAKEN, ASKED, ORDERED, DONE, GO };
 
@@ -102,6 +102,8 @@ static emu_watch_slot *take(emu_watch *watch, emu_thread *thread, uint32_t kind)
             slot->isa = thread->process->abi->isa;
             slot->skip = 0;
             slot->step = 0;
+            slot->changed = 0;
+            slot->start = slot->until = 0;
             return slot;
         }
         const struct timespec while_others = {0, 200000};
@@ -114,6 +116,7 @@ static int carry_out(emu_thread *thread, emu_watch_slot *slot)
 {
     emu_umem *umem = &thread->process->umem;
     emu_cpu_state state;
+    siginfo_t info;
     size_t size = slot->size <= EMU_WATCH_DATA ? (size_t)slot->size : EMU_WATCH_DATA;
     switch (slot->order) {
     case EMU_ORDER_READ:
@@ -143,6 +146,17 @@ static int carry_out(emu_thread *thread, emu_watch_slot *slot)
         size = strnlen(thread->process->exe_guest, EMU_WATCH_DATA);
         memcpy(slot->data, thread->process->exe_guest, size);
         return (int)size;
+    case EMU_ORDER_SIGINFO:
+        memcpy(&info, slot->info, sizeof info);
+        siginfo_to_guest(thread->process->abi, &info, slot->data);
+        return 0;
+    case EMU_ORDER_XSAVE:
+        return thread->ops->xsave == NULL ? 0 : (int)thread->ops->xsave(thread->engine, slot->data, EMU_WATCH_DATA);
+    case EMU_ORDER_XRSTOR:
+        if (thread->ops->xrstor == NULL)
+            return -EINVAL;
+        thread->ops->xrstor(thread->engine, slot->data, (uint32_t)size);
+        return 0;
     default:
         return -EINVAL;
     }
@@ -171,6 +185,9 @@ static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
 {
     bool debug = watch->debug != 0;
     /* A debugger has all threads stand before it looks at one: the others need the turn to get there. */
+    bool stands = debug && (slot->kind == EMU_WATCH_STOP || slot->kind == EMU_WATCH_SIGNAL);
+    if (stands)
+        thread->ops->save(thread->engine, &slot->cpu);
     if (debug)
         emu_turn_give(thread);
     slot->ticket = __atomic_add_fetch(&watch->tickets, 1, __ATOMIC_RELAXED);
@@ -180,6 +197,8 @@ static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
     wait_for_go(watch, thread, slot);
     if (debug)
         emu_turn_take(thread);
+    if (stands && slot->changed)
+        thread->ops->load(thread->engine, &slot->cpu);
 }
 
 static void leave(emu_watch_slot *slot)
@@ -262,7 +281,7 @@ bool emu_watch_signal(emu_thread *thread, const siginfo_t *info)
     ask(watch, thread, slot);
     bool lost = slot->skip != 0;
     if (watch->debug) { /* a signal that is taken leads to its handler's first instruction, without a step */
-        thread->stepping = slot->step != 0 && lost;
+        emu_debug_may_step(thread, slot->step != 0 && lost, slot->start, slot->until);
         thread->stopped = slot->step != 0 && !lost ? EMU_STOPPED_STEP : 0;
     }
     leave(slot);
@@ -273,7 +292,7 @@ bool emu_debug_stops(emu_thread *thread)
 {
     emu_watch *watch = thread->process->watch;
     if (watch == NULL || !watch->debug || look(&watch->closed) ||
-        (thread->stopped == 0 && (thread->stepping || !look(&watch->hold))))
+        (thread->stopped == 0 && (thread->stepping || !look(&watch->hold))) || emu_debug_steps_on(thread))
         return false;
     emu_watch_slot *slot = take(watch, thread, EMU_WATCH_STOP);
     if (slot == NULL)
@@ -281,7 +300,7 @@ bool emu_debug_stops(emu_thread *thread)
     slot->nr = thread->stopped != 0 ? thread->stopped : EMU_STOPPED_HELD;
     thread->stopped = 0;
     ask(watch, thread, slot);
-    thread->stepping = slot->step != 0;
+    emu_debug_may_step(thread, slot->step != 0, slot->start, slot->until);
     leave(slot);
     return true;
 }

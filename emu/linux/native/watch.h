@@ -61,7 +61,13 @@ enum emu_watch_order {
     EMU_ORDER_POKE,     /* as WRITE, whatever the guest may do there */
     EMU_ORDER_AUXV,     /* the auxiliary vector to data; status: bytes */
     EMU_ORDER_PROGRAM,  /* the guest's name of its program to data; status: bytes */
+    EMU_ORDER_SIGINFO,  /* of a signal: `info` to data as the guest would have it */
+    EMU_ORDER_XSAVE,    /* x86-64: all that XSAVE saves to data; status: bytes, 0 where the engine has no more than `cpu` */
+    EMU_ORDER_XRSTOR,   /* and back, `size` bytes */
 };
+
+/* emu_watch.hold: a debugger's threads stop, those that step only behind the last step. */
+enum emu_watch_hold { EMU_HOLD_OTHERS = 1, EMU_HOLD_ALL = 2 };
 
 typedef struct emu_watch_slot {
     uint32_t state; /* watch.c's own */
@@ -74,13 +80,16 @@ typedef struct emu_watch_slot {
     int64_t result;   /* of a result, the watcher may change it */
     uint32_t isa;
     uint32_t skip;     /* set by the watcher of a call: it is not made, and has `result`; of a signal: it is lost */
-    uint32_t step;     /* of a stop or a signal: one instruction, then a stop again */
+    uint32_t step;     /* of a stop or a signal: one instruction, then a stop again ... */
+    uint64_t start, until; /* ... when the pc is not in [start, until) any more */
     uint8_t info[128]; /* siginfo_t as the host has it */
     uint32_t order;
     int32_t status;
     uint64_t addr;
     uint64_t size;
     uint8_t data[EMU_WATCH_DATA];
+    uint32_t changed;    /* set by the watcher: the thread takes `cpu` before it goes on */
+    emu_cpu_state cpu;   /* of a stop or a signal, for a debugger: the registers */
 } emu_watch_slot;
 
 typedef struct emu_watch_count {
@@ -107,7 +116,7 @@ typedef struct emu_watch {
     emu_watch_count counts[EMU_WATCH_ISAS][EMU_WATCH_ROWS];
     uint64_t engine[2]; /* where counting: what engines did (emu_engine_ops.counts) */
     uint32_t debug;     /* the watcher is a debugger: before the start */
-    uint32_t hold;      /* its threads stop */
+    uint32_t hold;      /* enum emu_watch_hold */
     uint32_t break_count;
     emu_watch_break breaks[EMU_WATCH_BREAKS]; /* changed while all threads stand */
     emu_watch_slot slots[EMU_WATCH_SLOTS];

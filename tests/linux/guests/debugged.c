@@ -47,6 +47,15 @@ void spin(void)
         counter++;
 }
 
+/* What an ISA makes of it may be a loop that only ends when nothing comes between its two accesses. */
+int swap(volatile int *at, int to)
+{
+    int old = *at;
+    while (!__atomic_compare_exchange_n(at, &old, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        continue;
+    return old;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -77,6 +86,9 @@ int main(int argc, char **argv)
         execv(argv[0], (char *[]){argv[0], NULL});
     } else if (strcmp(what, "crash") == 0) {
         *(volatile int *)16 = 1;
+    } else if (strcmp(what, "swap") == 0) {
+        int old = swap(&counter, 5);
+        printf("swapped %d for %d\n", old, counter);
     } else if (strcmp(what, "spin") == 0) {
         spin();
     }
