@@ -25,15 +25,15 @@ STYLE = """\
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; color: var(--ink); background: var(--paper);
   font: 16px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .2rem; padding-top: .6rem; border-top: 1px solid var(--line); }
+h2 { font-size: 1.26rem; margin: 2.2rem 0 .2rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .3rem 0; }
 .soft { color: var(--soft); }
 .notice { border-left: .25rem solid var(--qemu); padding: .3rem .7rem; background: var(--box); }
-.rows { display: grid; grid-template-columns: 9rem minmax(6rem, 1fr) 21rem;
+.rows { display: grid; grid-template-columns: 9rem minmax(6rem, 1fr) 26rem;
   gap: .15rem .8rem; align-items: center; }
 .rows > div { display: contents; }
-.name { white-space: nowrap; }
+.name, .whole { white-space: nowrap; }
 .name small { color: var(--soft); }
 .figures { font-variant-numeric: tabular-nums; }
 .figures b { font-weight: 600; }
@@ -49,7 +49,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-@media (max-width: 46rem) { body { padding: 1rem; }
+@media (max-width: 54rem) { body { padding: 1rem; }
   .rows { grid-template-columns: 1fr; gap: 0; } .missing { grid-column: auto; }
   .name { margin-top: .5rem; } }
 """
@@ -131,7 +131,8 @@ def _row(row: Row, most: float, one: float | None, base: Row | None) -> str:
     cpu, wall = row.cpu, row.wall
     beside = f"<b>{digits(cpu.median / one)}</b> &#215; {escape(base.engine)}, " if base and one else ""
     kind = row.engine if row.engine in ENGINES else ""
-    figures = f"{beside}{seconds(cpu.median)} ({spread(cpu)}) [{seconds(wall.median)}]"
+    clock = f'<span class="whole">[{seconds(wall.median)}]</span>'
+    figures = f"{beside}{seconds(cpu.median)} ({spread(cpu)}) {clock}"
     return (
         f'<div data-key="{escape("|".join(row.key))}">{name}{bar(cpu, most, kind, one)}'
         f'<span class="figures">{figures}</span></div>'
