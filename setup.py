@@ -1,13 +1,43 @@
-"""bin/emu is a program of its own where the translator can run; elsewhere the script that starts Python."""
+"""C is compiled on all of the host's CPUs; bin/emu is a program of its own where the translator can run.
+
+Elsewhere it is the script that starts Python.
+"""
 
 import os
 import platform
 import runpy
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from distutils.command.build_scripts import build_scripts
 
 from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+
+class Parallel(build_ext):
+    """Compiles an extension's sources at the same time, which setuptools does one after another."""
+
+    def build_extensions(self):
+        compiler = self.compiler
+        compile_all, compile_one = compiler.compile, compiler._compile
+
+        def compile(*words, **named):
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                begun = []
+                compiler._compile = lambda *each: begun.append(pool.submit(compile_one, *each))
+                try:
+                    objects = compile_all(*words, **named)
+                    for one in begun:
+                        one.result()  # raises what the compiler's failure raised
+                finally:
+                    for one in begun:
+                        one.cancel()
+                    compiler._compile = compile_one
+            return objects
+
+        compiler.compile = compile
+        super().build_extensions()
 
 
 class Launcher(build_scripts):
@@ -49,5 +79,5 @@ class Launcher(build_scripts):
 
 setup(
     cffi_modules=["accel/native/build.py:ffi", "emu/native/build.py:ffi", "emu/devices/native/build.py:ffi"],
-    cmdclass={"build_scripts": Launcher},
+    cmdclass={"build_ext": Parallel, "build_scripts": Launcher},
 )
