@@ -166,7 +166,41 @@ def measured() -> str:
     return to_html(load(ROOT / "docs/performance.json"), about)
 
 
+def commands() -> str:
+    """Every command line, from the declarations of its parser."""
+    from emu.cli import SUBCOMMANDS
+    from emu.cli import program as run
+    from emu.cli.commands import programs, subcommands
+    from emu.cli.status import COMMON, statuses
+
+    text = (
+        "# Commands\n\nAs `--help` tells them; [the command line](../cli.md) has what all have in common.\n"
+    )
+    for command in (programs(), *(each for one in subcommands() for each in one.all())):
+        name = " ".join(("emu", *command.path)) if command.path else "emu PROGRAM"
+        about, examples = command.about, ()
+        if not command.path:
+            about, examples = run.DESCRIPTION, run.EXAMPLES
+        elif len(command.path) == 1:
+            _, about, examples = SUBCOMMANDS[command.path[0]]
+        text += f"\n## {name}\n\n{about}\n\n"
+        if examples:
+            text += "```text\n" + "\n".join(examples) + "\n```\n\n"
+        rows = [(f"`{word.value}`", word.text) for word in command.words if word.text]
+        for option in command.options:
+            if option.names[0] not in ("-h", "--config", "--no-config"):
+                names = " ".join((", ".join(option.names), option.value)).strip()
+                rows.append((f"`{names}`", option.text))
+        text += _table(("option", "what it does"), rows) if rows else ""
+        if len(command.path) < 2:
+            found = statuses(command.body).items()
+            own = [(f"`{status}`", meaning) for status, meaning in found if status not in COMMON]
+            text += "\n" + _table(("exit status", "what it says"), own) if own else ""
+    return text
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "reference/commands.md": commands,
     "reference/instructions.md": instructions,
     "reference/syscalls.md": syscalls,
     "reference/devices.md": devices,

@@ -44,7 +44,7 @@ class Command(NamedTuple):
     options: list[Option]
     words: list[Word]
     actions: list[Command]
-    parser: Parser
+    body: Any  # the module that has it
 
     def all(self) -> Iterator[Command]:
         """It, and the actions below it."""
@@ -82,7 +82,7 @@ def _command(path: tuple[str, ...], about: str, parser: Parser) -> Command:
         else:
             several = action.nargs in ("*", "+", "...", "A...")
             words.append(Word(value, *_may_be(action), " ".join(text.split()), several))
-    return Command(path, about, options, words, actions, parser)
+    return Command(path, about, options, words, actions, parser.body)
 
 
 def _parsers(action: Action) -> dict[str, Parser]:

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class Parser(ArgumentParser):
-    """Of one subcommand, or of one of its actions.  section: of the configuration file, "" for none."""
+    """Of one subcommand, or of one of its actions.
+
+    section: of the configuration file, "" for none; body: the module whose command it is.
+    """
 
     def __init__(self, section: str = "", **given: Any) -> None:
         given.setdefault("formatter_class", RawDescriptionHelpFormatter)
         super().__init__(**given)
         self.section = section
+        self.body: Any = None
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"emu: {' '.join(message.split())}; {self.prog} --help tells more\n")
@@ -114,6 +118,7 @@ def parser_of(name: str) -> Parser:
     parser = Parser(
         section=name, prog=f"emu {name}" if name != "run" else "emu", description=text, epilog=epilog
     )
+    parser.body = body
     body.add_arguments(parser)
     if name != "run":  # whose own they are
         program.declare(parser, program.SETTINGS)

@@ -162,6 +162,7 @@ def test_the_site_is_built_without_a_warning_and_has_the_generated_pages(tmp_pat
     assert run.returncode == 0, run.stdout + run.stderr
     pages = {page.relative_to(tmp_path).as_posix(): page.read_text() for page in tmp_path.rglob("*.html")}
     for page, word in {
+        "reference/commands.html": "--kvm-device",
         "reference/instructions.html": "LOGIC_imm",
         "reference/syscalls.html": "io_uring_setup",
         "reference/devices.html": "virtio-blk-pci",
