@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Reports that are kept; seconds that emu doctor may take.
 KEPT, PATIENCE = 20, 30
 PREFIX = "crash-"
+# Set for an emu doctor that is started here: if it fails in the same way it starts no other.
+REPORTING = "EMU_REPORTING"
 
 
 def told(error: BaseException, program: str, words: list[str]) -> str:
@@ -89,10 +91,18 @@ def doctor() -> str:
     """What emu doctor says of this host, in a process of its own."""
     import subprocess
 
+    if REPORTING in os.environ:
+        return "it is emu doctor that has failed"
     command = [sys.executable, "-P", "-m", "emu", "doctor", "--no-config"]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            env={**os.environ, REPORTING: "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError) as failed:
         return repr(failed)

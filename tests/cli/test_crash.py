@@ -146,3 +146,12 @@ def test_a_fault_of_the_machine_s_process_says_where_it_was(tmp_path):
 def test_nothing_is_written_where_nothing_is_wrong(words, tmp_path):
     assert run([sys.executable, "-m", "emu", *words], tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_emu_doctor_that_fails_for_a_report_starts_no_other(monkeypatch):
+    def started(*_, **__):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setenv(crash.REPORTING, "1")
+    monkeypatch.setattr("subprocess.run", started)
+    assert crash.doctor() == "it is emu doctor that has failed"
