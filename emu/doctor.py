@@ -18,6 +18,7 @@ from typing import Any
 from accel.errors import EmuError
 from emu.cli import version
 from emu.cli.colours import colourful
+from emu.folders import configuration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,10 +87,27 @@ def examine(kvm_device: str = "/dev/kvm") -> dict[str, Any]:
         "native": native,
         "tcg": tcg,
         "kvm": _kvm(kvm_device),
+        "config": _config(),
         "capstone": versions["capstone"],
         "libslirp": versions["libslirp"],
         "ok": tcg["usable"],
     }
+
+
+def _config() -> dict[str, Any]:
+    """The configuration file, and what is wrong in it."""
+    from emu.cli import SUBCOMMANDS
+    from emu.cli.parser import parser_of
+    from emu.config import ConfigError, settings
+
+    file = configuration()
+    known = ("run", *SUBCOMMANDS)
+    try:
+        for section in known if file else ():
+            settings(file, section, parser_of(section).optionals(), known)
+    except ConfigError as error:
+        return {"path": file, "ok": False, "reason": str(error)}
+    return {"path": file or None, "ok": True}
 
 
 def _native(module: str) -> dict[str, Any]:
@@ -184,6 +202,9 @@ def text(facts: dict[str, Any], colour: bool = False) -> str:
         lines += [("", paint(_YELLOW, f"{cause}; {remedy}")) for cause, remedy in odd]
     else:
         lines.append(("kvm", f"{verdict(False)}: {kvm['reason']}"))
+    if facts["config"]["path"]:
+        config = facts["config"]
+        lines.append(("config", config["path"] if config["ok"] else paint(_RED, config["reason"])))
     lines.append(("capstone", facts["capstone"] or "not installed: no disassembly in traces"))
     slirp = facts["libslirp"] or "not installed: no user networking; apt-get install libslirp0"
     lines.append(("libslirp", slirp))

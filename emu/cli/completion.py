@@ -76,6 +76,7 @@ _emu() {
     esac
 }
 complete -o bashdefault -o default -F _emu emu
+complete -o bashdefault -o default -W '@QEMU@' emu-system-aarch64 emu-system-x86_64
 """
 
 
@@ -110,7 +111,15 @@ def bash(run: Command, others: list[Command]) -> str:
                 words[-1] = words[-1].replace("else", "elif ((at == 1)); then")
         words += ["        fi", "        ;;"]
     script = BASH.replace("@SUBCOMMANDS@", " | ".join(paths)).replace("@VALUED@", " | ".join(valued))
-    return script.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
+    script = script.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
+    return script.replace("@QEMU@", " ".join(_of_qemu()))
+
+
+def _of_qemu() -> list[str]:
+    """The options of emu-system that do something."""
+    from emu.system.options import DONE, OPTIONS
+
+    return [f"-{name}" for option in OPTIONS if option.becomes == DONE for name in option.names]
 
 
 def _path(command: Command) -> str:
@@ -146,6 +155,10 @@ if [[ $funcstack[1] == _emu ]]; then
     _emu "$@"
 else
     compdef _emu emu
+    _emu_system() {
+        if [[ $words[CURRENT] == -* ]]; then compadd -- @QEMU@; else _files; fi
+    }
+    compdef _emu_system emu-system-aarch64 emu-system-x86_64
 fi
 """
 
@@ -158,7 +171,7 @@ def zsh(run: Command, others: list[Command]) -> str:
     told = [f"        {quote(f'{each.path[-1]}:{each.about}')}" for each in others]
     cases = [f"    {each.path[-1]}) shift words; ((CURRENT--)); _emu_{each.path[-1]} ;;" for each in others]
     script = ZSH.replace("@FUNCTIONS@", "\n".join(functions)).replace("@SUBCOMMANDS@", "\n".join(told))
-    return script.replace("@CASES@", "\n".join(cases))
+    return script.replace("@CASES@", "\n".join(cases)).replace("@QEMU@", " ".join(_of_qemu()))
 
 
 def _zsh(command: Command, name: str, how: str = "") -> str:
@@ -226,6 +239,9 @@ def fish(run: Command, others: list[Command]) -> str:
             below = " ".join(each.path[-1] for each in command.actions)
             outside = f"; and not __fish_seen_subcommand_from {below}" if below else ""
             lines += _fish(command, f"__emu_at {' '.join(command.path)}{outside}")
+    lines += [
+        f"complete -c emu-system-{arch} -a {quote(' '.join(_of_qemu()))}" for arch in ("aarch64", "x86_64")
+    ]
     return FISH + "\n".join(lines) + "\n"
 
 

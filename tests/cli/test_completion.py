@@ -1,5 +1,6 @@
 """Completion, as the shells do it: the words they offer are those that the parsers take."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from emu import cli
 from emu.board import BOARDS
 from emu.cli.commands import programs, subcommands
 from emu.images.catalog import CATALOG
+from emu.system.options import DONE, OPTIONS
 from tests.emu.terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
@@ -107,6 +109,16 @@ def test_bash_offers_every_option_and_subcommand_there_is(scripts):
         assert words == {name for option in command.options for name in option.names}, line
     (first,) = offered_by_bash(scripts, ["emu "])
     assert first == set(cli.SUBCOMMANDS)
+
+
+def test_emu_system_s_options_are_offered(scripts):
+    needed("bash")
+    script = 'source "$0"; complete -p emu-system-aarch64'
+    done = subprocess.run(
+        ["bash", "-c", script, scripts / "bash"], capture_output=True, text=True, check=True
+    )
+    words = set(re.findall(r"(?<=[ '])-[\w-]+(?=[ '])", done.stdout))
+    assert {f"-{name}" for option in OPTIONS if option.becomes == DONE for name in option.names} <= words
 
 
 def test_bash_completes_what_stands_behind_an_equals_sign(scripts):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emu import cli
+from emu import cli, doctor
 from emu.cli.parser import parser_of
 from emu.config import settings
 from emu.samples.checksum import program
@@ -155,6 +155,16 @@ def test_an_image_has_precedence_over_the_file_and_not_over_the_command_line(wri
     assert (asked[0].machine, asked[0].kernel, asked[0].memory) == (None, None, "300M")
     assert cli.main(["boot", "debian-arm64", "--machine", "virt"]) == 0
     assert asked[1].machine == "virt"
+
+
+def test_emu_doctor_looks_at_every_section(write):
+    path = write("[boot]\ncpus = 1\n")
+    assert doctor._config() == {"path": str(path), "ok": True}
+    write("[boot]\ncpus = 'two'\n[doctor]\n")
+    found = doctor._config()
+    assert found["reason"].startswith(f"{path}:2: [boot] cpus: ")
+    path.unlink()
+    assert doctor._config() == {"path": None, "ok": True}
 
 
 # -- programs ------------------------------------------------------------------------
