@@ -22,6 +22,7 @@ from emu.monitor.events import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from emu.machine import Machine
+    from emu.monitor.jobs import Job
     from emu.snapshot.core_dump import Dump
     from emu.snapshot.migration import Migration
 
@@ -89,6 +90,7 @@ class RunState:
         # The last one, if there was one; emu/snapshot/migration.py.
         self.migration: Migration | None = None
         self.dump: Dump | None = None
+        self.jobs: dict[str, Job] = {}
         self.starts = True  # a machine that comes in runs on, if it did
         self._started = 0  # guest time of the last reset
         self._faulted = False
@@ -206,7 +208,7 @@ class RunState:
             machine.stop()
             raise
         finally:
-            for work in (self.migration, self.dump):
+            for work in (self.migration, self.dump, *self.jobs.values()):
                 if work is not None:
                     work.end()
 

@@ -47,6 +47,7 @@ REMEDIES = {
     errno.ENOSPC: "free some space on the host's disk",
     errno.EROFS: "open the image for writing",
     errno.EINVAL: "stay inside the image",
+    errno.EBUSY: "it is being copied, or copied to; end that first (block-job-cancel)",
     errno.EPERM: "give the image's format, format=raw",
     errno.EFBIG: "choose a smaller disk, or an image with larger clusters",
     errno.EOPNOTSUPP: "a device keeps its size, and an image with snapshots does not shrink: copy it first",
@@ -289,7 +290,8 @@ def create(
         _number(FORMATS, backing_format, "image format")
         below = os.fspath(backing)
         where = os.path.join(os.path.dirname(name), below)  # noqa: PTH118, PTH120 (as C joins them)
-        with open(where, format=backing_format, read_only=True) as image:
+        # Only its size is read, and a machine that runs may be writing to it.
+        with open(where, format=backing_format, read_only=True, lock=False) as image:
             size = image.size if size is None else size
         keep = [ffi.new("char[]", os.fsencode(below)), ffi.new("char[]", backing_format.encode())]
         new.backing, new.backing_format = keep

@@ -53,6 +53,7 @@ GROUPS = (
     "net",
     "migrate",
     "dump",
+    "jobs",
     "usage",
 )
 REGISTRY: dict[str, Command] = {}

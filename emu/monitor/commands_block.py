@@ -7,10 +7,11 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from emu.inventory import Node
 from emu.monitor.command import CommandError, command
+from emu.monitor.jobs import refuse_busy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from emu.block import Image
     from emu.inventory import Entry
@@ -167,7 +168,7 @@ def _name(client: Client, entry: Entry, image: Image) -> None:
     entry.node.image = image
 
 
-def _find(client: Client, device: str | None, node_name: str | None) -> tuple[Entry, VirtioBlk, Node]:
+def find_disk(client: Client, device: str | None, node_name: str | None) -> tuple[Entry, VirtioBlk, Node]:
     """A disk by its drive's or device's name, or by its node's.  Raises CommandError."""
     for found in disks(client):
         entry, _, node = found
@@ -353,7 +354,7 @@ def block_resize(client: Client, size: int, device: str | None = None, node_name
     """Gives a disk another size in bytes; its guest is told."""
     if size < 0:
         raise CommandError("Parameter 'size' expects a size that is not negative")
-    _, disk, _ = _find(client, device, node_name)
+    _, disk, _ = find_disk(client, device, node_name)
     disk.image.resize((size + 511) // 512 * 512)
     disk.resized()
 
@@ -382,6 +383,7 @@ def blockdev_del(client: Client, node_name: str) -> None:
     node = inventory.nodes[node_name]
     if node in used:
         raise CommandError(f"Node {node_name} is in use")
+    refuse_busy(client.run, node)
     remove_node(inventory, node)
 
 
@@ -396,7 +398,8 @@ def blockdev_snapshot_sync(
     mode: Literal["existing", "absolute-paths"] = "absolute-paths",
 ) -> None:
     """Keeps a disk as it is: from now on its guest's writes go into a new image on top of the present one."""
-    entry, disk, node = _find(client, device, node_name)
+    entry, disk, node = find_disk(client, device, node_name)
+    refuse_busy(client.run, node)
     inventory = client.machine.inventory
     if snapshot_node_name and snapshot_node_name in inventory.nodes:
         raise CommandError(f"Duplicate nodes with node-name='{snapshot_node_name}'")
@@ -410,7 +413,8 @@ def blockdev_snapshot_sync(
 def blockdev_snapshot(client: Client, node: str, overlay: str) -> None:
     """Puts a node's image, which stands on that of another, on top of it, for the other's guest."""
     inventory = client.machine.inventory
-    entry, disk, below = _find(client, node, node)
+    entry, disk, below = find_disk(client, node, node)
+    refuse_busy(client.run, below)
     made = inventory.nodes.get(overlay)
     if made is None:
         raise CommandError(f"Cannot find device='{overlay}' nor node-name='{overlay}'")
@@ -429,17 +433,81 @@ def blockdev_snapshot(client: Client, node: str, overlay: str) -> None:
 
 
 class Action(TypedDict):
-    type: Literal["blockdev-snapshot", "blockdev-snapshot-sync"]
+    type: Literal["blockdev-snapshot", "blockdev-snapshot-sync", "blockdev-backup", "drive-backup", "abort"]
     data: dict[str, Any]
 
 
+TransactionProperties = TypedDict(
+    "TransactionProperties", {"completion-mode": NotRequired[Literal["individual", "grouped"]]}
+)
+
+
 @command("transaction")
-def transaction(client: Client, actions: list[Action], properties: dict[str, Any] | None = None) -> None:
-    """Makes a snapshot; of several at once none is made, since they could not all be undone."""
-    if len(actions) > 1:
-        raise CommandError(f"{len(actions)} actions in a transaction are not supported; give them one by one")
-    for action in actions:
-        client.execute(action["type"], action["data"])
+def transaction(
+    client: Client, actions: list[Action], properties: TransactionProperties | None = None
+) -> None:
+    """Does all actions at one point of the guest's time; if one cannot be done, none is."""
+    if properties is not None and properties.get("completion-mode", "individual") != "individual":
+        raise CommandError("completion-mode=grouped is not supported; use individual")
+    undo: list[Callable[[], None]] = []
+    with client.run.held():
+        try:
+            for action in actions:
+                undo.append(_act(client, action["type"], action["data"]))
+        except BaseException:
+            for each in reversed(undo):
+                each()
+            raise
+
+
+def _act(client: Client, name: str, data: dict[str, Any]) -> Callable[[], None]:
+    """Does an action; returns what takes it back."""
+    if name == "abort":
+        raise CommandError("Transaction aborted using Abort action")
+    if name.endswith("-backup"):
+        before = set(client.run.jobs)
+        client.execute(name, data)
+        (id,) = set(client.run.jobs) - before
+        return lambda: client.run.jobs[id].cancel(True)
+    given = [data.get(key) for key in ("node", "device", "node-name")]
+    entry, disk, below = find_disk(client, *_names(given))
+    nodes, was_read_only = dict(client.machine.inventory.nodes), below.read_only
+    there = name == "blockdev-snapshot" or data.get("mode") == "existing"
+    client.execute(name, data)
+
+    def back() -> None:
+        made = entry.node
+        assert made is not None
+        _take_off(disk, below, was_read_only, made)
+        entry.node = below
+        inventory = client.machine.inventory
+        for each in [each for each in inventory.nodes if each not in nodes]:
+            del inventory.nodes[each]
+        if not there:
+            Path(made.filename).unlink(missing_ok=True)
+
+    return back
+
+
+def _names(given: list[Any]) -> tuple[str | None, str | None]:
+    """A disk's names as find_disk() takes them, of an action's words whatever they are."""
+    words = [each for each in given if isinstance(each, str)]
+    return (words[0], words[0]) if words else (None, None)
+
+
+def _take_off(disk: VirtioBlk, below: Node, read_only: bool, made: Node) -> None:
+    """Undoes _put_on_top()."""
+    from emu.block.graph import open_node
+
+    def change(image: Image) -> Image:
+        image.close()
+        made.image = made.backing = None
+        below.read_only = read_only
+        open_node(below)
+        assert below.image is not None
+        return below.image
+
+    disk.replace(change)
 
 
 def _put_on_top(disk: VirtioBlk, below: Node, made: Node, *, create: bool = False) -> None:
@@ -496,7 +564,7 @@ def _enter(client: Client, entry: Entry, file: Node, made: Node, name: str) -> N
 def _not_removable(client: Client, device: str | None, id: str | None) -> None:
     """Raises CommandError: no disk here has a tray."""
     name = device or id or ""
-    _find(client, name, None)
+    find_disk(client, name, None)
     raise CommandError(f"Device '{name}' is not removable")
 
 
@@ -524,21 +592,3 @@ def blockdev_change_medium(
 def change(client: Client, device: str, target: str, arg: str | None = None) -> None:
     """Changes the medium of a drive: no disk here is removable, and this tells so."""
     _not_removable(client, device, None)
-
-
-class JobInfo(TypedDict):
-    id: str
-    type: str
-    status: str
-
-
-@command("query-block-jobs")
-def query_block_jobs(client: Client) -> list[JobInfo]:
-    """Long work on disks: there is none."""
-    return []
-
-
-@command("query-jobs")
-def query_jobs(client: Client) -> list[JobInfo]:
-    """Long work: there is none."""
-    return []

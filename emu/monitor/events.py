@@ -60,6 +60,41 @@ class DumpData(TypedDict):
     error: NotRequired[str]
 
 
+JobStatus = Literal[
+    "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting",
+    "concluded", "null",
+]  # fmt: skip
+JobType = Literal["backup", "mirror", "create"]
+
+
+class JobStatusData(TypedDict):
+    id: str
+    status: JobStatus
+
+
+class BlockJobData(TypedDict):
+    type: JobType
+    device: str
+    len: int
+    offset: int
+    speed: int
+
+
+class BlockJobEndData(BlockJobData):
+    error: NotRequired[str]
+
+
+class BlockJobErrorData(TypedDict):
+    device: str
+    operation: Literal["read", "write"]
+    action: Literal["ignore", "report", "stop"]
+
+
+class BlockJobPendingData(TypedDict):
+    type: JobType
+    id: str
+
+
 # What each brings; None for nothing.
 EVENTS: dict[str, Any] = {
     "SHUTDOWN": EndData,
@@ -73,6 +108,12 @@ EVENTS: dict[str, Any] = {
     "VSERPORT_CHANGE": PortData,
     "DEVICE_DELETED": DeletedData,
     "DUMP_COMPLETED": DumpData,
+    "JOB_STATUS_CHANGE": JobStatusData,
+    "BLOCK_JOB_COMPLETED": BlockJobEndData,
+    "BLOCK_JOB_CANCELLED": BlockJobData,
+    "BLOCK_JOB_ERROR": BlockJobErrorData,
+    "BLOCK_JOB_READY": BlockJobData,
+    "BLOCK_JOB_PENDING": BlockJobPendingData,
 }
 
 

@@ -201,11 +201,12 @@ def copy(source: Path, target: Path) -> None:
         try:
             fcntl.ioctl(out.fileno(), FICLONE, file.fileno())
         except OSError:
-            _copy_data(file.fileno(), out.fileno())
+            copy_data(file.fileno(), out.fileno())
         os.fsync(out.fileno())
 
 
-def _copy_data(source: int, target: int) -> None:
+def copy_data(source: int, target: int) -> None:
+    """Copies what a file has into one that is empty, and leaves holes out."""
     size, end = os.fstat(source).st_size, 0
     os.ftruncate(target, size)
     while end < size:

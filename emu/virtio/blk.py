@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from accel.errors import DeviceError
 from emu.block import Image
@@ -40,11 +41,17 @@ class VirtioBlk(VirtioDevice):
         `open` is given the present one to close, and returns the next; no request is done meanwhile.  If it
         raises, every one fails from then on.
         """
-        lib.emu_virtio_hold(self.pointer)
-        try:
+        with self.held():
             lib.emu_virtio_blk_image(self.pointer, ffi.NULL)
             self.image = open(self.image)
             lib.emu_virtio_blk_image(self.pointer, self.image.native)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it no request is done; not again within itself."""
+        lib.emu_virtio_hold(self.pointer)
+        try:
+            yield
         finally:
             lib.emu_virtio_release(self.pointer)
 

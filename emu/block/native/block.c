@@ -1,4 +1,5 @@
 /* Opens images by their format, and checks every request before a format sees it. */
+#include "copy_hooks.h"
 #include "image.h"
 
 #include <errno.h>
@@ -86,6 +87,8 @@ emu_block *emu_block_open(const char *path, const emu_block_options *options, ch
 int emu_block_close(emu_block *block)
 {
     emu_file *file = block->file;
+    if (block->copy != NULL)
+        emu_copy_closes(block->copy);
     int failed = block->format->close(block);
     int closed = emu_file_close(file);
     free(block);
@@ -127,9 +130,18 @@ static int64_t length_of(const struct iovec *iov, int count)
     return (int64_t)length;
 }
 
-/* Ends a request that changed the image. */
-static int written(emu_block *block, int failed)
+/* Begins a request that changes the image. */
+static void writes(emu_block *block, uint64_t offset, uint64_t length)
 {
+    if (block->copy != NULL)
+        emu_copy_before_write(block->copy, block, offset, length);
+}
+
+/* Ends it. */
+static int written(emu_block *block, uint64_t offset, uint64_t length, int failed)
+{
+    if (block->copy != NULL) /* a request that failed may have written some of it */
+        emu_copy_after_write(block->copy, block, offset, length);
     if (failed == 0 && block->options.cache == EMU_BLOCK_WRITETHROUGH)
         failed = block->format->flush(block);
     return failed;
@@ -152,7 +164,11 @@ int emu_block_writev(emu_block *block, const struct iovec *iov, int count, uint6
     if (length <= 0)
         return (int)length;
     int failed = check(block, offset, (uint64_t)length);
-    return failed != 0 ? failed : written(block, block->format->writev(block, iov, count, 0, (uint64_t)length, offset));
+    if (failed != 0)
+        return failed;
+    writes(block, offset, (uint64_t)length);
+    failed = block->format->writev(block, iov, count, 0, (uint64_t)length, offset);
+    return written(block, offset, (uint64_t)length, failed);
 }
 
 int emu_block_flush(emu_block *block) { return block->options.read_only ? 0 : block->format->flush(block); }
@@ -164,7 +180,8 @@ int emu_block_discard(emu_block *block, uint64_t offset, uint64_t length)
     int failed = check(block, offset, length);
     if (failed != 0 || length == 0 || !block->options.discard)
         return failed;
-    return written(block, block->format->discard(block, offset, length));
+    writes(block, offset, length);
+    return written(block, offset, length, block->format->discard(block, offset, length));
 }
 
 int emu_block_write_zeroes(emu_block *block, uint64_t offset, uint64_t length, int may_unmap)
@@ -175,7 +192,8 @@ int emu_block_write_zeroes(emu_block *block, uint64_t offset, uint64_t length, i
     if (failed != 0 || length == 0)
         return failed;
     may_unmap = may_unmap && block->options.discard;
-    return written(block, block->format->write_zeroes(block, offset, length, may_unmap));
+    writes(block, offset, length);
+    return written(block, offset, length, block->format->write_zeroes(block, offset, length, may_unmap));
 }
 
 int emu_block_check(emu_block *block, int repair, emu_block_report *report)
@@ -192,5 +210,7 @@ int emu_block_resize(emu_block *block, uint64_t size)
         return -EROFS;
     if (size % SECTOR != 0 || size > INT64_MAX)
         return -EINVAL;
+    if (block->copy != NULL)
+        return -EBUSY;
     return block->format->resize(block, size);
 }

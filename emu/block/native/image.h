@@ -3,6 +3,7 @@
 #define EMU_BLOCK_IMAGE_H
 
 #include "block.h"
+#include "copy.h"
 #include "file.h"
 
 #include <stdarg.h>
@@ -31,6 +32,7 @@ struct emu_block {
     emu_block_options options;
     _Atomic uint64_t size;
     int probed; /* the format was not given, but found in the file */
+    emu_copy *copy; /* that this is the source or the target of; NULL without */
 };
 
 /* The images that stand on each other, from the one the user named down. */

@@ -22,6 +22,7 @@ HEADERS = (
     "emu/devices/native/pci.h",
     "emu/devices/native/pflash.h",
     "emu/block/native/block.h",
+    "emu/block/native/copy.h",
     "emu/net/native/net_python.h",
     "emu/virtio/native/virtio_python.h",
 )
