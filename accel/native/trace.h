@@ -58,6 +58,7 @@ enum emu_trace_changed {
     EMU_TRACE_FPSR = 4,
     EMU_TRACE_TLS = 8,
     EMU_TRACE_TLS2 = 16,
+    EMU_TRACE_THUMB = 128, /* no value: it is one of Thumb's */
 };
 
 typedef struct emu_trace_record {

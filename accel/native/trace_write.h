@@ -160,6 +160,8 @@ static inline void emu_trace_instruction(emu_tracer *tracer, const emu_cpu_state
     uint64_t words[104], changed = 0;
     uint8_t bits = 0;
     unsigned count = emu_trace_changes(&tracer->before, now, &changed, &bits, words);
+    if (tracer->isa == EMU_ISA_ARM && tracer->before.flags & 0x20)
+        bits |= EMU_TRACE_THUMB;
     unsigned long_bytes = tracer->size > 8, behind = (count > 1 ? count - 1 : 0) + long_bytes;
     emu_trace_record *record =
         emu_trace_take(tracer, EMU_TRACED_INSTRUCTION, (unsigned)((behind * 8 + sizeof *record - 1) / sizeof *record));

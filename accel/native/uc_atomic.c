@@ -48,7 +48,7 @@ struct target {
 /* Of the translation that begins on this thread. */
 static _Thread_local uint8_t *context_now;
 
-static void generate(const struct target *target, size_t tb_flags, void *cpu, uint8_t *tb, int max)
+static void generate_block(const struct target *target, size_t tb_flags, void *cpu, uint8_t *tb, int max)
 {
     uc_interposed *now = uc_interposed_now;
     uint8_t *context = context_now;
@@ -70,6 +70,21 @@ static void generate(const struct target *target, size_t tb_flags, void *cpu, ui
     target->generate_before(cpu, tb, max);
     memcpy(tb + tb_flags, &flags, sizeof flags);
     memcpy(context + target->context_flags, &flags, sizeof flags);
+}
+
+/* Behind the flags: the size of the guest's code. */
+static void generate(const struct target *target, size_t tb_flags, void *cpu, uint8_t *tb, int max)
+{
+    generate_block(target, tb_flags, cpu, tb, max);
+    uc_interposed *now = uc_interposed_now;
+    if (now == NULL || now->translated == NULL)
+        return;
+    size_t address = tb_flags - 8;
+    uint64_t pc = 0;
+    uint16_t size;
+    memcpy(&pc, tb, address / 2);
+    memcpy(&size, tb + address + 4, sizeof size);
+    now->translated(now->owner, pc, size);
 }
 
 /* A helper gives up: the instruction at `from` begins again, translated as if nobody else were there. */
@@ -219,4 +234,13 @@ void uc_atomic(uint32_t isa)
                                               [EMU_ISA_RISCV64] = once_riscv64,
                                               [EMU_ISA_X86_64] = once_x86_64};
     pthread_once(&once[isa], functions[isa]);
+}
+
+bool uc_atomic_tells(uint32_t isa)
+{
+    const struct target *const targets[] = {[EMU_ISA_AARCH64] = &target_aarch64,
+                                            [EMU_ISA_ARM] = &target_arm,
+                                            [EMU_ISA_RISCV64] = &target_riscv64,
+                                            [EMU_ISA_X86_64] = &target_x86_64};
+    return targets[isa]->context_flags != 0;
 }

@@ -2,6 +2,7 @@
 #ifndef EMU_UC_ATOMIC_H
 #define EMU_UC_ATOMIC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -10,5 +11,7 @@
  * which take turns.
  */
 void uc_atomic(uint32_t isa);
+/* Whether uc_interposed.translated is called, then. */
+bool uc_atomic_tells(uint32_t isa);
 
 #endif

@@ -29,6 +29,8 @@ typedef struct uc_interposed {
     void (*loop_exit)(void *cpu);  /* its cpu_loop_exit */
     bool (*writable)(void *opaque, uint64_t addr); /* the guest may write to that page */
     void *opaque;
+    void (*translated)(void *owner, uint64_t addr, uint32_t size); /* a block; NULL: nobody wants to know */
+    void *owner;
     bool serial;                   /* atomic instructions are no longer atomic on the host (uc_atomic.c) */
 } uc_interposed;
 

@@ -462,6 +462,8 @@ static int finish(emu_engine *engine, emu_stop *stop, int32_t kind)
         stop->addr = engine->pc;
         break;
     }
+    if (engine->tracer.begun)
+        uc_user_trace_stop(engine, kind);
     return kind;
 }
 
@@ -687,6 +689,7 @@ static const emu_engine_ops ops = {
     .after_change = uc_user_after_change,
     .kick = user_kick,
     .hwcap = uc_user_hwcap,
+    .trace = uc_user_trace,
 };
 
 const emu_engine_ops *emu_uc_user(void)

@@ -5,6 +5,7 @@
  *     uc_user_registers.c  where registers are, and a guest thread's state
  *     uc_user_code.c       pages of code and what of their translations is good
  *     uc_user_hwcap.c      what the CPU can do
+ *     uc_user_trace.c      telling what runs
  */
 #ifndef EMU_UC_USER_H
 #define EMU_UC_USER_H
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 
 #include "engine.h"
+#include "trace_write.h"
 #include "uc_interpose.h"
 #include "uc_layout.h"
 #include "uc_library.h"
@@ -54,6 +56,7 @@ struct emu_engine {
         uint8_t *result;
     } at;
     void (*flush_page)(void *cpu, uint64_t addr); /* the library's; NULL: it has none */
+    emu_tracer tracer;
     struct code_page *code; /* sorted */
     size_t codes;
     size_t code_room;
@@ -118,5 +121,9 @@ void uc_user_before_change(emu_engine *engine, uint64_t addr, uint64_t size);
 void uc_user_after_change(emu_engine *engine, uint64_t addr, uint64_t size);
 
 void uc_user_hwcap(emu_engine *engine, uint64_t out[2]);
+
+void uc_user_trace(emu_engine *engine, emu_trace *trace, int32_t pid, int32_t tid);
+/* An instruction that is told has been begun, and the engine has stopped so. */
+void uc_user_trace_stop(emu_engine *engine, int32_t kind);
 
 #endif
