@@ -219,6 +219,9 @@ def run_boot(options: Any, signals: Signals) -> int:
         if options.dumpdtb:
             dump_tree(machine, options.dumpdtb)
             return 0
+        built = getattr(options, "built", None)
+        if built is not None:  # emu trace
+            built(machine)
         if options.verbose:
             print(f"emu: {about(machine)}", file=sys.stderr)
         if not options.quiet:

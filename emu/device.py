@@ -239,6 +239,10 @@ class Device:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def interrupt_lines(self) -> dict[str, IrqLine]:
+        """Its interrupt outputs by name."""
+        return self._lines
+
     # -- what a device writes -------------------------------------------------
 
     def realize(self, context: Context) -> None:

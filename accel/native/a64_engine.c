@@ -873,6 +873,24 @@ static void a64_counts(emu_engine *opaque, uint64_t out[2])
     engine->told = engine->stepped;
 }
 
+static int a64_sample(emu_engine *opaque, const void *context, emu_sample *out)
+{
+    const a64_engine *engine = (const a64_engine *)opaque;
+    const tr_code *code = engine->shared->code;
+    const ucontext_t *at = context;
+    const uint8_t *rip = (const uint8_t *)(uintptr_t)at->uc_mcontext.gregs[REG_RIP];
+    a64_state *state = engine->state;
+    const tr_block *block = engine->inside && tr_holds(code, rip) ? tr_block_at(code, rip) : NULL;
+    /* Only what a block has not written back yet is older. */
+    *out = (emu_sample){.pc = state->pc, .frame = *a64_x(state, 29), .link = *a64_x(state, 30)};
+    if (block == NULL)
+        return engine->inside ? EMU_SAMPLED_ENGINE : EMU_SAMPLED_RUNTIME;
+    const tr_site *site = tr_site_at(code, rip);
+    out->pc = block->pc + (site != NULL ? 4 * (uint64_t)site->index : 0);
+    out->link = (uint64_t)at->uc_mcontext.gregs[pin_registers[30]];
+    return EMU_SAMPLED_GUEST;
+}
+
 static const emu_engine_ops ops = {
     .name = "translator",
     .parallel = 1,
@@ -896,6 +914,7 @@ static const emu_engine_ops ops = {
     .another = a64_another,
     .counts = a64_counts,
     .trace = a64_trace,
+    .sample = a64_sample,
 };
 
 uint64_t emu_a64_stepped(const emu_engine *engine)

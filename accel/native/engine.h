@@ -92,6 +92,19 @@ typedef struct emu_engine emu_engine;
 
 struct emu_trace; /* trace.h */
 
+enum emu_sampled {
+    EMU_SAMPLED_NOTHING = 0,
+    EMU_SAMPLED_GUEST = 1,
+    EMU_SAMPLED_ENGINE = 2, /* the engine works for it: pc is not known, the others are */
+    EMU_SAMPLED_RUNTIME = 3, /* it waits for the runtime: system calls */
+};
+
+typedef struct emu_sample {
+    uint64_t pc;
+    uint64_t frame; /* the frame pointer */
+    uint64_t link;  /* the register of return addresses; 0: there is none */
+} emu_sample;
+
 typedef struct emu_engine_ops {
     const char *name;
     /* Threads of one guest may run at the same time; else they take turns, and nothing is called on an
@@ -147,6 +160,9 @@ typedef struct emu_engine_ops {
     /* From now on what runs is told there, as thread `tid` of `pid`: before the engine has run, and in a child after
      * fork.  NULL: the engine cannot tell of instructions and blocks. */
     void (*trace)(emu_engine *engine, struct emu_trace *trace, int32_t pid, int32_t tid);
+    /* In a handler of the host's signals, with its context: where the guest's thread is, roughly, without stopping it.
+     * enum emu_sampled.  NULL: only a stop tells. */
+    int (*sample)(emu_engine *engine, const void *context, emu_sample *out);
 } emu_engine_ops;
 
 #endif

@@ -5,6 +5,7 @@
  * because a controller may answer at once with a line of the same device.
  */
 #include "core.h"
+#include "trace_machine.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -53,6 +54,8 @@ void emu_irq_set(emu_irq *irq, int level)
     pthread_mutex_lock(&irq->lock);
     if (irq->level != level) {
         irq->level = level;
+        if (__builtin_expect(emu_machines_trace != NULL, 0))
+            emu_trace_line(irq, level);
         if (irq->fn != NULL)
             irq->fn(irq->opaque, irq->number, level);
     }

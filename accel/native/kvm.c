@@ -10,6 +10,8 @@
 #include "kvm.h"
 
 #include "cross.h"
+#include "trace_machine.h"
+#include "trace_write.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -922,8 +924,11 @@ static int enter(emu_kvm_vcpu *vcpu)
         run->kvm_valid_regs = vcpu->sync | SYNC_MORE;
         vcpu->refused--;
     }
+    uint64_t since = __builtin_expect(emu_machines_trace != NULL, 0) ? emu_trace_now() : 0;
     int result = ioctl(vcpu->fd, KVM_RUN, 0);
     int error = result < 0 ? errno : 0;
+    if (since != 0)
+        emu_trace_exit(vcpu->index, error != 0 ? KVM_EXIT_INTR : run->exit_reason, since);
     vcpu->regs_valid = (run->kvm_valid_regs & KVM_SYNC_X86_REGS) != 0;
     vcpu->more_valid = (run->kvm_valid_regs & SYNC_MORE) != 0;
     vcpu->turns++;

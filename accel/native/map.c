@@ -7,6 +7,7 @@
  * reader that comes later can only see the new view).
  */
 #include "core.h"
+#include "trace_machine.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -714,12 +715,20 @@ static int read_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t 
     return result;
 }
 
-int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
+static int space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
 {
     emu_range range;
     if (emu_space_find(space, addr, &range) && width <= range.size - (addr - range.base))
         return emu_region_read(range.region, range.offset + (addr - range.base), width, value);
     return read_parts(space, addr, width, value);
+}
+
+int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
+{
+    int status = space_read(space, addr, width, value);
+    if (__builtin_expect(emu_machines_trace != NULL, 0))
+        emu_trace_access(space, addr, width, *value, 0);
+    return status;
 }
 
 static int write_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t value)
@@ -743,6 +752,8 @@ static int write_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t
 int emu_space_write(emu_space *space, uint64_t addr, uint32_t width, uint64_t value)
 {
     emu_range range;
+    if (__builtin_expect(emu_machines_trace != NULL, 0))
+        emu_trace_access(space, addr, width, value, 1);
     if (emu_space_find(space, addr, &range) && width <= range.size - (addr - range.base))
         return emu_region_write(range.region, range.offset + (addr - range.base), width, value);
     return write_parts(space, addr, width, value);

@@ -47,7 +47,8 @@ enum emu_trace_kind {
     EMU_TRACED_INTERRUPT,  /* line a of b has the level c */
     EMU_TRACED_EXCEPTION,  /* number a is taken at `at`; b: address or syndrome */
     EMU_TRACED_EXIT,       /* kvm came back: a: reason; at */
-    EMU_TRACED_SAMPLE,     /* at and what called it: words, a of them */
+    EMU_TRACED_SAMPLE,     /* of a profile, b times: at; bits: enum emu_sampled; return addresses: c in the register
+                              for them, and of frames, a of them behind */
     EMU_TRACED_END,        /* a thread ends; a: wait status */
 };
 

@@ -19,7 +19,9 @@
  */
 #include "uc_machine.h"
 
+#include "trace_machine.h"
 #include "uc_patch.h"
+#include "uc_user.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -437,6 +439,8 @@ static uc_err follow(emu_uc_machine *m)
 static void on_exception(uc_engine *uc, uint32_t number, void *opaque)
 {
     emu_uc_machine *m = opaque;
+    if (emu_machines_trace != NULL)
+        emu_trace_exception(m->isa->isa, emu_uc_pc(m), number);
     m->isa->exception(m, number, false);
     if (m->stepping)
         emu_uc_end(m, EMU_EXIT_DEBUG, NULL);
@@ -463,6 +467,50 @@ uint64_t emu_uc_pc(emu_uc_machine *m)
     uint64_t pc = 0;
     uc_reg_read(m->uc, m->isa->pc, &pc);
     return m->isa->isa == EMU_ISA_ARM ? (uint32_t)pc : pc;
+}
+
+/* Before each instruction, of a machine that is told of: vectors are not looked at. */
+static void on_told(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
+{
+    emu_uc_machine *m = opaque;
+    emu_tracer *tracer = &m->tracer;
+    bool begins = emu_trace_wants(tracer->trace, EMU_TRACE_INSTRUCTIONS) && emu_trace_in_range(tracer->trace, address);
+    if (!tracer->begun && !begins)
+        return;
+    const struct layout *layout = &uc_layouts[m->isa->isa];
+    emu_cpu_state now;
+    memset(&now, 0, sizeof now);
+    int regs[32];
+    void *places[32];
+    for (int i = 0; i < layout->generals; i++) {
+        regs[i] = layout->general[i];
+        places[i] = &now.r[i];
+    }
+    uc_reg_read_batch(uc, regs, places, layout->generals);
+    if (m->isa->isa != EMU_ISA_RISCV64)
+        uc_reg_read(uc, m->isa->isa == EMU_ISA_AARCH64 ? UC_ARM64_REG_NZCV
+                        : m->isa->isa == EMU_ISA_ARM   ? UC_ARM_REG_CPSR
+                                                       : UC_X86_REG_EFLAGS, &now.flags);
+    if (m->isa->isa == EMU_ISA_ARM)
+        now.flags = (uint32_t)now.flags & 0xf80f003fu;
+    if (tracer->tid == 0)
+        tracer->tid = (int32_t)syscall(SYS_gettid);
+    if (tracer->begun)
+        emu_trace_instruction(tracer, &now);
+    tracer->before = now;
+    tracer->before.pc = address;
+    tracer->begun = begins;
+    tracer->size = (uint8_t)(size == 0 || size > 15 ? 1 : size);
+    memset(tracer->bytes, 0, sizeof tracer->bytes);
+    uint64_t physical, first = PAGE - (address & (PAGE - 1));
+    if (!begins)
+        return;
+    if (first > tracer->size)
+        first = tracer->size;
+    if (emu_uc_machine_translate(m, address, &physical) == 0)
+        emu_space_peek(m->memory, physical, tracer->bytes, first);
+    if (first < tracer->size && emu_uc_machine_translate(m, address + first, &physical) == 0)
+        emu_space_peek(m->memory, physical, tracer->bytes + first, tracer->size - first);
 }
 
 /* Before each instruction while a budget is given. */
@@ -827,6 +875,11 @@ emu_uc_machine *emu_uc_machine_new(const emu_uc_config *config, emu_space *memor
     if ((error = uc_hook_add(m->uc, &hook, UC_HOOK_INTR, (void *)on_exception, m, 1, 0)) != UC_ERR_OK ||
         (error = uc_hook_add(m->uc, &hook, UC_HOOK_INSN_INVALID, (void *)on_invalid, m, 1, 0)) != UC_ERR_OK)
         return fail(m, text, size, "hooks", error);
+    if (emu_machines_trace != NULL && emu_machines_trace->what & EMU_TRACE_INSTRUCTIONS) {
+        m->tracer = (emu_tracer){.trace = emu_machines_trace, .pid = getpid(), .isa = m->isa->isa};
+        if ((error = uc_hook_add(m->uc, &hook, UC_HOOK_CODE, (void *)on_told, m, 1, 0)) != UC_ERR_OK)
+            return fail(m, text, size, "hooks", error);
+    }
     if (!(m->features & EMU_UC_DOORBELL) &&
         (error = uc_hook_add(m->uc, &m->block, UC_HOOK_BLOCK, (void *)on_block, m, 1, 0)) != UC_ERR_OK)
         return fail(m, text, size, "hooks", error);

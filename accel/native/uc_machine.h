@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "engine.h"
+#include "trace_write.h"
 #include "uc.h"
 #include "uc_layout.h"
 #include "uc_library.h"
@@ -128,6 +129,7 @@ struct emu_uc_machine {
     emu_irq_fn accepted;
     void *accepted_opaque;
 
+    emu_tracer tracer;         /* trace NULL: its instructions are not told */
     bool stepping;             /* one instruction, without interrupts */
     emu_uc_watch *watches;
     size_t nwatches;

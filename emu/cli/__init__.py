@@ -194,7 +194,16 @@ def dispatch(words: list[str]) -> int:
 
 
 def subcommand(name: str, words: list[str]) -> int:
-    """`emu NAME [OPTIONS]`, by argparse, or without where a start's time counts."""
+    """`emu NAME [OPTIONS]`."""
+    from importlib import import_module
+
+    body: Any = import_module(SUBCOMMANDS[name][0])
+    status: int = body.main(words_of(name, words))
+    return status
+
+
+def words_of(name: str, words: list[str]) -> "Any":
+    """What a subcommand's words say, by argparse, or without where a start's time counts."""
     from importlib import import_module
 
     body: Any = import_module(SUBCOMMANDS[name][0])
@@ -210,8 +219,7 @@ def subcommand(name: str, words: list[str]) -> int:
         from emu.cli.parser import parser_of
 
         said = parser_of(name).parse_args(words)
-    status: int = body.main(said)
-    return status
+    return said
 
 
 def report(error: Exception, text: str, status: int) -> int:

@@ -1,4 +1,4 @@
-"""`emu trace`: what a program or a machine does, as text, JSON lines or a picture; coverage."""
+"""`emu trace`: what a program or a machine does, as text, JSON lines or a picture; coverage and profiles."""
 
 from __future__ import annotations
 
@@ -12,46 +12,52 @@ if TYPE_CHECKING:
 
     from emu.trace.writer import Writer
 
-WHAT = ("instructions", "blocks", "syscalls")
 FORMATS = ("text", "jsonl", "perfetto")
+WHAT = ("instructions", "blocks", "syscalls", "mmio", "interrupts", "exceptions", "exits")
+# Option: its value's name, how often it may be given, what it does.
+OPTIONS = (
+    ("--what", "KINDS", False, "what is told, with commas; of a program: instructions (the default), blocks, "
+     "syscalls; of a machine: mmio (the default), interrupts, instructions, exceptions (tcg), exits (kvm)"),
+    ("--address", "A-B", True, "instructions and blocks there alone"),
+    ("--symbol", "NAME", True, "the same, of a function"),
+    ("--device", "NAME", True, "accesses to this device and its interrupts alone"),
+    ("--symbols", "FILE", False, "a machine's kernel as an ELF file, if its --kernel is none"),
+    ("--output", "FILE", False, "the trace's file (default: stderr)"),
+    ("--coverage", "FILE", False, "write drcov's format; %%p in the name is a process's id"),
+    ("--profile", "FILE", False, "write folded stacks, or a flame graph if the name ends in .svg"),
+    ("--accel", "SPEC", False, "as for emu PROGRAM"),
+    ("--engine", "NAME", False, "as for emu PROGRAM"),
+    ("--sysroot", "DIR", False, "as for emu PROGRAM"),
+    ("--root", "DIR", False, "as for emu PROGRAM"),
+)  # fmt: skip
+SHORT = {"--output": ("-o",), "--sysroot": ("-L",)}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     import argparse
 
-    parser.usage = "emu trace [OPTIONS ...] PROGRAM [ARGS ...]"
+    words = ("PROGRAM [ARGS ...]", "boot [OPTIONS OF emu boot ...]")
+    parser.usage = "\n       ".join(f"emu trace [OPTIONS ...] {each}" for each in words)
+    for name, value, several, text in OPTIONS:
+        if several:
+            parser.add_argument(name, metavar=value, action="append", default=[], help=text)
+        else:
+            parser.add_argument(*SHORT.get(name, ()), name, metavar=value, help=text)
     add = parser.add_argument
-    add("--what", metavar="KINDS", help=f"what is told, with commas: {', '.join(WHAT)}")
-    add("--address", metavar="A-B", action="append", default=[], help="instructions and blocks there alone")
-    add("--symbol", metavar="NAME", action="append", default=[], help="the same, of a function")
-    add(
-        "--thread",
-        metavar="N",
-        action="append",
-        default=[],
-        type=int,
-        help="the Nth thread alone; 1 is the first",
-    )
-    add(
-        "--limit",
-        metavar="N",
-        type=int,
-        default=0,
-        help="so many events; the program runs on without a trace",
-    )
+    text = "the Nth thread alone; 1 is the first"
+    add("--thread", metavar="N", action="append", default=[], type=int, help=text)
+    text = "so many events; what runs goes on without a trace"
+    add("--limit", metavar="N", type=int, default=0, help=text)
     add("--format", choices=FORMATS, default="text", help="perfetto: for ui.perfetto.dev, chrome://tracing")
-    add("-o", "--output", metavar="FILE", help="the trace's file (default: stderr)")
-    add("--coverage", metavar="FILE", help="write drcov's format; %%p in the name is a process's id")
-    add("--accel", metavar="SPEC", default="auto", help="as for emu PROGRAM")
-    add("--engine", metavar="NAME", help="as for emu PROGRAM")
-    add("-L", "--sysroot", metavar="DIR", help="as for emu PROGRAM")
-    add("--root", metavar="DIR", help="as for emu PROGRAM")
-    add("program", metavar="PROGRAM", nargs=argparse.REMAINDER, help="and its arguments")
+    text = "a program and its arguments, or boot and a machine's"
+    add("program", metavar="PROGRAM", nargs=argparse.REMAINDER, help=text)
 
 
-def _kinds(args: Namespace) -> set[str]:
+def _kinds(args: Namespace, machine: bool) -> set[str]:
     if args.what is None:
-        return set() if args.coverage else {"instructions"}
+        if machine:
+            return {"mmio"}
+        return set() if args.coverage or args.profile else {"instructions"}
     kinds = {word.strip() for word in args.what.split(",") if word.strip()}
     for word in sorted(kinds - set(WHAT)):
         raise EmuError(f"--what {word} is nothing that can be traced; there are {', '.join(WHAT)}")
@@ -97,18 +103,30 @@ def _high(fd: int) -> int:
 
 
 def main(args: Namespace) -> int:
-    words = args.program[1:] if args.program[:1] == ["--"] else args.program
-    if not words:
+    """Runs `emu trace`; ends as the program does, or returns the machine's exit status."""
+    machine = args.program[:1] == ["boot"]
+    words = args.program[1:] if args.program[:1] in (["--"], ["boot"]) else args.program
+    if not words and not machine:
         raise EmuError("which program shall be traced? As in: emu trace ./hello")
     from emu.trace.filters import Filters
 
-    kinds = _kinds(args)
-    filters = Filters(args.address, args.symbol, args.thread)
-    coverage = None
+    kinds = _kinds(args, machine)
+    filters = Filters(args.address, args.symbol, args.thread, args.device)
+    if machine:
+        if args.coverage or args.profile:
+            raise EmuError("--coverage and --profile are of programs; for a machine there is --what")
+        from emu.trace.machine import trace_machine
+
+        return trace_machine(words, kinds, filters, _writer(args), symbols=args.symbols, limit=args.limit)
+    coverage = profile = None
     if args.coverage:
         from emu.trace.drcov import Coverage
 
         coverage = Coverage(args.coverage)
+    if args.profile:
+        from emu.trace.flame import Profile
+
+        profile = Profile(args.profile)
     from emu.trace.program import trace_program
 
     trace_program(
@@ -118,9 +136,10 @@ def main(args: Namespace) -> int:
         filters,
         writer=_writer(args) if kinds else None,
         coverage=coverage,
+        profile=profile,
         limit=args.limit,
         sysroot=args.sysroot,
         root=args.root,
-        accel=args.accel,
+        accel=args.accel or "auto",
         engine=args.engine,
     )

@@ -35,7 +35,7 @@ def trace_program(
     writer: Writer | None = None,
     coverage: Coverage | None = None,
     profile: Profile | None = None,
-    period: int = 0,
+    period: int = 1000,
     limit: int = 0,
     sysroot: str | None = None,
     root: str | None = None,
@@ -50,6 +50,9 @@ def trace_program(
     """
     bits = 0
     for name in what:
+        if name not in WHAT and name != "syscalls":
+            there = ", ".join((*WHAT, "syscalls"))
+            raise EmuError(f"--what {name} is for machines; of a program there are {there}")
         bits |= WHAT.get(name, 0)
     if coverage is not None:
         bits |= lib.EMU_TRACE_COVERAGE
@@ -60,7 +63,7 @@ def trace_program(
         if filters.symbols:
             bits |= lib.EMU_TRACE_WAIT_MAPS
         # Of the engines that translate alone: code that the host's CPU runs by itself tells nothing.
-        if accel == "auto":
+        if accel == "auto" and bits & ~(lib.EMU_TRACE_PROFILE | lib.EMU_TRACE_MAPS):
             accel = "tcg"
     process = Process(program, argv, sysroot=sysroot, root=root, accel=accel, engine=engine, environ=environ)
     if bits and lib.emu_process_traces(process.native(), bits) == 0:

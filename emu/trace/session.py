@@ -146,6 +146,10 @@ class Session:
             found = self._spaces[pid] = Space(self._images)
         return found
 
+    def put_space(self, pid: int, space: Any) -> None:
+        """Names of addresses that are known from elsewhere."""
+        self._spaces[pid] = space
+
     # ---- events -------------------------------------------------------------------------------
 
     def _instruction(self, entry: Record, behind: Any) -> None:

@@ -44,6 +44,10 @@ static void on_host_fault(int sig, siginfo_t *info, void *context)
         errno = error;
         return;
     }
+    if (sig == SIGBUS && info->si_code == SI_TIMER && emu_trace_ticked(thread, info, context)) {
+        errno = error;
+        return;
+    }
     if (emu_thread_nudged(thread, sig, info, context)) {
         errno = error;
         return;
@@ -177,6 +181,8 @@ void emu_thread_loop(emu_thread *thread)
             continue;
         if (process->trace != NULL)
             emu_trace_follow(thread);
+        if (thread->sampled)
+            emu_trace_sample(thread);
         int kind = thread->stepping ? emu_debug_step(thread, stop) : thread->ops->run(thread->engine, stop);
         if (kind == 0) {
             /* a step, and nothing else */

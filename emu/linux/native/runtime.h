@@ -240,6 +240,9 @@ struct emu_thread {
     uint64_t range[2]; /* ... and more of them while the pc is in [0], [1]) */
     pid_t traced;     /* trace.c: its engine tells as this thread; 0: as none */
     const emu_engine *traced_engine;
+    volatile sig_atomic_t sampled; /* so many samples are to be taken when it stops */
+    bool ticks;                    /* it has a timer of samples, */
+    int timer;                     /* this one of the host's */
     /*
      * Something is to be looked at before the guest goes on: set by host signal
      * handlers (followed by ops->kick) and by emu_signal_*, cleared by
@@ -329,6 +332,10 @@ static inline void emu_trace_follow(emu_thread *thread)
 void emu_trace_mapped(void *process, uint64_t addr, uint64_t size);
 /* Another program has been loaded; a thread has ended. */
 void emu_trace_executed(emu_thread *thread);
+/* In the host's handler of SIGBUS: true where it was the timer of samples. */
+bool emu_trace_ticked(emu_thread *thread, const siginfo_t *info, void *context);
+/* The thread has stopped, and samples are to be taken. */
+void emu_trace_sample(emu_thread *thread);
 void emu_trace_ended(emu_thread *thread, int status);
 
 /* Lets a parent that waits in vfork go on; memory is shared with it until then. */
