@@ -69,4 +69,5 @@ class TextWriter(Writer):
         self.output.put(f"{self._before(tid)}{text}\n")
 
     def event(self, kind: str, ns: int, pid: int, tid: int, **fields: int | str) -> None:
-        self.output.put(f"{self._before(tid)}{fields['text']}\n")
+        if fields["text"]:
+            self.output.put(f"{self._before(tid)}{fields['text']}\n")

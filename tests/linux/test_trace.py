@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -109,3 +113,185 @@ def test_coverage_is_what_qemu_has_executed(isa: str, build: Build, tmp_path: Pa
     assert addresses <= covered
     starts = instructions(isa, program)
     assert starts & covered == addresses
+
+
+def test_registers_change_as_qemu_shows_them(build: Build, tmp_path: Path) -> None:
+    """arm64's x0-x30 and NZCV before each instruction, from those before and what was told to change."""
+    program = build("traced", "aarch64", *FLAGS)
+    log = tmp_path / "qemu.log"
+    command = [qemu("aarch64"), "-singlestep", "-d", "cpu,exec,nochain", "-D", str(log), program]
+    subprocess.run(command, capture_output=True, timeout=120)
+    states, flags = [], []
+    for dump in log.read_text().split("Trace ")[1:]:
+        states.append(
+            {f"x{int(n)}": int(value, 16) for n, value in re.findall(r"\bX(\d\d)=([0-9a-f]+)", dump)}
+        )
+        flags.append(re.search(r"PSTATE=([0-9a-f]{8})", dump)[1])  # type: ignore[index]
+    trace("--format", "jsonl", "-o", tmp_path / "trace", program)
+    told = [each for each in objects(tmp_path / "trace") if each["event"] == "instruction"]
+    assert len(told) == len(states)
+    registers, nzcv = dict(states[0]), "0"
+    stack = 1 << 36  # above it are stacks, which are elsewhere with qemu
+    for each, before, flag in zip(told, states, flags, strict=True):
+        assert {name: value for name, value in registers.items() if value < stack} == {
+            name: value for name, value in before.items() if registers[name] < stack
+        }, each
+        assert nzcv == flag[0] or each is told[0], each
+        for name, value in each["registers"].items():
+            if name == "nzcv":
+                nzcv = f"{int(value, 16) >> 28:x}"
+            elif name != "sp":
+                registers[name] = int(value, 16)
+        if each["text"].startswith("svc"):  # the call's result is no change of the instruction's
+            registers["x0"] = 10  # bytes written
+        nzcv = flag[0] if each is told[0] and "nzcv" not in each["registers"] else nzcv
+
+
+def test_only_a_function_s_instructions_or_those_of_a_range_are_told(build: Build, tmp_path: Path) -> None:
+    program = build("traced", "aarch64", *FLAGS)
+    trace("--format", "jsonl", "-o", tmp_path / "all", program)
+    every = [each for each in objects(tmp_path / "all") if each["event"] == "instruction"]
+    trace("--format", "jsonl", "--symbol", "leaf", "-o", tmp_path / "leaf", program)
+    leaf = [each for each in objects(tmp_path / "leaf") if each["event"] == "instruction"]
+    picked = [each for each in every if each["where"].partition("+")[0] == "leaf"]
+    told = ("address", "text", "registers")
+    assert [[each[name] for name in told] for each in leaf] == [
+        [each[name] for name in told] for each in picked
+    ]
+    first, last = (int(picked[n]["address"], 16) for n in (0, -1))
+    trace("--format", "jsonl", "--address", f"{first:#x}-{last + 4:#x}", "-o", tmp_path / "range", program)
+    ranged = [each for each in objects(tmp_path / "range") if each["event"] == "instruction"]
+    assert [each["address"] for each in ranged] == [each["address"] for each in leaf]
+    done = trace("--symbol", "nowhere", program)
+    assert "no function is called nowhere" in done.stderr
+
+
+def test_blocks_are_entered_where_instructions_are(isa: str, build: Build, tmp_path: Path) -> None:
+    program = build("traced", isa, *FLAGS)
+    trace("--what", "blocks", "--format", "jsonl", "-o", tmp_path / "trace", program)
+    blocks = [each for each in objects(tmp_path / "trace") if each["event"] == "block"]
+    wanted = executed(isa, program, tmp_path)
+    rest = iter(wanted)
+    assert all(int(each["address"], 16) in rest for each in blocks)
+    inside = {int(each["address"], 16) + n for each in blocks for n in range(each["size"])}
+    assert set(wanted) <= inside
+
+
+def test_a_limit_ends_the_trace_and_not_the_program(isa: str, build: Build, tmp_path: Path) -> None:
+    program = build("traced", isa, *FLAGS)
+    done = trace("--limit", 10, "-o", tmp_path / "trace", program)
+    assert done.stdout.startswith("traced ")
+    assert len((tmp_path / "trace").read_text().splitlines()) == 10
+
+
+def test_children_have_coverage_of_their_own(isa: str, build: Build, tmp_path: Path) -> None:
+    program = build("traced", isa, *FLAGS)
+    trace("--coverage", tmp_path / "cover.%p", program, "child")
+    covered = []
+    for file in tmp_path.glob("cover.*"):
+        modules, blocks = drcov(file)
+        bases = [int(module[1], 16) for module in modules]
+        covered.append({bases[module] + start + n for module, start, size in blocks for n in range(size)})
+    entry = int(modules[0][3], 16)
+    symbols = subprocess.run(["nm", program], capture_output=True, text=True, timeout=60).stdout
+    never = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" never"))
+    parent, child = sorted(covered, key=lambda each: entry not in each)
+    assert entry in parent
+    assert never not in parent
+    assert entry not in child
+    assert never in child
+
+
+def test_a_picture_has_what_perfetto_wants(build: Build, tmp_path: Path) -> None:
+    """The Trace Event Format: an object with traceEvents, each with its phase's fields."""
+    program = build("traced", "aarch64", *FLAGS)
+    trace("--what", "instructions,syscalls", "--format", "perfetto", "-o", tmp_path / "trace", program)
+    events = json.loads((tmp_path / "trace").read_text())["traceEvents"]
+    for event in events:
+        assert {"ph", "pid", "name"} <= event.keys()
+        if event["ph"] in "Xi":
+            assert event["ts"] >= 0
+            assert isinstance(event["tid"], int)
+        if event["ph"] == "X":
+            assert event["dur"] > 0
+    slices = [event for event in events if event["ph"] == "X"]
+    assert [event["name"] for event in slices if event["cat"] == "syscall"] == ["write", "exit"]
+    assert {event["name"] for event in slices if event["cat"] == "code"} >= {
+        "_start",
+        "start",
+        "collatz",
+        "leaf",
+    }
+    for one, other in pairwise(slices):  # a track's slices do not overlap
+        assert one["ts"] + one["dur"] <= other["ts"] + 0.002
+
+
+def test_a_profile_knows_who_called_what(isa: str, build: Build, tmp_path: Path) -> None:
+    # In Thumb a frame pointer is where the number of a system call is wanted.
+    program = build("traced", isa, *FLAGS, "-fno-omit-frame-pointer", *(["-marm"] if isa == "arm" else []))
+    trace("--profile", tmp_path / "folded", program, "spin")
+    stacks = {}
+    for line in (tmp_path / "folded").read_text().splitlines():
+        stack, _, count = line.rpartition(" ")
+        stacks[tuple(stack.split(";"))] = int(count)
+    most = max(stacks, key=lambda stack: stacks[stack])
+    assert most[-1] == "spin"
+    assert most[-2:-1] == ("start",) or isa == "arm"
+    assert stacks[most] > 0.8 * sum(stacks.values())
+
+
+def test_a_flame_graph_is_a_picture_that_needs_nothing_else(tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    from emu.trace.flame import svg
+
+    tree = ElementTree.fromstring(svg({("main", "<b>&"): 3, ("main", "other"): 1}))
+    titles = [title.text for title in tree.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == ["all: 4 samples, 100.0 %", "main: 4 samples, 100.0 %", "<b>&: 3 samples, 75.0 %",
+                      "other: 1 samples, 25.0 %"]  # fmt: skip
+    assert "http" not in svg({("a",): 1}).replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_full_disk_is_told_in_one_line(build: Build) -> None:
+    program = build("traced", "aarch64", *FLAGS)
+    done = trace("-o", "/dev/full", program, "spin", status=2)
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_ctrl_c_leaves_a_whole_file(build: Build, tmp_path: Path) -> None:
+    program = build("traced", "aarch64", *FLAGS)
+    command = [*EMU, "trace", "--format", "perfetto", "-o", str(tmp_path / "trace"), program, "spin"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and (
+        not (tmp_path / "trace").exists() or not (tmp_path / "trace").stat().st_size
+    ):
+        time.sleep(0.05)
+        if process.poll() is not None:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert json.loads((tmp_path / "trace").read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["--what", "dreams", "x"], "--what dreams is nothing that can be traced"),
+        (["--what", "mmio", "/bin/true"], "--what mmio is for machines"),
+        (["--address", "5-4", "x"], "--address 5-4 is empty"),
+        (["--address", "main", "x"], "--address main is no range"),
+        (["--thread", "0", "x"], "--thread 0: threads are counted from 1"),
+        (["-o", "/nowhere/file", "/bin/true"], "/nowhere/file: No such file or directory"),
+        (["--accel", "kvm", "/bin/true"], "--accel"),
+        ([], "which program shall be traced?"),
+        (["--coverage", "x", "boot"], "--coverage and --profile are of programs"),
+        (["--what", "instructions", "boot"], "add --accel tcg"),
+    ],
+)
+def test_a_wrong_use_is_one_line(words: list[str], cause: str) -> None:
+    done = trace(*words, status=2)
+    assert done.stderr.startswith("emu: ")
+    assert done.stderr.count("\n") == 1
+    assert cause in done.stderr

@@ -1,9 +1,10 @@
 /*
  * A program without a C library: the same instructions under every emulator, whatever is in its environment.
- * argv[1]: nothing; "fault": ends by SIGSEGV; "fork": a child does the same.
+ * argv[1]: nothing; "fault": ends by SIGSEGV; "spin": takes its time; "child": has one, which calls never().
  */
 #if defined __aarch64__
 #define SYS_WRITE 64
+#define SYS_FORK 220 /* clone */
 #define SYS_EXIT 93
 static long call(long nr, long a, long b, long c)
 {
@@ -14,6 +15,7 @@ static long call(long nr, long a, long b, long c)
 #define ENTRY "mov x0, sp\n\tbl start\n"
 #elif defined __arm__
 #define SYS_WRITE 4
+#define SYS_FORK 2
 #define SYS_EXIT 1
 static long call(long nr, long a, long b, long c)
 {
@@ -24,6 +26,7 @@ static long call(long nr, long a, long b, long c)
 #define ENTRY "mov r0, sp\n\tbl start\n"
 #elif defined __riscv
 #define SYS_WRITE 64
+#define SYS_FORK 220 /* clone */
 #define SYS_EXIT 93
 static long call(long nr, long a, long b, long c)
 {
@@ -34,6 +37,7 @@ static long call(long nr, long a, long b, long c)
 #define ENTRY "mv a0, sp\n\tjal start\n"
 #else
 #define SYS_WRITE 1
+#define SYS_FORK 57
 #define SYS_EXIT 60
 static long call(long nr, long a, long b, long c)
 {
@@ -92,6 +96,8 @@ KEPT void start(long *stack)
     const char *word = stack[0] > 1 ? (const char *)stack[2] : "";
     if (word[0] == 's')
         spin(60000000);
+    if (word[0] == 'c' && call(SYS_FORK, 17 /* SIGCHLD */, 0, 0) == 0)
+        call(SYS_EXIT, never(2) & 1, 0, 0);
     text[7] = (char)('0' + steps / 10 % 10);
     text[8] = (char)('0' + steps % 10);
     call(SYS_WRITE, 1, (long)text, sizeof text - 1);
