@@ -2,9 +2,9 @@
 
     python benchmarks/bench_trace.py [--rounds N]
 
-Seconds of CPU time, of emu and all its children; medians of the rounds, which take turns.  arm64 by the
-translator: Debian's busybox (sha256sum of 32 MB) and python3 (its start); armhf and riscv64 by Unicorn: a loop
-of tests/linux/guests/traced.c, where there are cross compilers.  Asserts nothing.
+Seconds of CPU time, of emu and all its children; medians of rounds that take turns.  arm64 by the
+translator: Debian's busybox (sha256sum of 32 MB) and python3 (its start); armhf and riscv64 by Unicorn: a
+loop of tests/linux/guests/traced.c, where there are cross compilers.  Asserts nothing.
 """
 
 from __future__ import annotations

@@ -13,7 +13,17 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-HEADERS = ("core.h", "trace.h", "trace_read.h", "trace_machine.h", "engine.h", "kvm.h", "kvm_user.h", "uc.h", "a64_engine.h")
+HEADERS = (
+    "core.h",
+    "trace.h",
+    "trace_read.h",
+    "trace_machine.h",
+    "engine.h",
+    "kvm.h",
+    "kvm_user.h",
+    "uc.h",
+    "a64_engine.h",
+)
 
 
 def unicorn_headers() -> str:

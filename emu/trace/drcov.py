@@ -6,7 +6,6 @@ distance from the module's base (32 bits), its size and its module's number (16 
 
 from __future__ import annotations
 
-import os
 import struct
 from bisect import bisect_left
 
@@ -101,7 +100,7 @@ def _bytes(process: _Process) -> bytes:
         "Columns: id, base, end, entry, path",
     ]
     for (path, base), (number, end, entry) in process.modules.items():
-        name = path.replace("\n", "?").replace("\r", "?")
+        name = "".join(c if c.isprintable() else "?" for c in path)  # lines of UTF-8, whatever the guest does
         lines.append(f"{number:3}, {base:#018x}, {end:#018x}, {entry & (1 << 64) - 1:#018x}, {name}")
     blocks = b"".join(
         _BLOCK.pack(distance, min(size, 0xFFFF), number)
@@ -110,4 +109,4 @@ def _bytes(process: _Process) -> bytes:
         if distance < 1 << 32
     )
     lines.append(f"BB Table: {len(blocks) // _BLOCK.size} bbs")
-    return os.fsencode("\n".join(lines) + "\n") + blocks
+    return "\n".join([*lines, ""]).encode() + blocks

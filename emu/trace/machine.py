@@ -86,22 +86,25 @@ class MachineSession(Session):
     def built(self, machine: Machine) -> None:
         """From here on there are names."""
         self.machine = machine
+        self._look(machine)
+
+    def _look(self, machine: Machine) -> None:
+        """Names of what there is, now: when the last records are read the machine may be closed."""
+        for space in (machine.memory, *([machine.ports.space] if machine.ports is not None else [])):
+            for region in list(space.regions):
+                self._regions.setdefault(int(ffi.cast("uintptr_t", region.pointer)), (region.name, {}))
+        for device in machine.devices():
+            if device.region is not None:
+                names = {reg.offset: name for name, reg in device.registers.items()}
+                self._regions[int(ffi.cast("uintptr_t", device.region.pointer))] = (device.name, names)
+            for each, line in device.interrupt_lines().items():
+                self._lines[int(ffi.cast("uintptr_t", line.pointer))] = f"{device.name}.{each}"
 
     def _region(self, pointer: int) -> tuple[str, dict[int, str]]:
         """The name of a region, and its registers' by offset."""
         found = self._regions.get(pointer)
         if found is None and self.machine is not None:
-            machine = self.machine
-            spaces = [machine.memory, *([machine.ports.space] if machine.ports is not None else [])]
-            for space in spaces:
-                for region in list(space.regions):
-                    address = int(ffi.cast("uintptr_t", region.pointer))
-                    self._regions.setdefault(address, (region.name, {}))
-            for device in machine.devices():
-                if device.region is not None:
-                    names = {reg.offset: name for name, reg in device.registers.items()}
-                    address = int(ffi.cast("uintptr_t", device.region.pointer))
-                    self._regions[address] = (device.name, names)
+            self._look(self.machine)  # something has been plugged in
             found = self._regions.setdefault(pointer, (f"{pointer:#x}", {}))
         return found or ("?", {})
 
@@ -126,9 +129,7 @@ class MachineSession(Session):
         line, level = entry[10], entry[12]
         name = self._lines.get(line)
         if name is None and self.machine is not None:
-            for part in self.machine.devices():
-                for each, wire in part.interrupt_lines().items():
-                    self._lines[int(ffi.cast("uintptr_t", wire.pointer))] = f"{part.name}.{each}"
+            self._look(self.machine)
             name = self._lines.setdefault(line, f"line {line:#x}")
         name = name or f"line {line:#x}"
         device = name.partition(".")[0]
