@@ -1,6 +1,8 @@
 """C is compiled on all of the host's CPUs; bin/emu is a program of its own where the translator can run.
 
 Elsewhere it is the script that starts Python.
+
+bin/emu-binfmt is one, too, without libraries; only emu binfmt needs it: a host that cannot link it has none.
 """
 
 import os
@@ -10,6 +12,7 @@ import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from distutils.command.build_scripts import build_scripts
+from distutils.errors import LinkError
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
@@ -41,7 +44,7 @@ class Parallel(build_ext):
 
 
 class Launcher(build_scripts):
-    """Links emu/cli/native/emu.c with the objects of the extension modules."""
+    """Links emu/cli/native/emu.c and binfmt.c with the objects of the extension modules."""
 
     def copy_scripts(self):
         if platform.machine() == "x86_64":
@@ -61,8 +64,8 @@ class Launcher(build_scripts):
             "EMU_PACKAGES": f'"{os.path.relpath(*map(sysconfig.get_path, ("platlib", "scripts")))}"',
             "EMU_SUBCOMMANDS": ",".join(f'"{name}"' for name in subcommands),
         }
-        objects = compiler.compile(
-            ["emu/cli/native/emu.c"],
+        emu, binfmt = compiler.compile(
+            ["emu/cli/native/emu.c", "emu/cli/native/binfmt.c"],
             output_dir=temp,
             macros=list(macros.items()),
             include_dirs=linked[-1].include_dirs,
@@ -71,9 +74,19 @@ class Launcher(build_scripts):
         sources = [
             source for ext in linked for source in ext.sources if source.startswith(("accel/", "emu/"))
         ]
-        objects += compiler.object_filenames(sources, output_dir=temp)
-        compiler.link_executable(
-            objects, "emu", output_dir=self.build_dir, extra_postargs=["-pie", "-pthread"]
+        self._program("emu", emu, sources, "-pie")
+        engine = ("accel/native/a64", "accel/native/translate", "emu/")
+        translator = [source for source in sources if source.startswith(engine)]
+        try:
+            self._program("emu-binfmt", binfmt, translator, "-static-pie", "-s")
+        except LinkError:
+            print("emu-binfmt is left out: this host has no static C library to link with")
+
+    def _program(self, name, start, sources, *options):
+        build = self.get_finalized_command("build_ext")
+        objects = build.compiler.object_filenames(sources, output_dir=build.build_temp)
+        build.compiler.link_executable(
+            [start, *objects], name, output_dir=self.build_dir, extra_postargs=[*options, "-pthread"]
         )
 
 

@@ -82,7 +82,6 @@ def main(args: Namespace) -> int:
     binds = [_bind(words) for words in args.bind]
     import accel.choice
 
-    accel.choice.host()
     place = namespace.Namespace(
         root,
         binds=binds,
@@ -91,6 +90,7 @@ def main(args: Namespace) -> int:
         devices=("kvm",) if args.accel != "tcg" and arch == accel.choice.host() else (),
         user=args.user,
         workdir=workdir,
+        foreign=arch if arch != accel.choice.host() else "",
     )
     run_program(program, words, enter=place.enter, **options)
 

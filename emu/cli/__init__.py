@@ -50,6 +50,12 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
             "emu trace --coverage cover.drcov ./busybox-arm64 sha256sum /etc/passwd",
         ),
     ),
+    "binfmt": (
+        "emu.binfmt",
+        "Has the kernel run programs of other architectures by emu, wherever they are started.\n"
+        "Nothing else of emu needs that.",
+        ("emu binfmt print", "emu binfmt install arm64", "emu binfmt remove"),
+    ),
     "top": (
         "emu.top",
         "Shows what this user's running machines take of CPUs and memory, and move to disks and networks.\n"

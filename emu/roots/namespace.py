@@ -8,6 +8,7 @@ import shutil
 import stat
 
 from accel.errors import EmuError, Unavailable
+from emu import binfmt
 from emu.roots import kernel
 from emu.roots.keeper import Keeper
 
@@ -126,6 +127,7 @@ class Namespace:
         devices: Sequence[str] = (),
         user: str = "",
         workdir: str = "/",
+        foreign: str = "",
     ) -> None:
         self.root = os.path.realpath(root)
         self.binds = binds
@@ -134,6 +136,7 @@ class Namespace:
         self.devices = (*DEVICES, *devices)
         self.user = user
         self.workdir = workdir
+        self.foreign = foreign  # the isa whose programs the host cannot run
         self.mapping = Mapping.of_caller()
 
     def enter(self) -> None:
@@ -209,11 +212,23 @@ class Namespace:
                     kernel.read_only(place, recursive=True)
             if self.read_only:
                 kernel.read_only(self.root)
+            if self.foreign:
+                self._register()
             kernel.become_root_directory(self.root)
             os.close(top)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise EmuError(f"the root {self.root} cannot be set up: {where}{error.strerror}") from None
+
+    def _register(self) -> None:
+        """The kernel runs foreign programs by emu in here, when the host's own programs start some.
+
+        Only Linux 6.7 has a binfmt_misc for each user namespace; what emu runs needs none.
+        """
+        try:
+            binfmt.register_here(self.foreign)
+        except (OSError, EmuError):
+            pass
 
     def _mount_kernel(self, top: int) -> None:
         """/proc and /sys, in which nothing of the host's can be changed."""

@@ -367,9 +367,10 @@ static int load_program(emu_thread *thread, struct program *program, char *const
 
     snprintf(link, sizeof link, "/proc/self/fd/%d", program->image.fd);
     ssize_t length = readlink(link, real, sizeof real - 1);
-    if (length <= 0)
-        return -ENOENT;
-    real[length] = 0;
+    real[length < 0 ? 0 : length] = 0;
+    /* In a chroot without /proc. */
+    if (length <= 0 && realpath(program->host, real) == NULL)
+        return -errno;
     emu_path_guest(process, real, guest);
     free(process->exe);
     free(process->exe_guest);
