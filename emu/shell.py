@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from emu.roots.archive import Image
     from emu.roots.namespace import Bind, User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     from argparse import REMAINDER
 
     add = parser.add_argument
-    add("rootfs", metavar="ROOTFS", help="folder of a foreign system")
+    add("rootfs", metavar="ROOTFS", help="folder of a foreign system, or a tar of one or of an image")
     add("command", metavar="COMMAND", nargs=REMAINDER, help="with its arguments; default: the user's shell")
     add(
         "--bind", action="append", default=[], metavar="SRC[:DST[:ro]]",
@@ -48,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     add("--workdir", "-w", metavar="DIR", help="start in this folder of the root (default: /)")
     add("--user", "-u", default="", metavar="NAME[:GROUP]", help="names or numbers (default: root)")
+    add("--fresh", action="store_true", help="unpack the archive again, without what has changed in it since")
     add("--network", choices=("host", "none"), default="host", help="default: the host's")
     add("--accel", default="auto", metavar="NAME", help="auto, kvm, tcg or kvm:tcg (default: auto)")
     add("--engine", metavar="NAME", help="what translates: translator or unicorn")
@@ -57,16 +59,14 @@ def main(args: Namespace) -> int:
     """Runs the command; it never returns where that could be started."""
     from emu.roots import namespace
 
-    root = args.rootfs
-    if not os.path.isdir(root):
-        cause = "is neither a folder nor an archive of one" if os.path.exists(root) else "is not there"
-        raise EmuError(f"{root} {cause}; give the root of a foreign system")
+    image, root = _image(args)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    args.user = args.user or image.user
     user = namespace.User.find(args.user or "0", top)
     words = args.command or [_shell(root, user)]
     arch = _arch(root)
-    environ = _environ(args.env, user, root)
-    workdir = os.path.join("/", args.workdir or "/")
+    environ = _environ(args.env, user, args.rootfs, image.environ)
+    workdir = os.path.join("/", args.workdir or image.workdir)
     os.close(top)
     program = words[0]
     if "/" in program:
@@ -93,6 +93,18 @@ def main(args: Namespace) -> int:
         foreign=arch if arch != accel.choice.host() else "",
     )
     run_program(program, words, enter=place.enter, **options)
+
+
+def _image(args: Namespace) -> tuple[Image, str]:
+    """What is to be entered: a folder, or an archive, which says more than a folder does."""
+    from emu.roots.archive import Image, unpacked
+
+    if os.path.isdir(args.rootfs):
+        return Image(args.rootfs, {}), args.rootfs
+    if not os.path.exists(args.rootfs):
+        raise EmuError(f"{args.rootfs} is not there; give the root of a foreign system")
+    image = unpacked(args.rootfs, fresh=args.fresh)
+    return image, image.root
 
 
 def _arch(root: str) -> str:
@@ -125,8 +137,8 @@ def _shell(root: str, user: User) -> str:
     raise EmuError(f"{root} has no /bin/sh; give the root of a whole system, or name a command of it")
 
 
-def _environ(changes: list[str], user: User, root: str) -> dict[str, str]:
-    """What the program is told: little of the host's."""
+def _environ(changes: list[str], user: User, root: str, image: list[str]) -> dict[str, str]:
+    """What the program is told: little of the host's, and what the image says."""
     environ = {
         "PATH": PATH,
         "HOME": user.home,
@@ -135,6 +147,7 @@ def _environ(changes: list[str], user: User, root: str) -> dict[str, str]:
         "debian_chroot": os.path.basename(os.path.realpath(root)),  # Debian's prompt has it
     }
     environ.update((name, os.environ[name]) for name in KEPT if name in os.environ)
+    environ.update((name, value) for name, sets, value in (each.partition("=") for each in image) if sets)
     for change in changes:
         name, sets, value = change.partition("=")
         if not name:

@@ -114,6 +114,48 @@ def obstacle() -> str:
     return f"this host refuses user namespaces ({told})" if told else ""
 
 
+def move(mapping: Mapping, kinds: int) -> None:
+    """Moves this process into new namespaces, as their root.  Raises OSError or Unavailable."""
+    if mapping.single:
+        kernel.unshare(kinds)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", mapping.users)
+        _write("/proc/self/gid_map", mapping.groups)
+        return
+    # Who writes more than one line has to be outside.
+    read, write = os.pipe()
+    pid = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(_map(mapping, pid))
+    kernel.unshare(kinds)
+    os.close(write)
+    os.close(read)
+    if status := os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]):
+        raise Unavailable(
+            f"users cannot be mapped (newuidmap: {status}); look at /etc/subuid and /etc/subgid"
+        )
+    os.setgid(0)
+    os.setuid(0)
+
+
+def _map(mapping: Mapping, pid: int) -> int:
+    if not mapping.tool:
+        try:
+            _write(f"/proc/{pid}/uid_map", mapping.users)
+            _write(f"/proc/{pid}/gid_map", mapping.groups)
+        except OSError as error:
+            return error.errno or 1
+        return 0
+    for tool, lines in (("newuidmap", mapping.users), ("newgidmap", mapping.groups)):
+        words = [tool, str(pid), *lines.split()]
+        if status := os.waitstatus_to_exitcode(os.waitpid(os.spawnvp(os.P_NOWAIT, tool, words), 0)[1]):
+            return status
+    return 0
+
+
 class Namespace:
     """What enter() makes: all paths but `root` and the binds' sources are as seen from inside."""
 
@@ -149,50 +191,9 @@ class Namespace:
         kinds = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
         if not self.network:
             kinds |= kernel.CLONE_NEWNET
-        self._move(kinds)
+        move(self.mapping, kinds)
         keeper.keep(self._furnish)
         self._take_identity()
-
-    def _move(self, kinds: int) -> None:
-        """Into the namespaces, with users and groups."""
-        if self.mapping.single:
-            kernel.unshare(kinds)
-            _write("/proc/self/setgroups", "deny")
-            _write("/proc/self/uid_map", self.mapping.users)
-            _write("/proc/self/gid_map", self.mapping.groups)
-            return
-        # Who writes more than one line has to be outside.
-        read, write = os.pipe()
-        pid = os.getpid()
-        helper = os.fork()
-        if helper == 0:
-            os.close(write)
-            os.read(read, 1)
-            os._exit(self._map(pid))
-        kernel.unshare(kinds)
-        os.close(write)
-        os.close(read)
-        if status := os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]):
-            raise Unavailable(
-                f"users cannot be mapped (newuidmap: {status}); look at /etc/subuid and /etc/subgid"
-            )
-        os.setgid(0)
-        os.setuid(0)
-
-    def _map(self, pid: int) -> int:
-        if not self.mapping.tool:
-            try:
-                _write(f"/proc/{pid}/uid_map", self.mapping.users)
-                _write(f"/proc/{pid}/gid_map", self.mapping.groups)
-            except OSError as error:
-                return error.errno or 1
-            return 0
-        for tool, lines in (("newuidmap", self.mapping.users), ("newgidmap", self.mapping.groups)):
-            if status := os.waitstatus_to_exitcode(
-                os.spawnvp(os.P_WAIT, tool, [tool, str(pid), *lines.split()])
-            ):
-                return status
-        return 0
 
     def _furnish(self) -> None:
         """Mounts what there is to be, and goes there; in the new process 1."""
