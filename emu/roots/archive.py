@@ -84,7 +84,11 @@ def unpacked(path: str, *, fresh: bool = False) -> Image:
             for old in (folder, f"{folder}.part"):
                 if os.path.isdir(old):
                     _inside(lambda old=old: shutil.rmtree(old))  # type: ignore[misc]
-            _make(path, folder)
+            try:
+                _make(path, folder)
+            except BaseException:
+                os.unlink(lock.name)
+                raise
             print(f"emu: {name} is unpacked; what changes in it stays in {folder}/root", file=sys.stderr)
     with open(f"{folder}/config.json") as file:
         return Image(f"{folder}/root", json.load(file))
