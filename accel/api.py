@@ -71,6 +71,7 @@ class Caps:
 
     name: "kvm" or "tcg"; max_vcpus; irqchips: kinds of in-kernel interrupt controllers ("pc" = PIC, IOAPIC,
     LAPIC and PIT; "lapic" = the LAPICs alone); single_step, breakpoints, watchpoints: step() and debug();
+    user_breakpoints: breakpoints in the guest's user mode, too;
     instruction_budget: run(budget) counts instructions (else exits); ioeventfd: doorbells bypass the run
     loop; dirty_log: track() and dirty(); notes: what a person should know, one line each.
     """
@@ -85,6 +86,7 @@ class Caps:
         "name",
         "notes",
         "single_step",
+        "user_breakpoints",
         "watchpoints",
     )
 
@@ -97,6 +99,7 @@ class Caps:
         single_step: bool = False,
         breakpoints: bool = False,
         watchpoints: bool = False,
+        user_breakpoints: bool | None = None,
         instruction_budget: bool = False,
         ioeventfd: bool = False,
         dirty_log: bool = False,
@@ -107,6 +110,7 @@ class Caps:
         self.irqchips = irqchips
         self.single_step = single_step
         self.breakpoints = breakpoints
+        self.user_breakpoints = breakpoints if user_breakpoints is None else user_breakpoints
         self.watchpoints = watchpoints
         self.instruction_budget = instruction_budget
         self.ioeventfd = ioeventfd

@@ -34,6 +34,9 @@ CAP_READONLY_MEM = 81
 CAP_SPLIT_IRQCHIP = 121
 CAP_IOEVENTFD_ANY_LENGTH = 122
 CAP_IMMEDIATE_EXIT = 136
+CAP_SET_GUEST_DEBUG2 = 195
+# KVM_GUESTDBG_USE_SW_BP
+DEBUG_INT3 = 0x10000
 
 REQUIRED = {
     CAP_USER_MEMORY: "KVM_CAP_USER_MEMORY",
@@ -115,6 +118,12 @@ def checked(result: int, doing: str, remedy: str) -> int:
 def errno_text(result: int) -> str:
     """What a negative result of a KVM call means."""
     return os.strerror(-result)
+
+
+def tells_of_int3(vm: int) -> bool:
+    """Whether a debugger can be told of INT3 (KVM_GUESTDBG_USE_SW_BP)."""
+    known = extension(vm, CAP_SET_GUEST_DEBUG2)  # before Linux 5.13: 0, and x86 has it
+    return known == 0 or bool(known & DEBUG_INT3)
 
 
 def emulates_cpl0() -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from accel.api import Exit, ExitKind
 from accel.errors import AccelError
 from accel.kvm import cpuid, xsave
-from accel.kvm.device import checked
+from accel.kvm.device import DEBUG_INT3, checked
 from accel.kvm.registers import Registers, read_msr, write_msr
 from accel.native import ffi, lib
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from accel.crossings import Crossings
     from accel.irq import IrqLine
+    from accel.kvm.planted import Planted
     from accel.kvm.vm import KvmAccelerator
 
 
@@ -62,6 +63,8 @@ class KvmVcpu:
         self._exit = ffi.new("emu_exit *")
         self._stops = ffi.new("emu_kvm_guest_debug *")  # as debug() has set them
         self._watches: tuple[str, ...] = ()  # what each debug register is for
+        self._how = lib.EMU_KVM_DEBUGS_NOT
+        self._planted: dict[int, int] = {}  # linear addresses of INT3s, and the physical ones
         self._stepping = False  # the kernel has those of step() instead
         ports = accelerator.ports
         out = ffi.new("emu_kvm_vcpu **")
@@ -107,8 +110,39 @@ class KvmVcpu:
         """
         if self._stepping:
             self._stepping = False
-            self._debug(self._stops, bool(self._stops.control), "set breakpoints")
-        return self._run(budget)
+            self._debug(self._stops, self._how, "set breakpoints")
+        planted = self.accelerator.planted
+        if not planted:
+            return self._run(budget)
+        planted.enter()
+        try:
+            while True:
+                exit = self._run(budget)
+                if (
+                    exit.kind != ExitKind.DEBUG
+                    or exit.code != lib.EMU_KVM_BREAKPOINT
+                    or self._stopped_at(exit.pc)
+                ):
+                    return exit
+        finally:
+            planted.leave()
+
+    def _stopped_at(self, address: int) -> bool:
+        """Whether an INT3 is one of this CPU's stops; else it has its way."""
+        planted = self.accelerator.planted
+        if address in self._planted or planted is None:
+            return True
+        physical = self.translate(address)
+        if physical is None or physical not in planted:
+            status = lib.emu_kvm_vcpu_pass_int3(self.pointer)
+            checked(status, "give the guest its INT3", "close the machine")
+            return False
+        # The guest has the same memory at another address, or another CPU has the stop.
+        with planted.without(physical):
+            self.step()
+        self._stepping = False
+        self._debug(self._stops, self._how, "set breakpoints")
+        return False
 
     def _run(self, budget: int | None) -> Exit:
         out = self._exit
@@ -262,11 +296,12 @@ class KvmVcpu:
     ) -> None:
         """Stops run() with DEBUG before an instruction at one of these addresses, or behind an access.
 
-        Linear addresses; together at most 4.  watchpoints: address, size and "w" or "rw" (x86 has no
-        "r"), which take a register for each 1, 2, 4 or 8 bytes, aligned.  step: after every instruction, too.
-        No arguments end it.  A run from a breakpoint's own address stops there again: step first.
+        Linear addresses.  watchpoints: address, size and "w" or "rw" (x86 has no "r"), which take one of the
+        CPU's 4 debug registers for each 1, 2, 4 or 8 bytes, aligned.  Breakpoints that find none free are
+        INT3s in memory while the CPU runs, where the page tables lead now.  step: after every instruction,
+        too.  No arguments end it.  A run from a breakpoint's own address stops there again: step first.
         """
-        wanted = [(address, 1, "x") for address in breakpoints]
+        wanted: list[tuple[int, int, str]] = []
         for address, size, kind in watchpoints:
             while size > 0:
                 piece = next(n for n in (8, 4, 2, 1) if n <= size and address % n == 0)
@@ -274,13 +309,16 @@ class KvmVcpu:
                 address, size = address + piece, size - piece
                 if len(wanted) > 4:
                     break
+        planted = self._plant(breakpoints, 4 - len(wanted))
+        wanted += [(address, 1, "x") for address in breakpoints if address not in planted]
         if len(wanted) > 4:
             raise AccelError(
                 "the CPU has 4 breakpoints and watchpoints, which is too few; drop some, or use --accel tcg"
             )
         control = ffi.new("emu_kvm_guest_debug *")
-        if step or wanted:
+        if step or wanted or planted:
             control.control = DEBUG_ENABLE | DEBUG_STEP * step | DEBUG_HARDWARE * bool(wanted)
+            control.control |= DEBUG_INT3 * bool(planted)
         if wanted:
             control.debugreg[7] = 0x400
         for n, (address, size, kind) in enumerate(wanted):
@@ -288,8 +326,35 @@ class KvmVcpu:
             control.debugreg[7] |= 2 << 2 * n
             if kind != "x":
                 control.debugreg[7] |= (WATCH_BITS[kind] | LENGTH_BITS[size] << 2) << 16 + 4 * n
-        self._debug(control, bool(control.control), "set breakpoints")
+        how = lib.EMU_KVM_DEBUGS_STOPS if control.control else lib.EMU_KVM_DEBUGS_NOT
+        self._how = lib.EMU_KVM_DEBUGS_INT3S if planted else how
+        self._debug(control, self._how, "set breakpoints")
         self._stops, self._watches, self._stepping = control, tuple(kind for _, _, kind in wanted), False
+        self._planted = planted
+        if self.accelerator.planted is not None:
+            self.accelerator.planted.want(self.index, planted.values())
+
+    def _plant(self, breakpoints: Sequence[int], registers: int) -> dict[int, int]:
+        """Those that go into memory where there are more than `registers`: linear and physical addresses."""
+        planted = self.accelerator.planted
+        over = len(breakpoints) - max(registers, 0)
+        places: dict[int, int] = {}
+        for address in reversed(breakpoints if planted is not None else ()):
+            if len(places) >= over:
+                break
+            physical = self.translate(address)
+            if physical is None or planted is None or not planted.possible(physical):
+                continue
+            if not planted.kernel_only or not self._for_users(planted, address):
+                places[address] = physical
+        return places
+
+    def _for_users(self, planted: Planted, address: int) -> bool:
+        cr0, cr3, cr4, efer = self.get("cr0", "cr3", "cr4", "efer")
+        if not cr0 >> 31:
+            return False
+        # Without 64-bit mode tables are of other kinds: may be.
+        return not efer >> 10 & 1 or planted.for_users(address, cr3, 5 if cr4 >> 12 & 1 else 4)
 
     def _debug(self, control: Any, how: int, doing: str) -> None:
         self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, doing)
@@ -306,13 +371,18 @@ class KvmVcpu:
             if lib.emu_kvm_ioctl(self.fd, lib.EMU_KVM_SET_GUEST_DEBUG, control) < 0:
                 control.control = DEBUG_ENABLE | DEBUG_STEP
                 self.call(lib.EMU_KVM_SET_GUEST_DEBUG, control, "step")
-            lib.emu_kvm_vcpu_debugs(self.pointer, 2)
+            lib.emu_kvm_vcpu_debugs(self.pointer, lib.EMU_KVM_DEBUGS_STEP)
             self._stepping = True
+        planted = self.accelerator.planted
+        if planted and self._planted:
+            pc = sum(self.get("rip", "cs_base"))
+            with planted.without(self._planted.get(pc, -1)):
+                return self._run(None)
         return self._run(None)
 
     def stopped_by(self, exit: Exit) -> tuple[str, int]:
         """What a DEBUG exit of run() is about: "breakpoint", or "w" or "rw" and the address watched."""
-        for n, kind in enumerate(self._watches):
+        for n, kind in enumerate(self._watches if exit.code != lib.EMU_KVM_BREAKPOINT else ()):
             if exit.address >> n & 1 and kind != "x":
                 return kind, int(self._stops.debugreg[n])
         return "breakpoint", exit.pc

@@ -10,6 +10,7 @@ from accel.errors import AccelError, Unavailable, Unsupported, nearest
 from accel.kvm import device
 from accel.kvm.cpuid import missing, supported
 from accel.kvm.device import checked, extension
+from accel.kvm.planted import Planted
 from accel.kvm.registers import msr_list
 from accel.kvm.slots import PAGE, Doorbells, Slots
 from accel.kvm.vcpu import KvmVcpu
@@ -84,6 +85,7 @@ class KvmAccelerator:
         self._clock = Clock()
         self._msrs: tuple[int, ...] = ()
         self._vcpus: dict[int, KvmVcpu] = {}
+        self.planted: Planted | None = None  # where this KVM tells of INT3
         self._irqchip: KernelIrqchip | KernelLapics | None = None
         self.fd = -1
         self.device = device.open_device(device_path)
@@ -126,6 +128,9 @@ class KvmAccelerator:
         self.sync = extension(self.fd, device.CAP_SYNC_REGS)
         ioeventfd = bool(extension(self.fd, device.CAP_IOEVENTFD))
         debug = bool(extension(self.fd, device.CAP_SET_GUEST_DEBUG))
+        # What KVM's emulator refuses comes by way of the crossing.
+        if debug and device.tells_of_int3(self.fd) and (self.crossing or not device.emulates_cpl0()):
+            self.planted = Planted(self.memory, kernel_only=device.emulates_cpl0())
         notes = []
         kind, capability = IRQCHIPS[irqchip]
         if capability and not extension(self.fd, capability):
@@ -143,6 +148,7 @@ class KvmAccelerator:
             single_step=debug,
             breakpoints=debug,
             watchpoints=debug and not device.emulates_cpl0(),  # KVM's emulator does not look for them
+            user_breakpoints=debug and not device.emulates_cpl0(),  # ... and nobody else for breakpoints
             ioeventfd=ioeventfd,
             dirty_log=True,
             notes=tuple(notes),

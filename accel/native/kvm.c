@@ -115,6 +115,7 @@ SAME_NUMBER(KVM_SET_XCRS);
 #define EXIT_MEMORY_FAULT 39
 
 #define RFLAGS_IF 0x200u
+#define INT3 0xccu
 #define APIC_BASE UINT64_C(0xfee00000)
 #define APIC_ON 0x800u
 #define APIC_FIRST 0x100u
@@ -161,7 +162,8 @@ struct emu_kvm_vcpu {
     } told[EMU_KVM_TOLD];
     int apic_on;
     emu_kvm_counts counts;
-    int debugs; /* emu_kvm_vcpu_debugs */
+    int debugs; /* enum emu_kvm_debugs */
+    int passes_int3;
     _Atomic(emu_cross *) cross; /* NULL: what KVM refuses ends the run */
 
     atomic_uint asks;
@@ -175,7 +177,6 @@ struct emu_kvm_vcpu {
 };
 
 #define START_INIT 0x10000u
-enum { DEBUGS_STEP = 2 };
 
 /* Not kept between calls: it changes with fork(). */
 static pid_t thread_id(void) { return (pid_t)syscall(SYS_gettid); }
@@ -380,7 +381,12 @@ void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu)
         emu_cross_remap(cross);
 }
 
-void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how) { vcpu->debugs = how; }
+void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how)
+{
+    vcpu->debugs = how;
+    vcpu->passes_int3 = 0;
+}
+
 unsigned emu_kvm_vcpu_priority(const emu_kvm_vcpu *vcpu) { return atomic_load(&((emu_kvm_vcpu *)(uintptr_t)vcpu)->cr8); }
 void emu_kvm_vcpu_set_priority(emu_kvm_vcpu *vcpu, unsigned priority)
 {
@@ -988,6 +994,44 @@ static int wakes(emu_kvm_vcpu *vcpu)
     return 1;
 }
 
+/* Where KVM refuses INT3 it is told as where the CPU stops at it; what KVM has queued for the refusal is none. */
+static int met_int3(emu_kvm_vcpu *vcpu, emu_exit *out)
+{
+    emu_kvm_sregs sregs;
+    emu_kvm_events events;
+    int status = load_regs(vcpu);
+    if (status == 0)
+        status = emu_kvm_vcpu_sregs(vcpu, &sregs);
+    if (status == 0)
+        status = emu_kvm_vcpu_events(vcpu, &events);
+    if (status == 0) {
+        events.exception_injected = events.exception_pending = 0;
+        status = emu_kvm_vcpu_set_events(vcpu, &events);
+    }
+    if (status < 0)
+        return run_failed(vcpu, out, -status);
+    out->pc = sregs.cs.base + vcpu->regs->rip;
+    out->code = EMU_KVM_BREAKPOINT;
+    return out->kind = EMU_EXIT_DEBUG;
+}
+
+int emu_kvm_vcpu_pass_int3(emu_kvm_vcpu *vcpu)
+{
+    if (vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
+        vcpu->passes_int3 = 1;
+        return 0;
+    }
+    /* The CPU was stopped while it raised the exception, so that is under way. */
+    emu_kvm_events events;
+    int status = emu_kvm_vcpu_events(vcpu, &events);
+    if (status < 0)
+        return status;
+    events.exception_injected = 1;
+    events.exception_nr = EMU_KVM_BREAKPOINT;
+    events.exception_has_error_code = 0;
+    return emu_kvm_vcpu_set_events(vcpu, &events);
+}
+
 /* Whether this exit is one that a crossing mends; then it does.  0: go on. */
 static int cross(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
 {
@@ -1004,8 +1048,11 @@ static int cross(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
         fetch(vcpu, &refused);
     }
     vcpu->refused = REFUSED_TURNS;
+    if (vcpu->debugs == EMU_KVM_DEBUGS_INT3S && refused.nbytes != 0 && refused.bytes[0] == INT3 && !vcpu->passes_int3)
+        return met_int3(vcpu, out);
+    vcpu->passes_int3 = 0;
     int kind = emu_cross_refused(cross, refused.bytes, refused.nbytes, budget == 0 && !vcpu->debugs, out);
-    if (kind == 0 && vcpu->debugs == DEBUGS_STEP) {
+    if (kind == 0 && vcpu->debugs == EMU_KVM_DEBUGS_STEP) {
         kind = out->kind = EMU_EXIT_DEBUG;
         if (load_regs(vcpu) == 0)
             out->pc = vcpu->regs->rip;
@@ -1171,6 +1218,7 @@ void emu_kvm_vcpu_kick(emu_kvm_vcpu *vcpu) {}
 int emu_kvm_vcpu_cross(emu_kvm_vcpu *vcpu, int vm, uint32_t slot) { return -ENOSYS; }
 int emu_kvm_vcpu_come_back(emu_kvm_vcpu *vcpu) { return 0; }
 void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how) {}
+int emu_kvm_vcpu_pass_int3(emu_kvm_vcpu *vcpu) { return -ENOSYS; }
 int emu_kvm_vcpu_cross_cpuid(emu_kvm_vcpu *vcpu, const void *table, size_t size) { return -ENOSYS; }
 void emu_kvm_vcpu_stays(emu_kvm_vcpu *vcpu, int stays) {}
 int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu) { return 0; }

@@ -291,8 +291,16 @@ int emu_kvm_vcpu_intr(const emu_kvm_vcpu *vcpu);
 unsigned emu_kvm_vcpu_priority(const emu_kvm_vcpu *vcpu); /* CR8 */
 void emu_kvm_vcpu_set_priority(emu_kvm_vcpu *vcpu, unsigned priority);
 void emu_kvm_vcpu_took(emu_kvm_vcpu *vcpu, int vector);
-/* A debugger has set stops (1), or steps (2): that engine does not keep the vCPU meanwhile, and what it does is a step. */
+/*
+ * A debugger has set stops, or steps: that engine does not keep the vCPU meanwhile, and what it does is a step.
+ * INT3S: some stops are INT3 in the guest's memory; every INT3 is EMU_EXIT_DEBUG with code EMU_KVM_BREAKPOINT and
+ * the instruction's linear address, which has not been executed.
+ */
+enum emu_kvm_debugs { EMU_KVM_DEBUGS_NOT, EMU_KVM_DEBUGS_STOPS, EMU_KVM_DEBUGS_STEP, EMU_KVM_DEBUGS_INT3S };
+#define EMU_KVM_BREAKPOINT 3
 void emu_kvm_vcpu_debugs(emu_kvm_vcpu *vcpu, int how);
+/* Behind such an exit: the INT3 is the guest's own, which the next run executes. */
+int emu_kvm_vcpu_pass_int3(emu_kvm_vcpu *vcpu);
 /* From any thread: the memory map has changed. */
 void emu_kvm_vcpu_remap(emu_kvm_vcpu *vcpu);
 

@@ -68,6 +68,8 @@ class MachineTarget:
             kinds |= {Kind.WRITE, Kind.ACCESS} | ({Kind.READ} if caps.name != "kvm" else set())
         self.kinds = frozenset(kinds)
         self.lacks = [] if caps.breakpoints else ["breakpoints"]
+        if caps.breakpoints and not caps.user_breakpoints:
+            self.lacks.append("breakpoints in user mode")
         if not caps.watchpoints:
             self.lacks.append("watchpoints (gdb: set can-use-hw-watchpoints 0)")
         # x86's debuggers expect the access to have been made; the others step over it by themselves.

@@ -155,4 +155,4 @@ def test_breakpoints_and_single_steps_stop_a_guest_where_they_are_set(guest: Gue
     vcpu.debug()
     assert vcpu.run().kind == ExitKind.HALT
     with pytest.raises(AccelError, match="4 breakpoints"):
-        vcpu.debug(breakpoints=range(5))
+        vcpu.debug(watchpoints=[(8 * n, 1, "w") for n in range(5)])

@@ -23,8 +23,8 @@ COUNTER = {"aarch64": "x2", "arm": "r2", "riscv64": "a2", "x86_64": "rcx"}
 GDB_NAMES = {"aarch64": "aarch64", "arm": "arm", "riscv64": "riscv:rv64", "x86_64": "i386:x86-64"}
 
 
-def counting_board(isa: str) -> Board:
-    """A board whose CPU counts, stores the number, loads it, and begins again."""
+def counting_board(isa: str, code: str = "") -> Board:
+    """A board whose CPU counts, stores the number, loads it, and begins again; or executes other code."""
 
     class Counting(Board):
         arch = isa
@@ -38,12 +38,13 @@ def counting_board(isa: str) -> Board:
                 machine.memory.add_ram("reset", RESET_BASE, 0x1_0000, readonly=True)
 
         def load(self, machine):
-            machine.memory.load(CODE[isa], words(COUNT[isa], isa))
+            machine.memory.load(CODE[isa], words(code or COUNT[isa], isa))
             if isa == "x86_64":
                 for offset, text in RESET.items():
                     machine.memory.load(RESET_BASE + offset, words(text))
                 for address, data in long_mode_tables().items():
                     machine.memory.load(address, data)
+                machine.memory.load(0x3000, (0x83).to_bytes(8, "little"))  # 2 MiB that are the kernel's alone
 
         def start_cpu(self, machine, index, vcpu):
             vcpu.set(**{POINTER[isa]: RESULT[isa], COUNTER[isa]: 0})
@@ -113,6 +114,24 @@ def test_breakpoints_steps_watchpoints_and_memory_of_a_bare_machine(counting, tm
     assert re.search(rf"{data + 64:#x}:\s+0x12345678", text), text
     assert "CPU 0" in text, text
     assert "addresses are physical" in text, text
+    assert result.reason == "host-ui"
+
+
+@pytest.mark.parametrize("accel", ["kvm", "tcg"])
+def test_breakpoints_are_more_than_x86_has_registers_for(accel, tmp_path):
+    from accel.errors import EmuError
+
+    try:
+        machine = Machine(counting_board("x86_64", "48 ff c1 " * 8 + "eb e6"), accel=accel)  # inc rcx
+    except EmuError as error:
+        pytest.skip(str(error))
+    start = CODE["x86_64"]
+    commands = [f"hbreak *{start}", "continue", "set $rcx = 0", "delete"]
+    commands += [f"break *{start + 3 * n}" for n in range(8)]
+    commands += ["continue", 'printf "rcx=%#lx\\n", $rcx', f"x/8xb {start}"] * 8
+    text, result = debug(machine, [*commands, "kill"], tmp_path / "gdb", arch=GDB_NAMES["x86_64"])
+    assert values(text, "rcx") == list(range(1, 9)), text
+    assert text.count("0x48\t0xff\t0xc1\t0x48\t0xff\t0xc1\t0x48\t0xff") == 8, text
     assert result.reason == "host-ui"
 
 
