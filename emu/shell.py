@@ -10,6 +10,7 @@ import os
 import sys
 
 from accel.errors import BadImage, EmuError
+from emu.cli import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ KEPT = (
     "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy",
     "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
+
+# It ends as the program does.
+STATUSES = program.STATUSES
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from accel.errors import EmuError
+from emu.cli import program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from emu.trace.writer import Writer
 
+# It ends as the program does.
+STATUSES = program.STATUSES
 FORMATS = ("text", "jsonl", "perfetto")
 WHAT = ("instructions", "blocks", "syscalls", "mmio", "interrupts", "exceptions", "exits")
 # Option: its value's name, how often it may be given, what it does.

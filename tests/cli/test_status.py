@@ -19,6 +19,7 @@ from emu.cli.parser import parser_of
 from emu.cli.status import COMMON, statuses_of
 from emu.cli.usage import ENVIRONMENT
 from emu.folders import TABLE
+from tests.linux.programs import build
 
 ROOT = Path(cli.__file__).parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text()
@@ -48,6 +49,12 @@ CASES = {
     ("N", "PROGRAM"): [*EMU, "--accel", "tcg", "./script"],
     ("126", "PROGRAM"): [*EMU, "./text"],
     ("127", "PROGRAM"): [*EMU, "./missing"],
+    ("N", "shell"): [*EMU, "shell", "root", "/born"],
+    ("126", "shell"): [*EMU, "shell", "root", "/text"],
+    ("127", "shell"): [*EMU, "shell", "root", "/missing"],
+    ("N", "trace"): [*EMU, "trace", "--what", "syscalls", "-o", "trace", "root/born"],
+    ("126", "trace"): [*EMU, "trace", "./text"],
+    ("127", "trace"): [*EMU, "trace", "./missing"],
     ("1", "boot"): boots("--machine", "microvm", "--no-reboot", "--firmware", "faults"),
     ("124", "boot"): boots("--kernel", "spins", "--timeout", "0"),
     ("126", "boot"): boots("--kernel", "cut"),
@@ -73,6 +80,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("status")
     (folder / "text").write_text("no program\n")
     (folder / "text").chmod(0o755)
+    (folder / "root").mkdir()
+    shutil.copy(folder / "text", folder / "root")
+    shutil.copy(build("born", "aarch64"), folder / "root" / "born")
     (folder / "script").write_text("#!/bin/sh\nexit 5\n")
     (folder / "script").chmod(0o755)
     (folder / "spins").write_bytes((0x1400_0000).to_bytes(4, "little"))
@@ -106,7 +116,7 @@ def test_a_command_ends_with_the_status_that_is_told(status, name, folder):
             time.sleep(0.02)
         process.terminate()
     told = process.communicate(timeout=120)
-    wanted = {"128+N": 128 + signal.SIGTERM, "N": 7 if name == "boot" else 5}
+    wanted = {"128+N": 128 + signal.SIGTERM, "N": {"PROGRAM": 5, "boot": 7}.get(name, 3)}
     assert process.returncode == (wanted[status] if status in wanted else int(status)), told
 
 
