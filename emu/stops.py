@@ -209,6 +209,12 @@ class Stops:
             cpu.past = past
         return None if stepped.kind == ExitKind.DEBUG else stepped
 
+    def call(self, cpu: Cpu) -> None:
+        """Calls the hooks of where a CPU stands, for who steps it."""
+        (pc,) = cpu.vcpu.get(self._machine.accel.arch.pc)
+        for hook in self._hooks.get(pc, []):
+            hook(Hit(self._machine, cpu, pc))
+
     def met(self, cpu: Cpu, exit: Exit) -> Exit | None:
         """Calls the hooks of an address that a CPU has come to, in its thread.
 

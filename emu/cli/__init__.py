@@ -77,6 +77,15 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
             "emu bench --compare before.json now.json",
         ),
     ),
+    "diff": (
+        "emu.diff.command",
+        "Runs a machine, or a program, on two engines in lockstep and shows the first difference: registers\n"
+        "before and after, and the instructions that led there.  Status 0: the same; 1: different.",
+        (
+            "emu diff --accel kvm,tcg --firmware u-boot.rom --adopt cpuid,rdtsc --count 100000",
+            "emu diff --engine translator,unicorn ./program-arm64 argument",
+        ),
+    ),
     "doctor": (
         "emu.doctor",
         "Says what this host can do: kvm usable or why not, engines and versions, the native core.",

@@ -276,6 +276,17 @@ class Process:
         if self.pid is not None:
             os.kill(self.pid, 9)
 
+    def release(self) -> None:
+        """Frees our copy of the memory of a program that has been started: it has its own."""
+        if self._process is not None and self.pid is not None:
+            lib.emu_process_free(self._process)
+            self._process = None
+
+    def ended(self, status: int) -> None:
+        """Its wait status is known to who has waited in place of wait()."""
+        self.status = status
+        self._forget()
+
     def _end(self) -> None:
         """Ends a program that nobody waits for any more."""
         if self.pid is None:

@@ -1,0 +1,285 @@
+"""A Linux program as a side of a comparison: stepped as by a debugger, system calls as the first side's.
+
+What the first program's system calls have brought, their results and what they wrote into memory, the second
+one gets: it asks the kernel only for what makes its own memory, files and threads what they are.  So both
+read the same input, at the same time of day, and the second one writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from accel.errors import EmuError
+from emu.diff.lockstep import Found, Lockstep
+from emu.gdb.process import GDB_SIGNALS, LOOK, ProcessTarget
+from emu.gdb.target import SIGTRAP, Action, Refused, Stop
+from emu.linux.process import Process, isa_of
+from emu.linux.stops import Started
+from emu.linux.watch import BadAddress, Call
+from emu.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from emu.diff.lockstep import Side
+
+# What the second side does itself.
+PERFORMED = frozenset(
+    [
+        "brk",
+        "mmap",
+        "mmap2",
+        "munmap",
+        "mprotect",
+        "mremap",
+        "madvise",
+        "mlock",
+        "munlock",
+        "membarrier",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "rt_sigreturn",
+        "sigreturn",
+        "sigaltstack",
+        "sigaction",
+        "sigprocmask",
+        "rt_sigsuspend",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "arch_prctl",
+        "set_tls",
+        "cacheflush",
+        "prctl",
+        "personality",
+        "riscv_flush_icache",
+        "clone",
+        "clone3",
+        "fork",
+        "vfork",
+        "exit",
+        "exit_group",
+        "execve",
+        "execveat",
+        "futex",
+        "kill",
+        "tkill",
+        "tgkill",
+        "open",
+        "openat",
+        "openat2",
+        "creat",
+        "close",
+        "dup",
+        "dup2",
+        "dup3",
+        "fcntl",
+        "pipe",
+        "pipe2",
+        "eventfd2",
+        "memfd_create",
+    ]
+)
+SIGNALLING = frozenset(("kill", "tkill", "tgkill"))
+# Bytes of memory that are taken over: at most, and where an argument does not say how many.
+MOST, SOME = 1 << 20, 512
+PAGE = 4096
+# Seconds until a step is given up: it waits in a system call for another thread.
+PATIENCE = 10.0
+LONGEST = 15
+THUMB = 0x20
+
+
+ENGINES = ("translator", "unicorn", "kvm")
+
+
+def compare(
+    words: Sequence[str],
+    engines: tuple[str, str] = ("translator", "unicorn"),
+    *,
+    count: int | None = None,
+    adopt: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    everything: bool = False,
+    **options: Any,
+) -> Found:
+    """Runs a program of one thread on two engines, an instruction on each, up to the first difference.
+
+    words: the program and its arguments; engines: two of ENGINES; options: Process's sysroot, root, environ,
+    stdin, stdout, stderr.  What the system calls of the first brought, the second gets; it writes nothing.
+    The rest is lockstep's.
+    """
+    sides: list[ProgramSide] = []
+    try:
+        for engine in engines:
+            sides.append(ProgramSide(words, engine, options, everything))
+        return Lockstep(sides[0], sides[1], count, frozenset(adopt), frozenset(ignore)).run()
+    finally:
+        for side in sides:
+            side.close()
+
+
+class Answer:
+    """What a system call of the first side has brought."""
+
+    __slots__ = ("memory", "name", "result")
+
+    def __init__(self, name: str, result: int, memory: list[tuple[int, bytes]]) -> None:
+        self.name = name
+        self.result = result
+        self.memory = memory
+
+
+class ProgramSide:
+    """A program; engine: the name of one of ENGINES, by which it is called."""
+
+    def __init__(self, words: Sequence[str], engine: str, options: dict[str, Any], everything: bool) -> None:
+        accel = "kvm" if engine == "kvm" else "tcg"
+        process = Process(words[0], words, accel=accel, engine=None if accel == "kvm" else engine, **options)
+        isa = isa_of(process.path, process.files)
+        if not isa:
+            raise EmuError(f"{process.path} is no ELF program that can be executed by steps")
+        self.process = process
+        self.name = engine
+        self.answers: deque[Answer] = deque()
+        self._stop: Stop | None = None
+        process.on_syscall("*", self._called, self._answered)
+        self._other: ProgramSide | None = None
+        self._second = False
+        process.watch()
+        self.target = ProcessTarget(Started(process), isa)  # type: ignore[arg-type]
+        self.target.pass_signals(frozenset((*GDB_SIGNALS.values(), 143)))
+        self.target.stopped = self._stopped
+        self.arch = self.target.arch
+        process.start()
+        # The next side's memory then begins where this one's did.
+        process.release()
+        self.target.start()
+        if self.target.status_code is not None:
+            raise EmuError(f"{process.path} has ended before its first instruction")
+        self.thread = self.target.pid
+        groups = {r.name: r.group for r in self.target.registers}
+        names = [name for name, group in groups.items() if everything or group == "general"]
+        values = self.target.read_registers(self.thread, tuple(names))
+        there = [name for name, value in zip(names, values, strict=True) if value is not None]
+        self.names = (self.arch.pc, *(name for name in there if name not in (self.arch.pc, "orig_rax")))
+
+    def _stopped(self, stop: Stop) -> None:
+        self._stop = stop
+
+    # -- system calls --------------------------------------------------------------------------
+
+    def _called(self, call: Call) -> None:
+        """Before a call of the second side's."""
+        other = self._other
+        if not self._second or other is None or call.pid != self.target.pid:
+            return
+        if call.name in SIGNALLING:
+            mine = {other.target.pid: self.target.pid}
+            call.args[:] = [mine.get(value, value) for value in call.args]
+        if call.name in PERFORMED or not other.answers:
+            return
+        answer = other.answers.popleft()
+        if answer.name != call.name:
+            return
+        for address, data in answer.memory:
+            try:
+                call.memory.write(address, data)
+            except BadAddress:
+                pass  # the results differ then
+        call.result = answer.result
+
+    def _answered(self, call: Call) -> None:
+        """After a call of the first side's."""
+        if self._second or call.name in PERFORMED or call.syscall is None or call.pid != self.target.pid:
+            return
+        assert call.result is not None
+        memory = []
+        values = dict(zip([a.name for a in call.syscall.arguments], call.args, strict=True))
+        for argument, address in zip(call.syscall.arguments, call.args, strict=True):
+            if argument.kind in ("out", "inout", "ptr") and address:
+                size = SOME
+                if argument.kind == "out" and argument.count in values and not argument.element:
+                    size = values[argument.count] if call.syscall.result != "size" else max(call.result, 0)
+                memory.append((address, self._there(call, address, min(size, MOST))))
+        self.answers.append(Answer(call.name, call.result, memory))
+
+    @staticmethod
+    def _there(call: Call, address: int, size: int) -> bytes:
+        """As much as can be read."""
+        try:
+            return call.memory.read(address, size)
+        except BadAddress:
+            try:
+                return call.memory.read(address, min(size, PAGE - address % PAGE))
+            except BadAddress:
+                return b""
+
+    # -- what lockstep asks for ----------------------------------------------------------------------
+
+    def state(self) -> tuple[int, ...]:
+        return tuple(value or 0 for value in self.target.read_registers(self.thread, self.names))
+
+    def set(self, values: dict[str, int]) -> None:
+        self.target.write_registers(self.thread, values)
+
+    def instruction(self, address: int) -> tuple[bytes, str]:
+        try:
+            data = self.target.read(address, LONGEST if self.arch.name == "x86_64" else 4)
+        except (Refused, OSError):
+            return b"", ""
+        for _, size, name, operands in self._decoder().disasm_lite(data, address, 1):
+            return data[:size], f"{name} {operands}".rstrip()
+        return data[:4], "(no instruction)"
+
+    def _decoder(self) -> Any:
+        import capstone as cs
+
+        if self.arch.name == "arm":
+            (status,) = self.target.read_registers(self.thread, ("cpsr",))
+            return cs.Cs(cs.CS_ARCH_ARM, cs.CS_MODE_THUMB if (status or 0) & THUMB else cs.CS_MODE_ARM)
+        kinds = {
+            "aarch64": (cs.CS_ARCH_ARM64, cs.CS_MODE_LITTLE_ENDIAN),
+            "riscv64": (cs.CS_ARCH_RISCV, cs.CS_MODE_RISCV64 | cs.CS_MODE_RISCVC),
+            "x86_64": (cs.CS_ARCH_X86, cs.CS_MODE_64),
+        }
+        return cs.Cs(*kinds[self.arch.name])
+
+    def step(self) -> str:
+        self._stop = None
+        self.target.resume({self.thread: Action(step=True)})
+        end = time.monotonic() + PATIENCE
+        while self._stop is None:
+            if time.monotonic() > end:
+                return "it waits in a system call"
+            self.target.pump(LOOK)
+        stop = self._stop
+        if stop.reason == "exited":
+            return f"it has ended with status {stop.signal}"
+        if stop.reason == "killed":
+            return f"signal {stop.signal} (gdb's number) has killed it"
+        if stop.reason == "exec":
+            return f"it executes {stop.value}"
+        return "" if stop.signal == SIGTRAP else f"signal {stop.signal} (gdb's number)"
+
+    def memory(self, other: Side) -> tuple[int, bytes, bytes] | None:
+        return None  # it has gone with the programs
+
+    def agree(self, other: Side) -> None:
+        """The second one's stack is the first one's: arguments, environment, what engines tell of CPUs."""
+        assert isinstance(other, ProgramSide)
+        self._other, other._other, other._second = other, self, True
+        (sp,) = self.target.read_registers(self.thread, (self.arch.sp,))
+        assert sp is not None
+        if other.target.read_registers(other.thread, (self.arch.sp,)) == [sp]:
+            other.target.write(sp, self.target.read(sp, MOST))
+
+    def close(self) -> None:
+        if self.target.status_code is None:
+            lib.emu_watch_close(self.process.watch().pointer, 1)
+            self.target.kill()
+        self.process.ended(self.target.status_code or 0)
+        self.process.close()
