@@ -21,6 +21,18 @@ def from_bytes(listing: str) -> bytes:
     return b"".join(bytes.fromhex(row) for row in _left(listing))
 
 
+def places(listing: str) -> dict[str, int]:
+    """Where the labels of a listing of words are, in bytes from its begin."""
+    found: dict[str, int] = {}
+    at = 0
+    for row in (line.split() for line in listing.splitlines()):
+        if row and row[0].endswith(":"):
+            found[row[0][:-1]] = at
+        elif row:
+            at += 4
+    return found
+
+
 def _left(listing: str) -> list[str]:
     rows = (line.split() for line in listing.splitlines())
     return [row[0] for row in rows if row and not row[0].endswith(":")]
