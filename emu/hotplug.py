@@ -57,16 +57,10 @@ class Socket(Protocol):
 
 
 class Hotplug:
-    """A machine's sockets.
-
-    came, gone: called, in the loop's thread, with each device that was plugged in, and with each that was
-    pulled out, before it is closed.
-    """
+    """A machine's sockets; its inventory tells of what has come and gone."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.came: list[Callable[[Entry], None]] = []
-        self.gone: list[Callable[[Entry], None]] = []
         self._asked: dict[PciFunction, int] = {}
         self._leaving: list[PciFunction] = []
         devices = machine.devices()
@@ -119,8 +113,9 @@ class Hotplug:
         context, ends = self._context()
         with self._bus.lock, machine.memory.thawed():
             sockets[name].insert(function, context)
+        context.serve = machine.lend
         for end in ends:
-            end.open(machine.loop)
+            machine.lend(end)
         if isinstance(function, PciBridge):
             function.gone = self._let_go
         if entry is None:
@@ -130,8 +125,6 @@ class Hotplug:
         machine.inventory.add_device(entry)
         if machine.state == "running":
             function.resume()
-        for told in self.came:
-            told(entry)
         return function
 
     def _nowhere(self, name: str | None, sockets: dict[str, Socket]) -> str:
@@ -203,13 +196,24 @@ class Hotplug:
                 self._leaving.remove(function)
                 entry = machine.inventory.of_function(function)
                 if entry is not None:
+                    self._empty(entry)
                     machine.inventory.remove_device(entry)
-                    for told in self.gone:
-                        told(entry)
                 function.close()
         finally:
             if running:
                 machine.start()
+
+    def _empty(self, entry: Entry) -> None:
+        """Takes the ports out of a console, the last one first; their host's ends stay, for others."""
+        from emu.virtio.console import VirtioConsole
+
+        if not isinstance(entry.virtio, VirtioConsole):
+            return
+        inventory = self.machine.inventory
+        for each in reversed(inventory.devices[:]):
+            if each.port is not None and each.port in entry.virtio.ports.values():
+                entry.virtio.remove(each.port)
+                inventory.remove_device(each)
 
     def close(self) -> None:
         """The machine is gone, and with it what was on its way out."""

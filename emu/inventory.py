@@ -12,13 +12,14 @@ from accel.errors import DeviceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from emu.backends.chardev import Chardev
     from emu.block import Image
     from emu.devices.pci import PciFunction
     from emu.net import Peer
     from emu.system.blocks import Drive
+    from emu.virtio.console import Port
     from emu.virtio.device import VirtioDevice
 
 
@@ -63,13 +64,22 @@ class Netdev:
         self.peer = peer
 
 
+class Folder:
+    """A -fsdev: a folder that a virtio-9p device may show."""
+
+    def __init__(self, path: str, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+
+
 class Entry:
     """A device that was asked for.
 
     name: its id, "" for none; driver: the type, as virtio-blk-pci; properties: those that were given; virtio:
     the device; function: its PCI function, where it has one; bus: what it is plugged into, as pcie.0; node:
-    the disk in it; drive: the name of that by -drive's id; netdev, chardev: ids; late: it was plugged in
-    while the machine was there already.
+    the disk in it; drive: the name of that by -drive's id; netdev, chardev: ids; port: the one of a console
+    that it is; behind: the bus that others are plugged into, as vs.0; late: it was plugged in while the
+    machine was there already.
     """
 
     def __init__(
@@ -96,12 +106,18 @@ class Entry:
         self.drive = drive
         self.netdev = netdev
         self.chardev = chardev
+        self.port: Port | None = None
+        self.behind = ""
         self.late = False
         self.path = ""
 
 
 class Inventory:
-    """All of it, by name; devices in the order in which they were made."""
+    """All of it, by name; devices in the order in which they were made.
+
+    came, gone: called with each device that is entered, and with each that is taken out, before it is closed;
+    in the loop's thread once the machine is there.
+    """
 
     def __init__(self) -> None:
         self.chardevs: dict[str, Chardev] = {}
@@ -109,7 +125,10 @@ class Inventory:
         self.drives: dict[str, Drive] = {}
         self.netdevs: dict[str, Netdev] = {}
         self.objects: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.folders: dict[str, Folder] = {}
         self.devices: list[Entry] = []
+        self.came: list[Callable[[Entry], None]] = []
+        self.gone: list[Callable[[Entry], None]] = []
         self._anonymous = 0
 
     def add_device(self, entry: Entry) -> Entry:
@@ -122,6 +141,8 @@ class Inventory:
             entry.path = f"/machine/peripheral-anon/device[{self._anonymous}]"
             self._anonymous += 1
         self.devices.append(entry)
+        for told in self.came:
+            told(entry)
         return entry
 
     def add_chardev(self, name: str, chardev: Chardev) -> Chardev:
@@ -148,6 +169,8 @@ class Inventory:
             for node in (drive.node, drive.node.child):
                 if node is not None:
                     self.nodes.pop(node.name, None)
+        for told in self.gone:
+            told(entry)
 
     def complete(self, chardevs: Iterable[Chardev], devices: Iterable[VirtioDevice]) -> None:
         """Enters what a program has given the machine without a name, under the names of its choice here."""

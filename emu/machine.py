@@ -270,7 +270,7 @@ class Machine:
         self._accel: Accelerator | None = None
         self._seats: dict[str, Seat] = {}
         self._opened: list[Chardev] = []
-        self._served: list[Chardev] = []
+        self._served: list[Chardev] | None = []  # until it is built
         self.debugcon = open_chardev(debugcon) if isinstance(debugcon, str) else debugcon
         self._check(cpus)
         self.loop = Loop()
@@ -352,7 +352,8 @@ class Machine:
             self.bus.attach(name, device, base, irq=irq[0] if irq else None)
         if self.plugs:
             self.hotplug  # noqa: B018  a guest may let go of a device though nobody asked
-        for chardev in (*self._opened, *self._served, *filter(None, (self.debugcon,))):
+        served, self._served = self._served or [], None
+        for chardev in (*self._opened, *served, *filter(None, (self.debugcon,))):
             chardev.open(self.loop)
         self.memory.freeze()
         if port_space is not None:
@@ -366,9 +367,16 @@ class Machine:
             shutdown=self.guest_shutdown,
             reset=self.guest_reset,
             fail=self.fail,
-            serve=self._served.append,
+            serve=self.lend,
             ahead=self.ahead,
         )
+
+    def lend(self, end: Chardev) -> None:
+        """Opens the host's end of a device's line once the machine is built; the inventory's are open."""
+        if self._served is not None:
+            self._served.append(end)
+        elif end not in self.inventory.chardevs.values():
+            end.open(self.loop)
 
     # -- what it is made of ---------------------------------------------------
 
@@ -811,7 +819,7 @@ class Machine:
         return self.hotplug.plug(device, port)
 
     def unplug(self, device: VirtioDevice | PciFunction) -> None:
-        """Asks the guest to let go of a device in such a place; hotplug.gone is told when it has.
+        """Asks the guest to let go of a device in such a place; inventory.gone is told when it has.
 
         As plug(); the guest may take seconds, or never do it.
         """
@@ -937,7 +945,8 @@ class Machine:
             netdev.peer.close()  # those that no card took
         for carried in self.virtio:
             carried.close()  # those that no slot took
-        for chardev in (*self._opened, *filter(None, (self.debugcon,))):
+        ends = [*self._opened, *self.inventory.chardevs.values(), *filter(None, (self.debugcon,))]
+        for chardev in ends:
             chardev.close()
         if self._accel is not None:
             self.clock.changed = None

@@ -48,16 +48,24 @@ class BalloonWatch:
         self.run = run
         self._last = 0.0
         self._due = False
-        try:
-            self._fd = balloon_of(run.machine).changed
-        except CommandError:
-            return
-        run.machine.loop.watch(self._fd, read=self._changed)
-        self._entry = next(run.machine.inventory.of_kind("virtio-balloon"))
-        run.machine.hotplug.gone.append(self._gone)
+        self._entry: Entry | None = None
+        inventory = run.machine.inventory
+        inventory.came.append(self._came)
+        inventory.gone.append(self._gone)
+        for entry in inventory.devices:
+            self._came(entry)
+
+    def _came(self, entry: Entry) -> None:
+        from emu.virtio.balloon import VirtioBalloon
+
+        if self._entry is None and isinstance(entry.virtio, VirtioBalloon):
+            self._entry = entry
+            self._fd = entry.virtio.changed
+            self.run.machine.loop.watch(self._fd, read=self._changed)
 
     def _gone(self, entry: Entry) -> None:
         if entry is self._entry:
+            self._entry = None
             self.run.machine.loop.watch(self._fd)
 
     def _changed(self) -> None:
@@ -73,7 +81,7 @@ class BalloonWatch:
 
     def _tell(self) -> None:
         self._due = False
-        if self._entry not in self.run.machine.inventory.devices:
+        if self._entry is None:
             return
         self._last = time.monotonic()
         self.run.tell("BALLOON_CHANGE", {"actual": actual(self.run.machine)})

@@ -53,14 +53,14 @@ def query_chardev_backends(client: Client) -> list[BackendInfo]:
 
 @command("chardev-add")
 def chardev_add(client: Client, id: str, backend: ChardevBackend) -> ChardevReturn:
-    """Makes a host's end that nothing uses yet: null, a pty or a file."""
+    """Makes a host's end that nothing uses yet: null, a pty, a file, or a socket, which nothing waits for."""
     from emu.backends.chardev import open_chardev
 
     inventory = client.machine.inventory
     if not id or id in inventory.chardevs:
         raise CommandError(f"chardev id '{id}' is taken or empty; give another")
     kind, data = backend["type"], backend.get("data", {})
-    if kind not in ("null", "pty", "file"):
+    if kind not in ("null", "pty", "file", "socket"):
         raise CommandError(f"a {kind} cannot be added to a running machine; start it with one")
     words: str = kind
     if kind == "file":
@@ -68,10 +68,32 @@ def chardev_add(client: Client, id: str, backend: ChardevBackend) -> ChardevRetu
         if not isinstance(path, str) or not path:
             raise CommandError("Parameter 'backend.data.out' expects a file's name")
         words = f"file:{path}"
-    made = open_chardev(words)
+    made = _socket(data) if kind == "socket" else open_chardev(words)
     made.open(client.machine.loop)
     inventory.add_chardev(id, made)
     return {"pty": made.path} if kind == "pty" else {}
+
+
+def _socket(data: dict[str, Any]) -> Chardev:
+    """The end that `data` (QEMU's ChardevSocket) says.  Raises CommandError, or ChardevError."""
+    from emu.backends.streams import open_address
+
+    address, server, telnet = data.get("addr"), data.get("server", True), data.get("telnet", False)
+    where = address.get("data") if isinstance(address, dict) else None
+    if not isinstance(address, dict) or not isinstance(where, dict):
+        raise CommandError("Parameter 'backend.data.addr' expects a socket's address")
+    path, host, port = (where.get(name) for name in ("path", "host", "port"))
+    if address.get("type") == "unix" and isinstance(path, str) and path:
+        kind, place = "unix", path
+    elif address.get("type") == "inet" and isinstance(host, str) and isinstance(port, str):
+        kind, place = "tcp", f"{host or '127.0.0.1'}:{port}"
+    else:
+        raise CommandError(
+            "Parameter 'backend.data.addr' expects type unix with path, or inet with host and port"
+        )
+    if not isinstance(server, bool) or not isinstance(telnet, bool):
+        raise CommandError("Parameters 'server' and 'telnet' of 'backend.data' expect true or false")
+    return open_address(kind, place, server=server, telnet=telnet)
 
 
 @command("chardev-remove")

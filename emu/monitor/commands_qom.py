@@ -130,7 +130,7 @@ def object_del(client: Client, id: str) -> None:
 def device_add(
     client: Client, driver: str, bus: str | None = None, id: str | None = None, **properties: Any
 ) -> None:
-    """Plugs in a virtio device, behind a port of PCI Express; the guest is told."""
+    """Plugs in a virtio device by PCI, or a port of a virtio-serial device; the guest is told."""
     from emu.monitor.slots import add
 
     known = types(client.machine)

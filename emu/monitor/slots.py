@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from emu.inventory import Entry
     from emu.machine import Machine
     from emu.run_state import RunState
+    from emu.system.given import Given
+    from emu.virtio.console import Port, VirtioConsole
 
-# What of the virtio kinds may come later: the others are made with what they show, or looked for at start.
-KINDS = ("blk", "net", "rng")
+PORTS = ("virtserialport", "virtconsole")
+# Kinds of buses; what is no virtio device and not on a PCI bus.
+PCI, MMIO, SERIAL = "PCI", "virtio-bus", "virtio-serial-bus"
+OTHER_BUSES = {"virtserialport": SERIAL, "virtconsole": SERIAL, "isa-serial": "ISA"}
 
 
 def watch_slots(run: RunState) -> None:
@@ -27,8 +31,7 @@ def watch_slots(run: RunState) -> None:
         named = {"device": entry.name} if entry.name else {}
         run.tell("DEVICE_DELETED", {**named, "path": entry.path})
 
-    if run.machine.plugs:
-        run.machine.hotplug.gone.append(gone)
+    run.machine.inventory.gone.append(gone)
 
 
 def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str, Any]) -> None:
@@ -46,11 +49,15 @@ def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str
     if name and inventory.device(name) is not None:
         raise CommandError(f"Duplicate device ID '{name}'")
     kind, way = virtio_kind(driver) or ("", "")
-    if kind not in KINDS or way != "pci":
+    port = _bus(machine, driver, {"pci": PCI, "mmio": MMIO}.get(way) or OTHER_BUSES.get(driver, PCI), bus)
+    if driver in PORTS:
+        _add_port(machine, driver, port, name, Given.of(f"device_add {driver}", properties))
+        return
+    if not kind:
         raise CommandError(f"Device '{driver}' does not support hotplugging")
-    port = _port(machine, driver, bus)
     given = Given.of(f"device_add {driver}", properties)
     place = _place(machine, driver, port, given.word("addr"))
+    _lacking(machine, kind, given)
     told = {key: values[-1] for key, values in given.values.items()}
     entry = Entry(name, driver, properties=told, bus=port)
     arch = machine.board.arch
@@ -69,31 +76,124 @@ def add(machine: Machine, driver: str, bus: str, name: str, properties: dict[str
         opened.pop_all()  # the machine has it
 
 
+def _buses(machine: Machine) -> dict[str, tuple[str, bool]]:
+    """The buses by name: the kind of each, and whether something may be plugged in there."""
+    from emu.devices.pci import PciBus
+    from emu.devices.pci_bridge import PciBridge
+    from emu.devices.pci_ecam import PciEcam
+    from emu.hotplug import PC_BUS
+
+    found: dict[str, tuple[str, bool]] = {}
+    slots = machine.board.virtio
+    for number in reversed(range(slots.count if slots is not None else 0)):
+        found[f"virtio-mmio-bus.{number}"] = MMIO, False  # guests look at these once
+    hot = machine.hotplug.sockets() if machine.plugs else {}
+    for each in machine.devices():
+        if isinstance(each, PciBus) and each.windows:
+            name = "pcie.0" if isinstance(each, PciEcam) else PC_BUS
+            found[name] = "PCIE" if isinstance(each, PciEcam) else PCI, name in hot
+    for entry in machine.inventory.devices:
+        if entry.behind:
+            found[entry.behind] = SERIAL, True
+    for port in machine.pci:
+        if isinstance(port, PciBridge):
+            found[port.name] = "PCIE", False
+    found |= {name: ("PCIE", True) for name in hot if name != PC_BUS}
+    if machine.board.ports:
+        found["isa.0"] = "ISA", False
+    return found
+
+
+def _bus(machine: Machine, driver: str, wanted: str, bus: str) -> str:
+    """The bus of the kind that is wanted; one that has room if none is named.  Raises CommandError."""
+    buses = _buses(machine)
+    fit = {PCI: (PCI, "PCIE")}.get(wanted, (wanted,))
+    if bus and bus not in buses:
+        raise CommandError(f"Bus '{bus}' not found")
+    if bus and buses[bus][0] not in fit:
+        raise CommandError(f"Device '{driver}' can't go on {buses[bus][0]} bus")
+    named = bus or next((name for name, (kind, _) in buses.items() if kind in fit), "")
+    if not named:
+        raise CommandError(f"No '{wanted}' bus found for device '{driver}'")
+    if not bus and wanted == PCI and machine.plugs:
+        # QEMU takes the host bridge's bus, where nothing can be plugged in behind PCI Express.
+        free = machine.hotplug.free()
+        if free is None and machine.hotplug.sockets():
+            raise CommandError(
+                "no port is empty; start the machine with -device pcie-root-port,id=... for it"
+            )
+        named = free or named
+    if not buses[named][1]:
+        raise CommandError(f"Bus '{named}' does not support hotplugging")
+    return named
+
+
+def _lacking(machine: Machine, kind: str, given: Given) -> None:
+    """Raises CommandError, in QEMU's words, where a device lacks something or is one too many."""
+    inventory = machine.inventory
+    if kind == "balloon" and any(True for _ in inventory.of_kind("virtio-balloon")):
+        raise CommandError("Only one balloon device is supported")
+    if kind == "9p":
+        folder = given.values.get("fsdev", ["NULL"])[-1]
+        if folder not in inventory.folders:
+            raise CommandError(f"9pfs device couldn't find fsdev with the id = {folder}")
+        if "mount_tag" not in given.values:
+            raise CommandError(f"fsdev with id {folder} needs mount_tag arguments")
+
+
+def _add_port(machine: Machine, driver: str, bus: str, name: str, given: Given) -> None:
+    """Adds a port to a console.  Raises CommandError."""
+    from emu.backends.chardev import Chardev
+    from emu.inventory import Entry
+    from emu.virtio.console import Port, VirtioConsole
+
+    inventory = machine.inventory
+    owner = next(entry for entry in inventory.devices if entry.behind == bus)
+    device = owner.virtio
+    assert isinstance(device, VirtioConsole)
+    told = {key: values[-1] for key, values in given.values.items()}
+    label, console = given.word("chardev"), driver == "virtconsole"
+    chardev = Chardev()
+    if label:
+        if label not in inventory.chardevs:
+            raise CommandError(f"Property '{driver}.chardev' can't find value '{label}'")
+        chardev = inventory.chardevs[label]
+        if chardev.front is not None:
+            raise CommandError(
+                f"Property '{driver}.chardev' can't take value '{label}': Device '{label}' is in use"
+            )
+    port = Port(chardev, name=given.word("name"), console=console, number=given.number("nr", -1))
+    given.finish()
+    _numbered(device, port)
+    device.add(port)
+    entry = Entry(name, driver, properties=told, bus=owner.behind, chardev=label)
+    entry.port, entry.late = port, True
+    inventory.add_device(entry)
+
+
+def _numbered(device: VirtioConsole, port: Port) -> None:
+    """Raises CommandError, in QEMU's words, where a port cannot have its name or number."""
+    if port.number in device.ports:
+        raise CommandError(f"virtio-serial-bus: A port already exists at id {port.number}")
+    if port.name and any(port.name == other.name for other in device.ports.values()):
+        raise CommandError(f"virtio-serial-bus: A port already exists by name {port.name}")
+    free = set(range(0 if port.console else 1, device.most)) - device.ports.keys()
+    if port.number >= device.most or (port.number < 0 and not free):
+        raise CommandError(
+            f"virtio-serial-bus: Out-of-range port id specified, max. allowed: {device.most - 1}"
+        )
+    if port.number == 0 and not port.console:
+        raise CommandError(
+            "Port number 0 on virtio-serial devices reserved for virtconsole devices for backward"
+            " compatibility."
+        )
+
+
 def _close_image(entry: Entry) -> None:
     """Has the image of a device that could not be plugged in opened anew by the next one."""
     if entry.node is not None and entry.node.image is not None:
         entry.node.image.close()
         entry.node.image = None
-
-
-def _port(machine: Machine, driver: str, bus: str) -> str:
-    """The bus that is meant; the first with room if none is named.  Raises CommandError."""
-    from emu.devices.pci_bridge import PciBridge
-
-    sockets = machine.hotplug.sockets()
-    if not bus:
-        found = machine.hotplug.free()
-        if found is None:
-            raise CommandError(
-                "no port is empty; start the machine with -device pcie-root-port,id=... for it"
-            )
-        return found
-    if bus in sockets:
-        return bus
-    fixed = [port.name for port in machine.pci if isinstance(port, PciBridge)]
-    if bus in fixed or bus in ("pcie.0", "pci.0"):
-        raise CommandError(f"Bus '{bus}' does not support hotplugging")
-    raise CommandError(f"Bus '{bus}' not found")
 
 
 def _place(machine: Machine, driver: str, bus: str, addr: str) -> tuple[int, int] | None:
@@ -127,10 +227,18 @@ def _place(machine: Machine, driver: str, bus: str, addr: str) -> tuple[int, int
 
 
 def remove(machine: Machine, name: str) -> None:
-    """Asks the guest to let go of a device.  Raises CommandError."""
+    """Asks the guest to let go of a device; a port is gone at once.  Raises CommandError."""
+    from emu.virtio.console import VirtioConsole
+
     entry = machine.inventory.device(name)
     if entry is None:
         raise not_found(name)
+    if entry.port is not None:
+        owner = next(each.virtio for each in machine.inventory.devices if each.behind == entry.bus)
+        assert isinstance(owner, VirtioConsole)
+        owner.remove(entry.port)
+        machine.inventory.remove_device(entry)
+        return
     if entry.function is None:
         if entry.virtio is None:
             raise CommandError(f"Device '{name}' does not support hotplugging")

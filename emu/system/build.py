@@ -90,7 +90,11 @@ class Builder:
             self.devices.define(f"virtio-9p-{'pci' if type.bus else 'device'},fsdev={name},mount_tag={tag}")
         self.devices.fill_ports()
         self._flash()
-        return self._made(type, board, accels)
+        idle = self.ends.idle()
+        made = self._made(type, board, accels)
+        for chardev in idle:
+            chardev.open(made.loop)
+        return made
 
     # -- what the process is -----------------------------------------------------------
 

@@ -116,6 +116,14 @@ class Ends:
         self.opened.append(made)
         return self.inventory.add_chardev(backend.name, made)
 
+    def idle(self) -> list[Chardev]:
+        """Makes the ends that nothing is put at, for devices that come later; the terminal is not kept so.
+
+        Raises as chardev() does.
+        """
+        left = [each for each in self.backends.values() if not each.used_by and each.kind != "stdio"]
+        return [self.chardev(each, "") for each in left]
+
     def _make(self, backend: Backend, given: Given) -> Chardev:
         if backend.mux and backend.kind != "stdio":
             raise DeviceError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accel.errors import DeviceError, nearest
-from emu.inventory import Entry
+from emu.inventory import Entry, Folder
 from emu.system.given import Given
 from emu.system.types import OTHERS, VIRTIO, VIRTIO_IDLE, MachineType, devices, virtio_kind
 
@@ -23,22 +23,16 @@ if TYPE_CHECKING:
     from emu.virtio.device import VirtioDevice
 
 SERIAL_LINES = 4
-
-
-class Folder:
-    """A -fsdev: a folder that a virtio-9p device may show."""
-
-    def __init__(self, path: str, read_only: bool) -> None:
-        self.path = path
-        self.read_only = read_only
+MOST_PORTS = 31
 
 
 class SerialBus:
-    """A virtio-serial device that is being filled with ports."""
+    """A virtio-serial device that is being filled with ports, of which there may be `most` in time."""
 
-    def __init__(self, entry: Entry, place: Given) -> None:
+    def __init__(self, entry: Entry, place: Given, most: int) -> None:
         self.entry = entry
         self.place = place
+        self.most = most
         self.ports: list[tuple[Port, Entry]] = []
 
 
@@ -60,7 +54,6 @@ class Devices:
         self.blocks = blocks
         self.ends = ends
         self.opened = opened
-        self.folders: dict[str, Folder] = {}
         self.virtio: list[VirtioDevice] = []
         self.functions: list[PciFunction] = []
         self.serial: dict[int, Chardev] = {}
@@ -102,10 +95,12 @@ class Devices:
             for key in ("bus", "addr", "multifunction"):
                 if key in given.values:
                     place.values[key] = given.values.pop(key)
+            most = self._most_ports(given)
             given.finish()
-            bus = SerialBus(self.inventory.add_device(entry), place)
+            bus = SerialBus(self.inventory.add_device(entry), place, most)
             self._buses[name or f"virtio-serial{len(self._buses)}"] = bus
             entry.bus = way
+            entry.behind = f"{list(self._buses)[-1]}.0"
             return
         device = self.make(given, entry, kind)
         self._plug(given, entry, device, way)
@@ -120,6 +115,7 @@ class Devices:
             "balloon": self._balloon,
             "rng": self._rng,
             "9p": self._p9,
+            "serial": self._serial,
         }[kind](given, entry)
         self.opened.callback(made.close)
         return made
@@ -248,12 +244,27 @@ class Devices:
         from emu.virtio.p9 import VirtioP9
 
         name = given.needed("fsdev")
-        folder = self.folders.get(name)
+        folder = self.inventory.folders.get(name)
         if folder is None:
             raise DeviceError(
                 f"{given.option}: fsdev={name}: there is no such folder; give -fsdev local,id={name},..."
             )
         return VirtioP9(folder.path, tag=given.needed("mount_tag"), read_only=folder.read_only)
+
+    def _serial(self, given: Given, entry: Entry) -> VirtioDevice:
+        """One without ports, which come later."""
+        from emu.virtio.console import VirtioConsole
+
+        number = sum(1 for _ in self.inventory.of_kind("virtio-console"))
+        entry.behind = f"{entry.name or f'virtio-serial{number}'}.0"
+        return VirtioConsole(most=self._most_ports(given))
+
+    @staticmethod
+    def _most_ports(given: Given) -> int:
+        most = given.number("max_ports", MOST_PORTS)
+        if not 1 <= most <= MOST_PORTS:
+            raise DeviceError(f"{given.option}: max_ports={most}: there may be 1 to {MOST_PORTS}")
+        return most
 
     # -- buses and ports -----------------------------------------------------------------
 
@@ -275,6 +286,7 @@ class Devices:
         self.inventory.add_device(entry)
 
     def _port(self, given: Given, driver: str, name: str) -> None:
+        from emu.backends.chardev import Chardev
         from emu.virtio.console import Port
 
         properties = {key: values[-1] for key, values in given.values.items()}
@@ -284,16 +296,18 @@ class Devices:
             raise DeviceError(
                 f"{given.option}: there is no virtio-serial device {wanted!r}; give -device virtio-serial-..."
             )
-        chardev = given.needed("chardev")
-        if chardev not in self.ends.backends:
-            raise DeviceError(
-                f"{given.option}: chardev={chardev}: there is no such end; give -chardev ...,id={chardev}"
-            )
-        end = self.ends.chardev(self.ends.backends[chardev], name or driver)
-        port = Port(end, name=given.word("name"), console=driver == "virtconsole")
-        port.number = given.number("nr", -1)
+        chardev, end = given.word("chardev"), Chardev()
+        if chardev:
+            if chardev not in self.ends.backends:
+                raise DeviceError(
+                    f"{given.option}: chardev={chardev}: there is no such end; give -chardev ...,id={chardev}"
+                )
+            end = self.ends.chardev(self.ends.backends[chardev], name or driver)
+        console, number = driver == "virtconsole", given.number("nr", -1)
+        port = Port(end, name=given.word("name"), console=console, number=number)
         given.finish()
-        entry = Entry(name, driver, properties=properties, bus=wanted, chardev=chardev)
+        entry = Entry(name, driver, properties=properties, bus=bus.entry.behind, chardev=chardev)
+        entry.port = port
         bus.ports.append((port, self.inventory.add_device(entry)))
 
     def _isa_serial(self, given: Given, driver: str, name: str) -> None:
@@ -318,9 +332,7 @@ class Devices:
         from emu.virtio.console import VirtioConsole
 
         for bus in self._buses.values():
-            if not bus.ports:
-                continue  # nothing to be found there
-            device = VirtioConsole([port for port, _ in bus.ports])
+            device = VirtioConsole((port for port, _ in bus.ports), most=bus.most)
             self.opened.callback(device.close)
             self._plug(bus.place, bus.entry, device, bus.entry.bus)
 
@@ -335,9 +347,9 @@ class Devices:
         given.only("security_model", "mapped-xattr", "passthrough", "mapped", "mapped-file", "none")
         given.only("security-model", "mapped-xattr", "passthrough", "mapped", "mapped-file", "none")
         given.idle("writeout", "fmode", "dmode", "multidevs")
-        name = given.word("id") or f"fsdev{len(self.folders)}"
+        name = given.word("id") or f"fsdev{len(self.inventory.folders)}"
         tag = given.word("mount_tag")
-        self.folders[name] = Folder(given.needed("path"), given.switch("readonly"))
+        self.inventory.folders[name] = Folder(given.needed("path"), given.switch("readonly"))
         given.finish()
         return name, tag
 

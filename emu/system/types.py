@@ -166,7 +166,7 @@ VIRTIO = {
     "serial": DeviceType(
         "consoles and ports, plugged into it",
         {"max_ports": ("uint32", "how many there may be")},
-        idle=("max_ports", "vectors"),
+        idle=("vectors",),
     ),
     "9p": DeviceType(
         "a folder of the host's",

@@ -1,7 +1,7 @@
 """VirtioPci: the PCI transport of virtio devices (virtio 1.2, section 4.1), modern devices alone.
 
 The structures are C (native/virtio_pci.c), all in BAR 4; a notification is a doorbell.  MSI-X has a vector
-for each queue and one for changes of the configuration.
+for each queue, as far as they go, and one for changes of the configuration.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ BAR = 4
 COMMON, NOTIFY, ISR, DEVICE, WINDOW = 1, 2, 3, 4, 5
 # A notification's place is 4 bytes times its queue's number from the structure's start.
 MULTIPLIER = 4
+# With fewer vectors than queues a driver has two, one for all queues.
+MOST_VECTORS = 33
 SELECTORS = ("device_features_sel", "driver_features_sel", "queue_sel", "config_vector")
 
 
@@ -38,7 +40,7 @@ class VirtioPci(PciDevice):
             CLASSES.get(kind, OTHER_CLASS),
             revision=1,
             subsystem=(VENDOR, 0x1100),
-            vectors=self.queues + 1,
+            vectors=min(self.queues + 1, MOST_VECTORS),
         )
         self.add_bar(BAR, lib.EMU_VIRTIO_PCI_SIZE, wide=True, prefetchable=True)
         notify = MULTIPLIER.to_bytes(4, "little")

@@ -24,6 +24,7 @@ class Client:
         self.socket.connect(str(path))
         self._file = self.socket.makefile("rb")
         self.events = []
+        self.told = []
         self.greeting = self.line()
         if negotiate:
             assert self.ask("qmp_capabilities") == {}
@@ -36,12 +37,13 @@ class Client:
         return json.loads(self._file.readline() or b"{}")
 
     def reply(self):
-        """The next message that is no event; events before it are kept."""
+        """The next message that is no event; events before it are kept, with their data in `told`."""
         while True:
             message = self.line()
             if "event" not in message:
                 return message
             self.events.append(message["event"])
+            self.told.append((message["event"], message.get("data")))
 
     def event(self, name):
         """Waits for an event; returns its data."""
@@ -55,6 +57,11 @@ class Client:
         """What is answered, an error too.  `_` in names stands for a hyphen."""
         given = {key.replace("_", "-"): value for key, value in arguments.items()}
         self.send(json.dumps({"execute": name, "arguments": given}))
+        return self.reply()
+
+    def message(self, name, arguments):
+        """What is answered to arguments that are passed as they are."""
+        self.send(json.dumps({"execute": name, "arguments": arguments}))
         return self.reply()
 
     def ask(self, name, /, **arguments):

@@ -7,13 +7,14 @@ import pytest
 from accel.errors import DeviceError, EmuError
 from emu import Machine
 from emu.devices.pci_bridge import PciBridge
+from emu.inventory import Folder
 from emu.virtio.balloon import VirtioBalloon
 from emu.virtio.pci import VirtioPci
 from emu.virtio.rng import VirtioRng
 from tests.emu.linux_guest import Screen, image, initrd
 from tests.emu.qtest import Qtest
 from tests.emu.steered import Client, steered
-from tests.emu.test_hotplug import until_said, write
+from tests.emu.test_hotplug import chardev, until_said, write
 
 HALT = b"\xf4"
 UP, DOWN, EJECT, REMOVABLE, BUS, INDEX = range(0xAE00, 0xAE18, 4)
@@ -30,7 +31,7 @@ class Ours:
         assert self.machine.ports is not None
         self.ports = self.machine.ports.space
         self.left = []
-        self.machine.hotplug.gone.append(lambda entry: self.left.append(entry.virtio))
+        self.machine.inventory.gone.append(lambda entry: self.left.append(entry.virtio))
 
     def read(self, port, width=4):
         return self.ports.read(port, width)
@@ -65,8 +66,9 @@ class Ours:
 class Theirs:
     """The same of QEMU's."""
 
-    def __init__(self, folder):
-        self.qtest = Qtest("x86_64", "-M", "pc", "-qmp", f"unix:{folder}/qemu,server=on,wait=off")
+    def __init__(self, folder, *options, board="pc"):
+        end = f"unix:{folder}/qemu,server=on,wait=off"
+        self.qtest = Qtest("x86_64", "-M", board, "-qmp", end, *options)
         self.read(UP)  # it listens by now
         self.client = Client(folder / "qemu")
 
@@ -226,6 +228,93 @@ def test_what_cannot_be_plugged_or_pulled_is_told(pc):
         machine.plug(VirtioRng())
 
 
+SERIAL = {"driver": "virtio-serial-pci", "id": "vs", "max_ports": 4, "addr": "4"}
+PORT = {"driver": "virtserialport", "bus": "vs.0", "id": "late"}
+# What both are told to do, one after the other; the answers are compared.
+TOLD = [
+    *({"driver": "virtio-rng-pci", "id": "r", "addr": "5"}, {"driver": "virtio-rng-pci", "id": "r"}),
+    *({"driver": "virtio-rng-pci", "addr": addr} for addr in ("5", "0x5.0", "0x40", "xx", "-1")),
+    *({"driver": "virtio-rng-pci", "bus": bus} for bus in ("nothing", "isa.0")),
+    *(
+        {"driver": driver}
+        for driver in ("nothing", "virtio-rng-device", "virtio-serial-device", "isa-serial")
+    ),
+    *({"driver": "virtio-balloon-pci", "id": name, "addr": "6"} for name in ("b", "c")),
+    {"driver": "virtio-balloon-pci", "addr": "7"},
+    {"driver": "virtio-9p-pci"},
+    {"driver": "virtio-9p-pci", "fsdev": "nothing", "mount_tag": "x"},
+    {"driver": "virtio-9p-pci", "fsdev": "f"},
+    {"driver": "virtio-9p-pci", "fsdev": "f", "mount_tag": "x", "id": "p9", "addr": "8"},
+    SERIAL,
+    {"driver": "virtio-rng-pci", "bus": "vs.0"},
+    *({**PORT, "bus": bus} for bus in ("nothing.0", "pci.0")),
+    {**PORT, "chardev": "nothing"},
+    {**PORT, "chardev": "c0", "name": "n0", "id": "p0"},
+    {**PORT, "chardev": "c0"},
+    {**PORT, "chardev": "c1", "name": "n0"},
+    *({**PORT, "chardev": "c1", "nr": number} for number in (0, 1, 4, 9)),
+    {**PORT, "chardev": "c1", "name": "n1", "id": "p1"},
+    {**PORT, "driver": "virtconsole", "chardev": "c2", "id": "p2"},
+    {**PORT, "id": "p3"},
+    *(PORT, {**PORT, "driver": "virtconsole"}, {**PORT, "id": "p3"}),
+]
+
+
+def deleted(client, count):
+    """The next devices that are told to be gone, be it before a reply or behind one."""
+    found = [data for name, data in client.told if name == "DEVICE_DELETED"]
+    while len(found) < count:
+        found.append(client.event("DEVICE_DELETED"))
+    client.told.clear()
+    return found
+
+
+def test_what_cannot_be_is_told_in_qemus_words_and_events_come_in_its_order(tmp_path):
+    qemu = Theirs(tmp_path, "-fsdev", f"local,id=f,path={tmp_path},security_model=none")
+    with steered(tmp_path, board="pc", arch=None, kernel=HALT, paused=True) as machine:
+        machine.machine.inventory.folders["f"] = Folder(str(tmp_path), False)
+        ours, theirs = machine.client(), qemu.client
+        for client in (ours, theirs):
+            for name in ("c0", "c1", "c2"):
+                client.ask("chardev-add", id=name, backend={"type": "null", "data": {}})
+        for words in TOLD:
+            answers = [client.message("device_add", words) for client in (ours, theirs)]
+            assert answers[0] == answers[1], words
+        # Ports are gone at once, what they ended at is free again; of others the guest is asked, who is none.
+        for client in (ours, theirs):
+            client.ask("device_del", id="p1")
+            assert deleted(client, 1) == [{"device": "p1", "path": "/machine/peripheral/p1"}]
+            client.ask("chardev-remove", id="c1")
+            client.ask("device_add", **PORT, name="n1")
+            for name in ("p9", "vs"):
+                client.ask("device_del", id=name)
+            client.ask("system_reset")
+        told = [deleted(client, 8) for client in (ours, theirs)]
+        assert told[0] == told[1]
+        for client in (ours, theirs):
+            assert {each["label"] for each in client.ask("query-chardev")} >= {"c0", "c2"}
+            assert client.command("device_del", id="p0")["error"]["class"] == "DeviceNotFound"
+            client.ask("chardev-remove", id="c0")
+    qemu.close()
+
+
+def test_the_board_microvm_says_in_qemus_words_why_there_is_no_way(tmp_path):
+    qemu = Theirs(tmp_path, board="microvm")
+    with steered(tmp_path, board="microvm", arch=None, kernel=HALT) as machine:
+        for words in (
+            *({"driver": f"virtio-{kind}-pci"} for kind in ("blk", "net", "rng")),
+            *({"driver": "virtio-rng-device", "bus": bus} for bus in ("virtio-mmio-bus.0", "nothing")),
+            *({"driver": driver} for driver in ("virtserialport", "isa-serial", "pcie-root-port")),
+            {"driver": "virtio-rng-pci", "bus": "pci.0"},
+        ):
+            answers = [client.message("device_add", words) for client in (machine.client(), qemu.client)]
+            assert answers[0] == answers[1], words
+        assert machine.client().error("device_add", driver="virtio-rng-device") == (
+            "Bus 'virtio-mmio-bus.7' does not support hotplugging"
+        )
+    qemu.close()
+
+
 def test_without_acpi_there_is_no_way():
     for board, says in (
         ("pc,acpi=off", "nothing can be plugged in"),
@@ -316,6 +405,19 @@ echo written by the guest > /tmp/text
 dd if=/tmp/text of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null
 udhcpc -i eth0 -s /etc/udhcpc -q -n > /dev/null 2>&1 && echo LEASE
 echo DONE
+# A port is there, is used, goes and comes back.
+port() {
+    wait_for 'grep -q late /sys/class/virtio-ports/*/name 2>/dev/null'
+    exec 3<> /dev/$(basename $(dirname $(grep -l late /sys/class/virtio-ports/*/name)))
+    echo $1 >&3; read line <&3; echo answer: $line
+}
+port one
+wait_for '! grep -q late /sys/class/virtio-ports/*/name 2>/dev/null'
+exec 3>&-; echo LEFT
+port two; exec 3>&-
+wait_for '[ "$(grep MemTotal /proc/meminfo | tr -dc 0-9)" -lt 190000 ]'
+echo MORE
+wait_for '[ "$(grep MemTotal /proc/meminfo | tr -dc 0-9)" -gt 210000 -a -z "$(ls /sys/class/virtio-ports)" ]'
 wait_for '[ ! -b /dev/vda -a ! -d /sys/class/net/eth0 ]'
 echo GONE
 wait_for '[ -b /dev/vda ]'
@@ -326,9 +428,12 @@ echo OVER
 """
 
 
+MODULES = (*("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng", "virtio_console", "virtio_balloon"),)
+
+
 def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
     screen = Screen()
-    ram = initrd(SCRIPT, ("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng"), "amd64")
+    ram = initrd(SCRIPT, MODULES, "amd64")
     file = {"driver": "file", "filename": write(tmp_path / "disk")}
     with steered(
         tmp_path,
@@ -364,10 +469,27 @@ def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
             assert client.error("device_add", driver="virtio-rng-pci", addr=addr) == wanted
 
         assert client.ask("qom-get", path="/machine/peripheral/rng", property="hotplugged") is True
-        for name in ("disk", "net"):
+        client.ask("device_add", driver="virtio-serial-pci", id="vs")
+        end = chardev(client, tmp_path)
+        port = {"driver": "virtserialport", "bus": "vs.0", "chardev": "end", "name": "late", "id": "port"}
+        for word in ("one", "two"):
+            client.ask("device_add", **port)
+            assert end.recv(100) == f"{word}\n".encode()
+            end.sendall(f"to {word}\n".encode())
+            until_said(screen, f"answer: to {word}")
+            if word == "one":
+                client.ask("device_del", id="port")
+                until_said(screen, "LEFT")
+        client.ask("device_add", driver="virtio-balloon-pci", id="balloon")
+        client.ask("balloon", value=180 << 20)
+        until_said(screen, "MORE")
+        client.told.clear()
+        for name in ("disk", "net", "vs", "balloon"):
             client.ask("device_del", id=name)
-        gone = [client.event("DEVICE_DELETED") for _ in range(4)]
-        assert sorted(each["device"] for each in gone if "device" in each) == ["disk", "net"]
+        names = [each.get("device") for each in deleted(client, 9)]
+        assert sorted(filter(None, names)) == ["balloon", "disk", "net", "port", "vs"]
+        client.ask("chardev-remove", id="end")
+        end.close()
         until_said(screen, "GONE")
         client.ask("netdev_del", id="n")
 

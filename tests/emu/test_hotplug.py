@@ -1,6 +1,7 @@
 """Devices that come and go while the guest runs: slots of PCI Express ports, by registers and with Linux."""
 
 import random
+import socket
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from accel.errors import DeviceError, EmuError
 from emu import Machine
 from emu.devices.pci_bridge import PciBridge
 from emu.devices.pci_slot import BUTTON, LINK_ACTIVE, LINK_CHANGED, PRESENCE_CHANGED, PRESENT
+from emu.inventory import Folder
 from emu.virtio.rng import VirtioRng
 from tests.emu.linux_guest import Screen, image, initrd
 from tests.emu.qtest import Qtest
@@ -300,9 +302,11 @@ def test_what_cannot_be_is_told_in_qemus_words(spinning):
         ("fixed", "Bus 'fixed' does not support hotplugging"),
     ):
         assert client.error("device_add", driver="virtio-rng-pci", bus=bus) == wanted
-    for driver in ("virtio-serial-pci", "virtio-rng-device", "pcie-root-port"):
-        wanted = f"Device '{driver}' does not support hotplugging"
-        assert client.error("device_add", driver=driver, bus="hot") == wanted
+    wanted = "Device 'pcie-root-port' does not support hotplugging"
+    assert client.error("device_add", driver="pcie-root-port", bus="hot") == wanted
+    assert client.error("device_add", driver="virtio-rng-device") == (
+        "Bus 'virtio-mmio-bus.31' does not support hotplugging"
+    )
     assert "drive is missing" in client.error("device_add", driver="virtio-blk-pci", bus="hot")
     assert "no such" in client.error("device_add", driver="virtio-blk-pci", bus="hot", drive="nothing")
     assert "no such" in client.error("device_add", driver="virtio-net-pci", bus="hot", netdev="nothing")
@@ -390,6 +394,25 @@ def until_said(screen, word):
         time.sleep(0.02)
 
 
+def until(condition):
+    """Waits until a condition holds."""
+    end = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def chardev(client, folder):
+    """A chardev `end` at a socket, to which this is the other end."""
+    path = str(folder / "end")
+    address = {"type": "unix", "data": {"path": path}}
+    client.ask("chardev-add", id="end", backend={"type": "socket", "data": {"addr": address, "wait": False}})
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(100)
+    made.connect(path)
+    return made
+
+
 SCRIPT = """
 wait_for() { while ! eval "$1"; do usleep 20000; done; }
 echo READY
@@ -400,7 +423,18 @@ echo written by the guest > /tmp/text
 dd if=/tmp/text of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null
 udhcpc -i eth0 -s /etc/udhcpc -q -n > /dev/null 2>&1 && echo LEASE
 echo DONE
+# A folder, a port of a console that comes later than that, and a balloon.
+mkdir -p /mnt
+wait_for 'mount -t 9p -o trans=virtio,version=9p2000.L late /mnt 2>/dev/null'
+cat /mnt/hello; umount /mnt
+wait_for 'grep -q late /sys/class/virtio-ports/*/name 2>/dev/null'
+exec 3<> /dev/$(basename $(dirname $(grep -l late /sys/class/virtio-ports/*/name)))
+echo ping >&3; read line <&3; echo answer: $line; exec 3>&-
+wait_for '[ "$(grep MemTotal /proc/meminfo | tr -dc 0-9)" -lt 190000 ]'
+echo MORE
 wait_for '[ ! -b /dev/vda -a ! -d /sys/class/net/eth0 ]'
+wait_for '! ls /sys/class/virtio-ports /sys/bus/virtio/drivers/9pnet_virtio | grep -q -e vport -e ^virtio'
+wait_for '[ "$(grep MemTotal /proc/meminfo | tr -dc 0-9)" -gt 210000 ]'
 echo GONE
 wait_for '[ -b /dev/vda ]'
 head -c 21 /dev/vda
@@ -411,8 +445,13 @@ echo OVER
 
 def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
     screen = Screen()
-    ports = [PciBridge(f"p{n}", port=n, chassis=n) for n in (1, 2, 3)]
-    modules = ("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng")
+    ports = [PciBridge(f"p{n}", port=n, chassis=n) for n in range(1, 7)]
+    modules = (
+        *("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng", "virtio_console", "virtio_balloon"),
+        *("9pnet_virtio", "9p"),
+    )
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share/hello").write_text("hello from outside\n")
     ram = initrd(SCRIPT, modules)
     emu.block.create(tmp_path / "disk", 4 << 20, format="qcow2")
 
@@ -443,12 +482,30 @@ def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
         assert client.human("info block") != ""
         assert "in use" in client.error("netdev_del", id="n")
 
+        machine.machine.inventory.folders["f"] = Folder(str(tmp_path / "share"), False)
+        folder = {"driver": "virtio-9p-pci", "fsdev": "f", "mount_tag": "late", "bus": "p4", "id": "folder"}
+        assert client.message("device_add", folder) == {"return": {}}
+        until_said(screen, "hello from outside")
+        client.ask("device_add", driver="virtio-serial-pci", bus="p5", id="vs")
+        end = chardev(client, tmp_path)
+        client.ask("device_add", driver="virtserialport", bus="vs.0", chardev="end", name="late", id="port")
+        assert end.recv(100) == b"ping\n"
+        end.sendall(b"pong\n")
+        until_said(screen, "answer: pong")
+        client.ask("device_add", driver="virtio-balloon-pci", bus="p6", id="balloon")
+        client.ask("balloon", value=180 << 20)
+        until_said(screen, "MORE")
+        until(lambda: client.ask("query-balloon")["actual"] == 180 << 20)
+
         # The guest takes its time; what it does not know of is not asked for again.
-        for name in ("disk", "net"):
+        for name in ("disk", "net", "folder", "vs", "balloon"):
             client.ask("device_del", id=name)
             assert client.error("device_del", id=name) == f"Device {name} is already in the process of unplug"
-        gone = [client.event("DEVICE_DELETED") for _ in range(4)]
-        assert sorted(each["device"] for each in gone if "device" in each) == ["disk", "net"]
+        gone = [client.event("DEVICE_DELETED") for _ in range(11)]
+        names = [each["device"] for each in gone if "device" in each]
+        assert sorted(names) == ["balloon", "disk", "folder", "net", "port", "vs"]
+        assert "No balloon" in client.error("query-balloon")
+        end.close()
         until_said(screen, "GONE")
         client.ask("netdev_del", id="n")
 
