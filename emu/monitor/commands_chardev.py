@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, NotRequired, TypedDict
 
 from emu.monitor.command import CommandError, command
@@ -68,32 +69,40 @@ def chardev_add(client: Client, id: str, backend: ChardevBackend) -> ChardevRetu
         if not isinstance(path, str) or not path:
             raise CommandError("Parameter 'backend.data.out' expects a file's name")
         words = f"file:{path}"
-    made = _socket(data) if kind == "socket" else open_chardev(words)
+    made = _socket(client, data) if kind == "socket" else open_chardev(words)
     made.open(client.machine.loop)
     inventory.add_chardev(id, made)
     return {"pty": made.path} if kind == "pty" else {}
 
 
-def _socket(data: dict[str, Any]) -> Chardev:
+def _socket(client: Client, data: dict[str, Any]) -> Chardev:
     """The end that `data` (QEMU's ChardevSocket) says.  Raises CommandError, or ChardevError."""
-    from emu.backends.streams import open_address
+    from emu.backends.streams import open_address, open_inherited
 
     address, server, telnet = data.get("addr"), data.get("server", True), data.get("telnet", False)
     where = address.get("data") if isinstance(address, dict) else None
     if not isinstance(address, dict) or not isinstance(where, dict):
         raise CommandError("Parameter 'backend.data.addr' expects a socket's address")
-    path, host, port = (where.get(name) for name in ("path", "host", "port"))
-    if address.get("type") == "unix" and isinstance(path, str) and path:
-        kind, place = "unix", path
-    elif address.get("type") == "inet" and isinstance(host, str) and isinstance(port, str):
-        kind, place = "tcp", f"{host or '127.0.0.1'}:{port}"
-    else:
-        raise CommandError(
-            "Parameter 'backend.data.addr' expects type unix with path, or inet with host and port"
-        )
     if not isinstance(server, bool) or not isinstance(telnet, bool):
         raise CommandError("Parameters 'server' and 'telnet' of 'backend.data' expect true or false")
-    return open_address(kind, place, server=server, telnet=telnet)
+    path, host, port, name = (where.get(each) for each in ("path", "host", "port", "str"))
+    match address.get("type"):
+        case "unix" if isinstance(path, str) and path:
+            return open_address("unix", path, server=server, telnet=telnet)
+        case "inet" if isinstance(host, str) and isinstance(port, str):
+            return open_address("tcp", f"{host or '127.0.0.1'}:{port}", server=server, telnet=telnet)
+        case "fd" if isinstance(name, str):
+            if name not in client.descriptors:
+                raise CommandError(f"File descriptor named '{name}' has not been found")
+            fd = client.descriptors.pop(name)
+            try:
+                return open_inherited(fd, telnet=telnet)
+            except BaseException:
+                os.close(fd)
+                raise
+    raise CommandError(
+        "Parameter 'backend.data.addr' expects type unix with path, inet with host and port, or fd with str"
+    )
 
 
 @command("chardev-remove")

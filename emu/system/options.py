@@ -79,7 +79,11 @@ OPTIONS = (
     ),
     Option("net", "nic[,...]|user[,...]|none", "the older way to ask for these"),
     # Lines.
-    Option("chardev", "null|stdio|pty|file|socket,id=ID[,...]", "the host's end of a line"),
+    Option(
+        "chardev",
+        "null|stdio|pty|file|socket,id=ID[,...]",
+        "the host's end of a line; one that nothing uses waits for device_add",
+    ),
     Option(
         "serial", "stdio|mon:stdio|null|pty|file:F|unix:P|tcp:H:P|telnet:H:P|chardev:ID|none", "a serial line"
     ),

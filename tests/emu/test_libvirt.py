@@ -290,6 +290,10 @@ def start_pc(libvirtd, folder, machine, address=""):
         ("arch='aarch64' machine='virt'", f"arch='x86_64' machine='{machine}'"),
         ("</os>", "</os><features><acpi/></features>"),
         ("ttyAMA0", "ttyS0"),
+        (
+            "<controller type='usb'",
+            f"<controller type='virtio-serial'>{address}</controller><controller type='usb'",
+        ),
         ("<cpu mode='custom' match='exact'><model fallback='allow'>cortex-a57</model></cpu>", ""),
     ):
         assert arm in text
@@ -316,7 +320,16 @@ def test_a_pc_as_microvm(libvirtd, pc_guest):
     screen.close()
 
 
-def test_a_pc_with_a_pci_bus(libvirtd, pc_guest):
+CHANNEL = """\
+<channel type='unix'>
+  <source mode='bind' path='{path}'/><target type='virtio' name='org.example.late'/>
+</channel>
+"""
+
+
+def test_a_pc_with_a_pci_bus(libvirtd, pc_guest, tmp_path):
+    import emu.block
+
     screen = start_pc(libvirtd, pc_guest, "pc")
     tree = ElementTree.fromstring(libvirtd.ask("dumpxml", "pc"))
     assert tree.find("os/type").get("machine") == "pc-i440fx-7.2"
@@ -333,7 +346,27 @@ def test_a_pc_with_a_pci_bus(libvirtd, pc_guest):
     done = dict(re.findall(r"vda (\w+) (\d+)", libvirtd.ask("domblkstat", "pc", "vda")))
     assert int(done["wr_bytes"]) >= 1 << 20
     screen.wait_for(PROMPT)
+
+    # A disk and a channel come while it runs, are saved and restored with it, and go.
+    late, channel = tmp_path / "late.qcow2", tmp_path / "channel.xml"
+    emu.block.create(late, 8 << 20)
+    channel.write_text(CHANNEL.format(path=tmp_path / "channel"))
+    libvirtd.virsh("attach-disk", "pc", late, "vdb", "--driver", "qemu", "--subdriver", "qcow2", "--live")
+    libvirtd.virsh("attach-device", "pc", channel, "--live")
+    screen.type(b"until [ -b /dev/vdb -a -c /dev/vport*p1 ]; do usleep 50000; done\r")
+    screen.type(b"echo written | dd of=/dev/vdb conv=fsync; cat /sys/class/virtio-ports/vport*p1/name\r")
+    screen.wait_for(b"org.example.late")
+    screen.wait_for(PROMPT)
     screen = saved_and_restored(libvirtd, "pc", screen)
+    libvirtd.virsh("detach-device", "pc", channel, "--live")
+    libvirtd.virsh("detach-disk", "pc", "vdb", "--live")
+    until(lambda: "vdb" not in libvirtd.ask("domblklist", "pc"))
+    screen.type(b"ls /sys/block /sys/class/virtio-ports | grep -c -e vdb -e vport | sed 's/^/left /'\r")
+    screen.wait_for(b"left 0")
+    screen.wait_for(PROMPT)
+    with emu.block.open(late) as disk:
+        assert disk.read(0, 7) == b"written"
+
     libvirtd.virsh("reset", "pc")
     screen.wait_for(PROMPT, 120)
     libvirtd.virsh("shutdown", "pc")
