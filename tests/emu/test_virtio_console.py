@@ -17,7 +17,7 @@ from tests.emu.conftest import BASE, Bench
 from tests.emu.virtio_driver import EVENT_IDX, NEEDS_RESET, RAM, RAM_SIZE, WRITE, Driver, Queue
 
 SIZE, MULTIPORT, EMERG_WRITE = 1, 2, 4
-READY, ADD, PORT_READY, CONSOLE, RESIZE, OPEN, NAME = 0, 1, 3, 4, 5, 6, 7
+READY, ADD, REMOVE, PORT_READY, CONSOLE, RESIZE, OPEN, NAME = range(8)
 AGENT = "org.qemu.guest_agent.0"
 
 
@@ -67,8 +67,10 @@ class End(Chardev):
 class Guest:
     """A driver of a console."""
 
-    def __init__(self, bench: Bench, *ports: Port, features: int = SIZE | MULTIPORT | EMERG_WRITE) -> None:
-        self.device = VirtioConsole(ports)
+    def __init__(
+        self, bench: Bench, *ports: Port, features: int = SIZE | MULTIPORT | EMERG_WRITE, most: int = 0
+    ) -> None:
+        self.device = VirtioConsole(ports, most=most)
         self.transport = bench.attach(VirtioMmio(self.device))
         self.driver = Driver(bench.space, BASE, bench.irq)
         self.buffers: dict[tuple[int, int], int] = {}
@@ -76,7 +78,7 @@ class Guest:
 
     def start(self, features: int) -> None:
         self.driver.next = RAM
-        self.queues = self.driver.start(features | EVENT_IDX, queues=2 * (max(self.device.ports) + 2))
+        self.queues = self.driver.start(features | EVENT_IDX, queues=2 * (self.device.most + 1))
         self.out = self.driver.memory(0x1_0000)
 
     def offer(self, queue: Queue, size: int = 256, count: int = 1) -> None:
@@ -328,6 +330,144 @@ def test_a_restored_console_goes_on_where_it_was(guest) -> None:
     made.queues[5].wait()
     ends[1].close()
     assert ends[1].taken == data + data
+
+
+def test_ports_come_and_go_while_a_driver_runs(guest) -> None:
+    made = guest(Port(End(), name="kept"), most=4)
+    device, control = made.device, made.queues[2]
+    assert made.driver.config(4, 4) == 4
+    made.offer(control, count=2)
+    device.add(Port(End(), name="early"))
+    assert control.get() is None  # it is not ready
+    made.control(READY)
+    assert [made.told() for _ in range(2)] == [(n, ADD, 1, b"") for n in (1, 2)]
+    for _ in range(3):
+        end = End()
+        late = Port(end, name="late")
+        made.offer(control, count=3)
+        device.add(late)
+        assert (late.number, made.told()) == (3, (3, ADD, 1, b""))
+        made.control(PORT_READY, 1, 3)
+        assert made.told() == (3, NAME, 1, b"late")
+        made.open(3)
+        assert late.opened
+        made.send(made.queues[9], b"heard\n")
+        made.queues[9].wait()
+        assert end.type(b"typed") == 5
+        device.remove(late)
+        assert made.told() == (3, REMOVE, 1, b"")
+        assert (end.taken, end.front, late.opened) == (b"heard\n", None, False)
+        # Whoever has it open yet in the guest writes to nobody.
+        made.send(made.queues[9], b"unheard\n")
+        made.queues[9].wait()
+        made.control(OPEN, 0, 3)
+        late.receive(b"lost")
+        late.drained()
+        late.changed()
+    assert sorted(device.ports) == [1, 2]
+    assert not made.driver.read(0x70) & NEEDS_RESET
+
+
+def test_what_waited_for_a_port_that_goes_is_given_back(guest) -> None:
+    end = End(room=0)
+    made = guest(Port(end, name="a"))
+    made.control(READY)
+    made.open(1)
+    for _ in range(6):
+        made.send(made.queues[5], bytes(0x8000))
+    made.driver.until(lambda: end.full)
+    made.device.remove(made.device.ports[1])
+    made.driver.until(lambda: made.queues[5].used_index() == 6)
+
+
+def test_a_driver_without_buffers_hears_of_ends_before_beginnings(guest) -> None:
+    made = guest(Port(End(), name="a"), most=3)
+    made.offer(made.queues[2])
+    made.control(READY)
+    assert made.told()[:2] == (1, ADD)
+    unheard = Port(End(), name="b")
+    made.device.add(unheard)
+    made.device.remove(unheard)
+    made.device.remove(made.device.ports[1])
+    made.device.add(Port(End(), name="c"))
+    made.device.remove(made.device.ports[1])
+    made.device.add(Port(End(), name="d"))
+    made.offer(made.queues[2], count=3)
+    assert [made.told()[:2] for _ in range(2)] == [(1, REMOVE), (1, ADD)]
+    assert made.queues[2].get() is None
+
+
+def test_ports_that_cannot_be_are_refused(guest) -> None:
+    made = guest(Port(End(), name="a"), most=3)
+    for port, why in (
+        (Port(End(), name="a"), "same name"),
+        (Port(End(), name="b", number=1), "port 1 is there"),
+        (Port(End(), name="b", number=3), "it has 3"),
+        (Port(End(), name="b", number=0), "for a console"),
+        (made.device.ports[1], "same name"),
+    ):
+        with pytest.raises(DeviceError, match=why):
+            made.device.add(port)
+    with pytest.raises(DeviceError, match="none of its ports"):
+        made.device.remove(Port(End(), name="a"))
+    made.device.add(Port(End(), console=True))
+    made.device.add(Port(End(), name="b", number=2))
+    with pytest.raises(DeviceError, match="it has 3"):
+        made.device.add(Port(End(), console=True))
+    assert sorted(made.device.ports) == [0, 1, 2]
+    for most in (-1, 32):
+        with pytest.raises(DeviceError, match="1 to 31"):
+            VirtioConsole(most=most)
+
+
+def test_a_restored_console_wants_the_same_ports(guest) -> None:
+    made = guest(Port(End(), name="a"), Port(End(), name="b"), most=5)
+    made.offer(made.queues[2], count=2)
+    made.control(READY)
+    made.told()
+    made.told()
+    made.device.remove(made.device.ports[1])
+    late = Port(End(), name="late", number=4)
+    made.device.add(late)
+    made.transport.pause()
+    saved = made.transport.save()
+    made.device.remove(late)
+    with pytest.raises(DeviceError, match="had the ports 2, 4, and this one has 2"):
+        made.transport.load(saved)
+    made.device.add(late)
+    made.transport.power_on()
+    made.transport.load(saved)
+    made.transport.resume()
+    made.offer(made.queues[2], count=3)
+    assert [made.told()[:2] for _ in range(2)] == [(1, REMOVE), (4, ADD)]
+    assert made.queues[2].get() is None
+
+
+def test_ports_that_come_and_go_at_random_do_no_harm(guest) -> None:
+    dice = random.Random(5)
+    made = guest(Port(End(), name="kept"), most=6)
+    made.control(READY)
+    for step in range(1500):
+        here = [port for port in made.device.ports.values() if port.name != "kept"]
+        if here and dice.random() < 0.3:
+            made.device.remove(dice.choice(here))
+        elif len(here) < 4 and dice.random() < 0.5:
+            made.device.add(Port(End(room=dice.choice((0, 1 << 30))), name=f"n{step}"))
+        number = dice.randrange(8)
+        made.control(dice.randrange(10), dice.randrange(3), number)
+        if number < 6:
+            queue = made.queues[2 * number + 3 if number else 1]
+            queue.put([(made.out, dice.randrange(1, 5000), 0)])
+            queue.kick()
+        for port in made.device.ports.values():
+            port.chardev.type(bytes(dice.randrange(50)))
+        if step % 20 == 0:
+            made.transport.power_on()
+            made.start(SIZE | MULTIPORT)
+            made.offer(made.queues[2], count=dice.randrange(8))
+            made.control(READY)
+    assert not made.driver.read(0x70) & NEEDS_RESET
+    assert made.device.ports[1].name == "kept"
 
 
 @pytest.mark.parametrize(
