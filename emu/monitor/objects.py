@@ -147,7 +147,8 @@ def _common(made: Object, bus: str, late: bool = False, leaves: bool = False) ->
 
 def _device(machine: Machine, entry: Entry) -> Object:
     made = Object(entry.driver)
-    _common(made, entry.bus, entry.late, machine.plugs and machine.hotplug.removable(entry))
+    leaves = entry.port is not None or (machine.plugs and machine.hotplug.removable(entry))
+    _common(made, entry.bus, entry.late, leaves)
     for name, value in entry.properties.items():
         if name not in made.properties:
             made.value(name, "str", value)

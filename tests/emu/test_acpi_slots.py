@@ -498,4 +498,4 @@ def test_linux_finds_devices_uses_them_and_lets_go(tmp_path):
         until_said(screen, "OVER")
         assert client.event("DEVICE_DELETED") == {"path": "/machine/peripheral/disk/virtio-backend"}
         client.ask("blockdev-del", node_name="d")
-    assert screen.text.endswith("written by the guest\nOVER\n"), screen.text
+    assert "GONE\nwritten by the guest\nOVER\n" in screen.text
