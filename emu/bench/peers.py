@@ -96,7 +96,7 @@ def program_ways(
 
 
 # Seconds for QEMU's machines where KVM emulates the guest's kernel: there it may stand still for ever.
-DOUBTFUL = 15.0
+DOUBTFUL = 10.0
 
 
 def qemu_kvm(command: list[str], run: Callable[[list[str], float], Ran]) -> Callable[[], Ran]:

@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 def steps(by: int) -> list[Step]:
     """In the guest's order; by: a share of the work."""
-    starts, size, reads, small, stream = 32 // by, 2 // min(by, 2), 64 // by, 1000 // by, 8 // by
+    starts, size, reads, small, stream = 16 // by, 2 // min(by, 2), 64 // by, 1000 // by, max(1, 4 // by)
     spawn = f"i=0; while [ $i -lt {starts} ]; do /bin/busybox true; i=$((i+1)); done"
     direct = "dd if=/dev/vda of=/dev/null iflag=direct"
     return [

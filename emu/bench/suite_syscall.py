@@ -16,7 +16,7 @@ CALLS = {
     "read 4 KiB": guest_calls.READ,
     "fstat": guest_calls.FSTAT,
 }
-COUNT = 10_000
+COUNT = 5_000
 
 
 def jobs(folder: Path, quick: bool, suites: Collection[str] = ()) -> list[Job]:
