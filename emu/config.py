@@ -15,10 +15,10 @@ there are.  Without a file this module is not loaded.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from argparse import Action, ArgumentTypeError
-from pathlib import Path
 from typing import Any
 
 from accel.errors import EmuError, nearest
@@ -147,7 +147,7 @@ def _single(action: Action, value: Any) -> Any:
     expected = EXPECTED.get(kind, f"a value as {action.metavar}")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{_shown(value)}: {expected} is expected")
-    text = str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else str(value)
+    text = os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else str(value)
     try:
         made = kind(text)
     except (ValueError, TypeError, ArgumentTypeError):

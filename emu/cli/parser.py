@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any, NoReturn
@@ -14,6 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class Formatter(RawDescriptionHelpFormatter):
+    """As wide as the terminal.  One is made for every declared option, and argparse's loads shutil."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns() - 2)
+
+
+def columns() -> int:
+    """Of the terminal; 80 where there is none."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isascii() and said.isdigit() and int(said) > 0:
+        return int(said)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 class Parser(ArgumentParser):
     """Of one subcommand, or of one of its actions.
 
@@ -21,7 +40,7 @@ class Parser(ArgumentParser):
     """
 
     def __init__(self, section: str = "", **given: Any) -> None:
-        given.setdefault("formatter_class", RawDescriptionHelpFormatter)
+        given.setdefault("formatter_class", Formatter)
         super().__init__(**given)
         self.section = section
         self.body: Any = None

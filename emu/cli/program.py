@@ -194,10 +194,10 @@ def subcommand(word: str) -> str:
 
     if word in SUBCOMMANDS:
         return f"; the subcommand comes first: emu {word} [OPTIONS ...]"
-    return nearest(word, SUBCOMMANDS).replace("mean ", "mean emu ")
+    return nearest(word, (*SUBCOMMANDS, "--help", "--version")).replace("mean ", "mean emu ")
 
 
 def misuse(cause: str) -> int:
     """Tells a wrong use of the command line; returns its exit status."""
-    sys.stderr.write(f"emu: {cause}; emu --help tells more\n")
+    sys.stderr.write(f"emu: {cause}{'' if cause.endswith('?') else ';'} emu --help tells more\n")
     return 2
