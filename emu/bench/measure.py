@@ -71,7 +71,7 @@ class Measured:
             self._fail(job, way, f"its result differs from {first}'s")
             return
         for name, sample in ran.samples.items():
-            self._rows[id(way)][name].samples.append(sample)
+            self._rows[id(way)][name].samples.append(sample.rounded())
 
     def _fail(self, job: Job, way: Way, reason: str) -> None:
         """This way is not gone any more; what it had given is not compared with the others'."""

@@ -116,12 +116,15 @@ def to_json(result: Result) -> str:
         if row.reason:
             told_row["reason"] = row.reason
         rows.append(told_row)
-    whole = {
+    head = {
         "emu-bench": VERSION, "when": result.when, "rounds": result.rounds, "quick": result.quick,
         "complete": result.complete, "load": result.load, "host": result.host,
-        "engines": result.engines, "rows": rows,
+        "engines": result.engines,
     }  # fmt: skip
-    return json.dumps(whole, indent=1) + "\n"
+    # A line for each fact and row, for people and for tools that compare lines.
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
+    told_rows = ",\n  ".join(json.dumps(row) for row in rows)
+    return "{" + ",\n ".join([*lines, f'"rows": [\n  {told_rows}\n ]']) + "}\n"
 
 
 # ---- read back, with distrust ------------------------------------------------------------------------

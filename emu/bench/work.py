@@ -17,6 +17,10 @@ class Sample(NamedTuple):
         """The share of one of so many."""
         return Sample(self.cpu / count, self.wall / count)
 
+    def rounded(self) -> Sample:
+        """To what a clock can tell; everything that is shown or stored is made of this."""
+        return Sample(float(f"{self.cpu:.6g}"), float(f"{self.wall:.6g}"))
+
 
 class Failed(Exception):
     """An engine could not do its work; the text is one line that says why."""
