@@ -618,7 +618,7 @@ class Machine:
             machine.on_address(0x4008_0000, lambda hit: print(hex(hit.registers["x0"])))
 
         Copies have no hooks.  Nothing is slower away from the address.  Raises AccelError where the
-        accelerator has no stops, or no more of them: kvm may have four.
+        accelerator has no stops, or no more of them.
         """
         from emu.stops import address_of
 

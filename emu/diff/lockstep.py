@@ -110,8 +110,8 @@ def lockstep(
 ) -> Found:
     """Executes the same guest on two machines, an instruction on each, up to the first difference.
 
-    They have one CPU, and have not been started: its first instruction is the first of the comparison.  No
-    interrupts come, and no timer passes.  Hooks on addresses are called.
+    They have one CPU each, and stand: before their start, or at the same place where on_address has stopped
+    them.  No interrupts come, and no timer passes.  Hooks on addresses are called.
 
     count: at most so many instructions; adopt: mnemonics of instructions whose results the second takes from
     the first, as they come from outside ("rdtsc", "cpuid", "mrs"); ignore: registers that are not compared;

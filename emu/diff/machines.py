@@ -102,6 +102,8 @@ class MachineSide:
     def agree(self, other: Side) -> None:
         """What a CPU holds after a reset is its model's: RDX on x86."""
         assert isinstance(other, MachineSide)
+        if self.machine.state != "prelaunch":
+            return
         names = [name for name in self.names if name in other.names and name != self.arch.pc]
         mine, theirs = self.vcpu.get(*names), other.vcpu.get(*names)
         differing = {name: a for name, a, b in zip(names, mine, theirs, strict=True) if a != b}

@@ -55,6 +55,21 @@ def test_a_register_that_a_hook_changes_is_found_at_the_instruction_that_makes_i
         assert f"differ at instruction {difference.number}" in str(found)
 
 
+def test_machines_are_compared_from_where_hooks_have_stopped_them():
+    at = CODE["aarch64"] + 8
+    one, two = pair()
+    with one, two:
+        for machine in (one, two):
+            times = []
+            machine.on_address(at, lambda hit: (times.append(0), len(times) == 7 and hit.stop()))  # noqa: B023
+            assert machine.run(timeout=60).reason == "hook"
+        assert lockstep(one, two, count=100)
+        two.cpus[0].registers["x2"] += 1
+        found = lockstep(one, two, count=100)
+        assert found.difference is not None
+        assert (found.difference.number, found.difference.why) == (0, "they begin differently")
+
+
 def test_memory_that_differs_is_found_at_the_end():
     one, two = pair()
     with one, two:
