@@ -240,6 +240,8 @@ def test_the_launcher_asks_python_only_where_a_file_speaks_of_programs(write, fo
     assert not ours()
     assert ours("--no-config")
     assert not ours("--config", "/dev/null")
+    pipe = f"EMU_CONFIG=/dev/fd/3 exec '{LAUNCHER}' ./born 3<<END\n[run]\nenv = ['A=pipe']\nEND\n"
+    assert "variable A=pipe\n" in born(["sh", "-c", pipe], folder).stdout
     assert ours(XDG_CONFIG_HOME="/nowhere")
     assert not ours(XDG_CONFIG_HOME=str(path.parents[1]), HOME="/nowhere")
     assert ours(XDG_CONFIG_HOME="relative", HOME="/nowhere")
