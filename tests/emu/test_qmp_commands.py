@@ -1,7 +1,9 @@
 """QMP's commands by group; QEMU's replies to the same are the measure."""
 
+import array
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -390,6 +392,40 @@ def test_an_end_is_added_and_removed(client):
     assert client.error("chardev-add", id="x", backend={"type": "null"})
     client.ask("chardev-remove", id="x")
     assert client.error("chardev-add", id="y", backend={"type": "stdio"})
+
+
+def test_a_socket_is_made_or_taken_over_as_a_hosts_end(client, tmp_path):
+    def add(name, address, **more):
+        backend = {"type": "socket", "data": {"addr": address, **more}}
+        return client.command("chardev-add", id=name, backend=backend)
+
+    listens = {"type": "unix", "data": {"path": str(tmp_path / "listens")}}
+    assert add("a", listens, wait=False) == {"return": {}}
+    assert add("b", listens, server=False) == {"return": {}}  # they are connected with each other
+    here, there = socket.socketpair()
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [there.fileno()]))]
+    client.socket.sendmsg([b'{"execute":"getfd","arguments":{"fdname":"s"}}'], rights)
+    client.reply()
+    there.close()
+    given = {"type": "fd", "data": {"str": "s"}}
+    assert add("c", given) == {"return": {}}
+    for address, more, says in (
+        (given, {}, "named 's' has not been found"),
+        (None, {}, "expects a socket's address"),
+        ({"type": "unix", "data": []}, {}, "expects a socket's address"),
+        ({"type": "unix", "data": {"path": 5}}, {}, "unix with path"),
+        ({"type": "vsock", "data": {"cid": "1", "port": "1"}}, {}, "unix with path"),
+        ({"type": "inet", "data": {"host": "", "port": "x"}}, {}, "no address"),
+        (listens, {"server": "yes"}, "true or false"),
+    ):
+        assert says in add("d", address, **more)["error"]["desc"], address
+    names = {each["label"] for each in client.ask("query-chardev")}
+    assert names >= {"a", "b", "c"}
+    assert "d" not in names
+    for name in ("a", "b", "c"):
+        client.ask("chardev-remove", id=name)
+    assert here.recv(1) == b""
+    here.close()
 
 
 # Of every kind, as people type them into qmp-shell.
