@@ -22,14 +22,13 @@ from argparse import Action, ArgumentTypeError
 from typing import Any
 
 from accel.errors import EmuError, nearest
+from emu.cli.parser import expected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST = 1 << 20
-# What is said of a text that a type refuses.
-EXPECTED = {str: "a text", int: "a whole number", float: "a number"}
 
 
 class ConfigError(EmuError):
@@ -144,14 +143,13 @@ def _value(action: Action, value: Any) -> Any:
 
 def _single(action: Action, value: Any) -> Any:
     kind: Any = action.type or str
-    expected = EXPECTED.get(kind, f"a value as {action.metavar}")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{_shown(value)}: {expected} is expected")
+        raise ValueError(f"{_shown(value)}: {expected(action)} is expected")
     text = os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else str(value)
     try:
         made = kind(text)
     except (ValueError, TypeError, ArgumentTypeError):
-        raise ValueError(f"{_shown(value)}: {expected} is expected") from None
+        raise ValueError(f"{_shown(value)}: {expected(action)} is expected") from None
     if action.choices is not None and made not in action.choices:
         among = ", ".join(map(str, action.choices))
         raise ValueError(f"{_shown(value)}{nearest(text, map(str, action.choices))}; it may be {among}")

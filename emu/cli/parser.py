@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import (
+    SUPPRESS,
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    RawDescriptionHelpFormatter,
+)
 from typing import Any, NoReturn
 
 from accel.errors import nearest
@@ -46,7 +53,8 @@ class Parser(ArgumentParser):
         self.body: Any = None
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"emu: {' '.join(message.split())}; {self.prog} --help tells more\n")
+        text = " ".join(message.split()).removeprefix("argument ")
+        sys.stderr.write(f"emu: {text}; {self.prog} --help tells more\n")
         raise SystemExit(2)
 
     def parse_args(  # type: ignore[override]
@@ -113,6 +121,15 @@ class Parser(ArgumentParser):
                 found |= action.choices
         return found
 
+    def _get_value(self, action: Action, arg_string: str) -> Any:
+        """A value that its type may refuse; argparse calls it so, and would name a function of ours."""
+        try:
+            return super()._get_value(action, arg_string)
+        except ArgumentError as error:
+            if isinstance(error.__context__, ArgumentTypeError):
+                raise
+            raise ArgumentError(action, f"{arg_string!r}: {expected(action)} is expected") from None
+
     def _check_value(self, action: Action, value: Any) -> None:
         """A value that is none of those there are; argparse calls it so."""
         choices = action.choices
@@ -120,6 +137,15 @@ class Parser(ArgumentParser):
             what = f"{action.option_strings[-1]}: " if action.option_strings else ""
             meant = nearest(str(value), map(str, choices))
             self.error(f"{what}{value!r} is none of {', '.join(map(str, choices))}{meant}")
+
+
+# What is said of a text that a type refuses.
+EXPECTED = {str: "a text", int: "a whole number", float: "a number"}
+
+
+def expected(action: Action) -> str:
+    """What a value must be, for a message."""
+    return EXPECTED.get(action.type or str, f"a value as {action.metavar}")  # type: ignore[arg-type]
 
 
 def parser_of(name: str) -> Parser:

@@ -135,6 +135,32 @@ def test_a_wrong_use_is_told_in_one_line(words: list[str], cause: str) -> None:
     assert run.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("boot --cpus two", "--cpus: 'two': a whole number is expected; emu boot --help tells more"),
+        ("boot --timeout", "--timeout: expected one argument; emu boot --help tells more"),
+        ("boot --timeout=-1", "--timeout: '-1': a value as SECONDS is expected; emu boot --help tells more"),
+        ("top --delay x", "-d/--delay: 'x': a value as SECONDS is expected; emu top --help tells more"),
+        ("doctor word", "there is a word too many, 'word'; emu doctor --help tells more"),
+        (
+            "images list --config x",
+            "--config stands before the words list or fetch or remove, or belongs to another",
+        ),
+        ("images fetch", "the following arguments are required: IMAGE; emu images fetch --help tells more"),
+    ],
+)
+def test_a_subcommand_s_wrong_use_is_told_in_one_line(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"emu: {told}")
+    assert error.count("\n") == 1
+
+
 def test_an_error_is_one_line_and_its_status(
     runs: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
