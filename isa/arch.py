@@ -102,6 +102,7 @@ class Arch:
     byte_order        "little" or "big", as `int.from_bytes` takes it
     page_size         in bytes, the smallest that Linux uses on it
     registers         what GDB shows of a program, in the order of the target description
+    extensions        more of what GDB shows, of CPUs that have the extension
     system_registers  what a person at the machine needs besides; entries that are in `registers` too are the
                       same objects
     pc, sp            names in `registers`
@@ -120,6 +121,7 @@ class Arch:
         "elf_class",
         "elf_data",
         "elf_machine",
+        "extensions",
         "flags",
         "gdb_name",
         "gdb_types",
@@ -143,6 +145,7 @@ class Arch:
         gdb_name: str,
         gdb_types: tuple[Type, ...],
         abi: Abi,
+        extensions: tuple[Register, ...] = (),
         page_size: int = 4096,
     ) -> None:
         identity = _IDENTITIES[name]
@@ -155,6 +158,7 @@ class Arch:
         self.byte_order = "little" if identity.elf_data == 1 else "big"
         self.page_size = page_size
         self.registers = registers
+        self.extensions = extensions
         self.system_registers = system_registers
         self.pc = pc
         self.sp = sp
@@ -168,7 +172,7 @@ class Arch:
         """The register of this name or alias, in either case of letters; raise `UnknownRegister` if there is
         none."""
         if not self._by_name:
-            for register in self.registers + self.system_registers:
+            for register in self.registers + self.extensions + self.system_registers:
                 for spelling in (register.name, *register.aliases):
                     self._by_name[spelling.lower()] = register
         try:

@@ -66,14 +66,14 @@ PREDEFINED = {
 REGISTER_WIDE = frozenset(("int", "code_ptr", "data_ptr"))
 
 
-def target_xml(arch: Arch, *, system: bool = False, osabi: str = "") -> str:
-    """The target description of `arch`: its `registers`; with `system`, more.
+def target_xml(arch: Arch, *, system: bool = False, extensions: bool = False, osabi: str = "") -> str:
+    """The target description of `arch`: its `registers`; with `system` and `extensions`, more.
 
     `system` adds those `system_registers` that GDB has a feature for.
     `osabi` is "GNU/Linux" for a Linux program and empty for a bare machine. A type is written into each
     feature that uses it, directly or through another type, because features share no types.
     """
-    registers = list(arch.registers)
+    registers = [*arch.registers, *(arch.extensions if extensions else ())]
     if system:
         registers += [r for r in arch.system_registers if r.feature and r not in arch.registers]
     lines = ['<?xml version="1.0"?>', '<!DOCTYPE target SYSTEM "gdb-target.dtd">', '<target version="1.0">']

@@ -15,6 +15,7 @@ from isa.gdb import Flags, Union, Vector
 _CORE = "org.gnu.gdb.i386.core"
 _SSE = "org.gnu.gdb.i386.sse"
 _LINUX = "org.gnu.gdb.i386.linux"
+_AVX = "org.gnu.gdb.i386.avx"
 _SEGMENTS = "org.gnu.gdb.i386.segments"
 
 _GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15"
@@ -84,6 +85,10 @@ ARCH = Arch(
         # The number of the interrupted system call, -1 outside one: Linux's, not the CPU's.
         Register("orig_rax", 64, "system", "int", feature=_LINUX, number=57),
         *_BASES,
+    ),
+    # GDB makes ymm0 to ymm15 of these and of xmm0 to xmm15.
+    extensions=tuple(
+        Register(f"ymm{n}h", 128, "vector", "uint128", feature=_AVX, number=60 + n) for n in range(16)
     ),
     system_registers=(
         _system("cr0"),

@@ -437,6 +437,11 @@ class KvmVcpu:
         """Where the XSAVE area's components lie on this host."""
         return self._xsave_layout
 
+    @property
+    def avx(self) -> bool:
+        """Whether the guest has been told of AVX."""
+        return bool(self.leaves.get((1, 0), [0] * 4)[2] >> 28 & 1) and xsave.AVX in self._xsave_layout
+
     def call(self, request: int, argument: Any, doing: str) -> int:
         """A vCPU call of KVM's; raises AccelError where it fails."""
         return checked(lib.emu_kvm_ioctl(self.fd, request, argument), doing, "close the machine")

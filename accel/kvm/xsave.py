@@ -95,6 +95,9 @@ class Xsave:
             return [(SSE, _MXCSR, 4, 0)]
         if name == "pkru":
             return [(PKRU, self.places[PKRU][0], 4, 0)] if PKRU in self.places else None
+        if name.startswith("ymm") and name.endswith("h"):  # GDB's: the upper half alone
+            number = int(name[3:-1])
+            return [(AVX, self.places[AVX][0] + 16 * number, 16, 0)] if AVX in self.places else None
         kind, digits = name.rstrip("0123456789"), name[len(name.rstrip("0123456789")) :]
         if not digits:
             return None

@@ -58,6 +58,8 @@ class MachineTarget:
         for register in (*self.arch.registers, *self.arch.system_registers):
             if register.feature and register not in known:
                 known.append(register)
+        if getattr(vcpu, "avx", False):
+            known += self.arch.extensions
         self.registers: tuple[Register, ...] = tuple(sorted(known, key=lambda r: r.number))
         self._missing = frozenset(r.name for r in known if not _has(vcpu, r.name))
         caps = machine.accel.caps
@@ -95,7 +97,7 @@ class MachineTarget:
             raise Refused(f"there is no CPU {thread - 1}")
         return self.machine.cpus[thread - 1]
 
-    def object(self, name: str, annex: str) -> bytes | None:
+    def object(self, name: str, annex: str, thread: int = 0) -> bytes | None:
         return None
 
     def open(self, path: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,11 @@ GDB_SIGNALS = {
 LINUX_SIGNALS = {gdb: linux for linux, gdb in GDB_SIGNALS.items()}
 # Milliseconds: between two looks at what may have happened; until those that do not stop are done without.
 LOOK, PATIENCE = 20, 500
+# siginfo_t: its size, and si_code.
+SIGINFO, TRAP_BRKPT, TRAP_TRACE, SI_KERNEL = 128, 1, 2, 0x80
+# What XSAVE saves (Intel SDM vol. 1, 13.4): which parts there are, in Linux's words there; which are in use;
+# the upper halves of ymm0 to ymm15.
+XSAVE_FEATURES, XSAVE_USED, XSAVE_AVX, AVX = 472, 512, 576, 1 << 2
 GO_ON = Action()
 
 
@@ -135,6 +141,8 @@ class ProcessTarget:
             self._look(LOOK)
         self._stop = Stop(self.pid, SIGTRAP)
         self._reasons.clear()
+        if self.arch.extensions and self._slots and self._upper(next(iter(self._slots))) is not None:
+            self.registers += self.arch.extensions
 
     @property
     def running(self) -> bool:
@@ -304,10 +312,25 @@ class ProcessTarget:
         size = int(lib.emu_watch_order(self._watch, index, order, 0, 0))
         return bytes(ffi.buffer(self._watch.slots[index].data, max(size, 0)))
 
-    def object(self, name: str, annex: str) -> bytes | None:
+    def object(self, name: str, annex: str, thread: int = 0) -> bytes | None:
+        if name == "siginfo":
+            return self._siginfo(thread)
         if name not in ("auxv", "exec-file"):
             return None
         return self._words(0, lib.EMU_ORDER_AUXV if name == "auxv" else lib.EMU_ORDER_PROGRAM)
+
+    def _siginfo(self, thread: int) -> bytes:
+        """Of the signal that a thread is about to take; else of what a stop would be on Linux."""
+        if thread in self._signals:
+            index = self._slot(thread)
+            lib.emu_watch_order(self._watch, index, lib.EMU_ORDER_SIGINFO, 0, 0)
+            return bytes(ffi.buffer(self._watch.slots[index].data, SIGINFO))
+        stop = self._stop
+        code = SI_KERNEL if stop.signal != SIGTRAP else TRAP_BRKPT if stop.reason == "swbreak" else TRAP_TRACE
+        (pc,) = self.read_registers(thread, (self.arch.pc,)) if thread in self._slots else (0,)
+        word = self.arch.bits // 8
+        found = struct.pack("<iii", LINUX_SIGNALS.get(stop.signal, 0), 0, code).ljust(8 + word, b"\0")
+        return (found + (pc or 0).to_bytes(word, "little")).ljust(SIGINFO, b"\0")
 
     def setting(self, name: str, value: str | None) -> str | None:
         return None
@@ -355,9 +378,39 @@ class ProcessTarget:
             return (1 << 64) - 1
         return None
 
+    def _upper(self, thread: int) -> bytearray | None:
+        """A thread's ymm0h to ymm15h; None: its CPU has none."""
+        index = self._slot(thread)
+        size = int(lib.emu_watch_order(self._watch, index, lib.EMU_ORDER_XSAVE, 0, 0))
+        data = bytes(ffi.buffer(self._watch.slots[index].data, max(size, 0)))
+        there, used = (int.from_bytes(data[at : at + 8], "little") for at in (XSAVE_FEATURES, XSAVE_USED))
+        if not there & AVX or size < XSAVE_AVX + 256:
+            return None
+        return bytearray(data[XSAVE_AVX : XSAVE_AVX + 256] if used & AVX else 256)
+
+    def _set_upper(self, thread: int, name: str, value: int) -> None:
+        upper, slot = self._upper(thread), self._watch.slots[self._slot(thread)]
+        if upper is None:
+            raise Refused(f"this CPU has no register {name}")
+        number = int(name[3:-1])
+        upper[16 * number : 16 * number + 16] = value.to_bytes(16, "little")
+        data = ffi.buffer(slot.data)
+        used = int.from_bytes(data[XSAVE_USED : XSAVE_USED + 8], "little") | AVX
+        data[XSAVE_USED : XSAVE_USED + 8] = used.to_bytes(8, "little")
+        data[XSAVE_AVX : XSAVE_AVX + 256] = bytes(upper)
+        lib.emu_watch_order(self._watch, self._slot(thread), lib.EMU_ORDER_XRSTOR, 0, lib.EMU_WATCH_DATA)
+
     def read_registers(self, thread: int, names: tuple[str, ...]) -> list[int | None]:
         state = self._state(thread)
-        return [self._get(state, name) for name in names]
+        values = [self._get(state, name) for name in names]
+        if None in values:
+            upper = None
+            for n, name in enumerate(names):
+                if name.startswith("ymm"):
+                    upper = upper or self._upper(thread) or bytearray()
+                    number = int(name[3:-1])
+                    values[n] = int.from_bytes(upper[16 * number : 16 * number + 16], "little")
+        return values
 
     def write_registers(self, thread: int, values: Mapping[str, int]) -> None:
         state = self._state(thread)
@@ -365,6 +418,9 @@ class ProcessTarget:
             place = self._places.get(name)
             if place is None:
                 if name in ("orig_rax", "ftag", "fiseg", "foseg"):
+                    continue
+                if name.startswith("ymm"):
+                    self._set_upper(thread, name, value)
                     continue
                 raise Refused(f"register {name} cannot be set")
             field, index, first, width = place

@@ -84,7 +84,10 @@ class Stub:
         self._waiting: list[bytes] = []  # commands that came while it ran
         self._order = {r.name: n for n, r in enumerate(target.registers)}
         self._xml = target_xml(
-            target.arch, system=any(r.group == "system" for r in target.registers), osabi=target.osabi
+            target.arch,
+            system=any(r.group == "system" for r in target.registers),
+            extensions=any(r in target.arch.extensions for r in target.registers),
+            osabi=target.osabi,
         )
         self._thread_xml = b""
         # g stops before the first register that is slow to read: clients ask for those by p.
@@ -201,7 +204,7 @@ class Stub:
             b"binary-upload+",
         ]
         for name in ("auxv", "exec-file", "libraries-svr4", "memory-map", "siginfo"):
-            if self.target.object(name, "") is not None:
+            if self.target.object(name, "", self._thread()) is not None:
                 known.append(b"qXfer:%b:read+" % name.encode())
         if self.target.osabi:
             known += [b"QPassSignals+", b"exec-events+"]
@@ -271,7 +274,8 @@ class Stub:
                 self._thread_xml = self._threads_xml()
             data = self._thread_xml
         else:
-            data = self.target.object(name.decode("ascii", "replace"), annex.decode("ascii", "replace"))
+            words = (name.decode("ascii", "replace"), annex.decode("ascii", "replace"))
+            data = self.target.object(*words, self._thread())
         if data is None:
             return b"E00"
         piece = data[offset : offset + length]

@@ -107,8 +107,8 @@ if TYPE_CHECKING:
         def setting(self, name: str, value: str | None) -> str | None:
             """qqemu.NAME and Qqemu.NAME: the value, set first where one is given; None: there is no such."""
 
-        def object(self, name: str, annex: str) -> bytes | None:
-            """What qXfer:NAME:read:ANNEX is about; None: there is no such thing."""
+        def object(self, name: str, annex: str, thread: int = 0) -> bytes | None:
+            """What qXfer:NAME:read:ANNEX is about, of that thread; None: there is no such thing."""
 
         def open(self, path: str) -> int:
             """A descriptor of a file that the target sees, for reading; raises OSError."""

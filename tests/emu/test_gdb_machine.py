@@ -129,7 +129,10 @@ def test_breakpoints_are_more_than_x86_has_registers_for(accel, tmp_path):
     commands = [f"hbreak *{start}", "continue", "set $rcx = 0", "delete"]
     commands += [f"break *{start + 3 * n}" for n in range(8)]
     commands += ["continue", 'printf "rcx=%#lx\\n", $rcx', f"x/8xb {start}"] * 8
+    wide = getattr(machine.cpus[0].vcpu, "avx", False)
+    commands += ["set $ymm3.v4_int64[3] = 77", "stepi", 'printf "wide=%#lx\\n", $ymm3.v4_int64[3]'] * wide
     text, result = debug(machine, [*commands, "kill"], tmp_path / "gdb", arch=GDB_NAMES["x86_64"])
+    assert values(text, "wide") == [77] * wide, text
     assert values(text, "rcx") == list(range(1, 9)), text
     assert text.count("0x48\t0xff\t0xc1\t0x48\t0xff\t0xc1\t0x48\t0xff") == 8, text
     assert result.reason == "host-ui"

@@ -98,7 +98,7 @@ def test_the_elf_machine_is_that_of_this_interpreter():
 
 @each_arch
 def test_registers_have_unique_names_numbers_and_sensible_widths(a):
-    every = list(dict.fromkeys(a.registers + a.system_registers))
+    every = list(dict.fromkeys(a.registers + a.extensions + a.system_registers))
     spellings = [s.lower() for r in every for s in (r.name, *r.aliases)]
     assert sorted(spellings) == sorted(set(spellings))
     numbers = [r.number for r in every if r.feature]
@@ -175,12 +175,15 @@ def test_names_numbers_and_widths_are_those_gdb_has_built_in(a):
 @pytest.mark.parametrize("system", [False, True], ids=["program", "machine"])
 def test_gdb_takes_the_target_description_and_numbers_it_as_we_do(a, system, tmp_path):
     document = tmp_path / "target.xml"
-    document.write_text(gdb.target_xml(a, system=system, osabi="" if system else "GNU/Linux"))
+    document.write_text(
+        gdb.target_xml(a, system=system, extensions=system, osabi="" if system else "GNU/Linux")
+    )
     table = gdb_output(f"set tdesc filename {document}", "show architecture", "maint print remote-registers")
     assert f'"{a.gdb_name}"' in table
     rows = re.findall(r"^ (\S+) +\d+ +\d+ +\d+ +(\d+) +\S+ +(\d+) +\d+", table, re.MULTILINE)
     theirs = {int(remote): (name, int(size)) for name, size, remote in rows}
-    expected = [*a.registers, *(r for r in a.system_registers if system and r.feature)]
+    more = [*a.extensions, *(r for r in a.system_registers if r.feature)]
+    expected = [*a.registers, *(more if system else ())]
     assert theirs == {r.number: (r.name, r.width // 8) for r in expected}
 
 

@@ -164,6 +164,31 @@ def test_signals_are_told_and_passed_on_or_kept_back(isa, build, tmp_path):
     assert status == -11
 
 
+def test_a_signal_is_told_with_its_siginfo(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    fault = "$_siginfo._sifields._sigfault.si_addr"
+    commands = ["break leaf", "continue", "print $_siginfo.si_signo", "delete", "continue"]
+    commands += ["print $_siginfo.si_signo", "print $_siginfo.si_code", f"print/x (long){fault}", "kill"]
+    text, _out, _status = debug(program, commands, tmp_path / "gdb", "crash")
+    # SIGTRAP; SIGSEGV, SEGV_MAPERR
+    assert re.findall(r"^\$\d+ = (.*)", text, re.MULTILINE) == ["5", "11", "1", "0x10"], text
+
+
+def test_registers_of_256_bits_are_shown_and_changed_where_the_cpu_has_them(build, tmp_path):
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        if " avx " not in file.read():
+            pytest.skip("this host's CPU has no AVX")
+    program = build("wide", "x86_64", "-static", "-g", "-O0")
+    commands = ["break *loaded", "continue", "print/x $ymm3.v4_int64", "print $ymm0.v4_int64[3]"]
+    commands += ["set $ymm3.v32_int8[31] = 'X'", "set $xmm3.v16_int8[0] = 'Y'", "print/c $ymm3.v32_int8[30]"]
+    text, out, status = debug(program, [*commands, "continue"], tmp_path / "gdb", options=("--accel", "kvm"))
+    if "kvm" in out and status != 0:
+        pytest.skip(out)
+    assert "{0x3736353433323130, 0x6665646362613938, 0x6e6d6c6b6a696867, 0x767574737271706f}" in text, text
+    assert "= 117 'u'" in text, text
+    assert out == "Y123456789abcdefghijklmnopqrstuX\n"
+
+
 def test_threads_stand_together_and_each_has_its_frames(isa, build, tmp_path):
     program = build("debugged", isa, *FLAGS)
     commands = [
