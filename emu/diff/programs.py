@@ -83,6 +83,8 @@ PERFORMED = frozenset(
         "memfd_create",
     ]
 )
+# What it does itself, and is told the first side's result of: ids of processes.
+IDENTIFYING = frozenset(("set_tid_address", "clone", "clone3", "fork", "vfork"))
 SIGNALLING = frozenset(("kill", "tkill", "tgkill"))
 # Bytes of memory that are taken over: at most, and where an argument does not say how many.
 MOST, SOME = 1 << 20, 512
@@ -91,13 +93,19 @@ PAGE = 4096
 PATIENCE = 10.0
 LONGEST = 15
 THUMB = 0x20
+CPU = (16, 26)  # AT_HWCAP, AT_HWCAP2
+
+
+def words(data: bytes, size: int) -> list[int]:
+    """Little-endian numbers of `size` bytes."""
+    return [int.from_bytes(data[at : at + size], "little") for at in range(0, len(data) - size + 1, size)]
 
 
 ENGINES = ("translator", "unicorn", "kvm")
 
 
 def compare(
-    words: Sequence[str],
+    args: Sequence[str],
     engines: tuple[str, str] = ("translator", "unicorn"),
     *,
     count: int | None = None,
@@ -108,14 +116,14 @@ def compare(
 ) -> Found:
     """Runs a program of one thread on two engines, an instruction on each, up to the first difference.
 
-    words: the program and its arguments; engines: two of ENGINES; options: Process's sysroot, root, environ,
+    args: the program and its arguments; engines: two of ENGINES; options: Process's sysroot, root, environ,
     stdin, stdout, stderr.  What the system calls of the first brought, the second gets; it writes nothing.
     The rest is lockstep's.
     """
     sides: list[ProgramSide] = []
     try:
         for engine in engines:
-            sides.append(ProgramSide(words, engine, options, everything))
+            sides.append(ProgramSide(args, engine, options, everything))
         return Lockstep(sides[0], sides[1], count, frozenset(adopt), frozenset(ignore)).run()
     finally:
         for side in sides:
@@ -136,9 +144,9 @@ class Answer:
 class ProgramSide:
     """A program; engine: the name of one of ENGINES, by which it is called."""
 
-    def __init__(self, words: Sequence[str], engine: str, options: dict[str, Any], everything: bool) -> None:
+    def __init__(self, args: Sequence[str], engine: str, options: dict[str, Any], everything: bool) -> None:
         accel = "kvm" if engine == "kvm" else "tcg"
-        process = Process(words[0], words, accel=accel, engine=None if accel == "kvm" else engine, **options)
+        process = Process(args[0], args, accel=accel, engine=None if accel == "kvm" else engine, **options)
         isa = isa_of(process.path, process.files)
         if not isa:
             raise EmuError(f"{process.path} is no ELF program that can be executed by steps")
@@ -193,14 +201,20 @@ class ProgramSide:
         call.result = answer.result
 
     def _answered(self, call: Call) -> None:
-        """After a call of the first side's."""
-        if self._second or call.name in PERFORMED or call.syscall is None or call.pid != self.target.pid:
+        """After a call of the first side's, or one that identifies processes of the second's."""
+        if call.pid != self.target.pid or call.syscall is None or call.result is None:
             return
-        assert call.result is not None
-        memory = []
+        identifies = call.name in IDENTIFYING
+        if self._second:
+            if identifies and self._other is not None and self._other.answers:
+                call.result = self._other.answers.popleft().result
+            return
+        if call.name in PERFORMED and not identifies:
+            return
+        memory: list[tuple[int, bytes]] = []
         values = dict(zip([a.name for a in call.syscall.arguments], call.args, strict=True))
         for argument, address in zip(call.syscall.arguments, call.args, strict=True):
-            if argument.kind in ("out", "inout", "ptr") and address:
+            if argument.kind in ("out", "inout", "ptr") and address and not identifies:
                 size = SOME
                 if argument.kind == "out" and argument.count in values and not argument.element:
                     size = values[argument.count] if call.syscall.result != "size" else max(call.result, 0)
@@ -269,13 +283,29 @@ class ProgramSide:
         return None  # it has gone with the programs
 
     def agree(self, other: Side) -> None:
-        """The second one's stack is the first one's: arguments, environment, what engines tell of CPUs."""
+        """The second one's stack is the first one's: arguments, environment, random bytes.
+
+        Both are told of the CPU what holds on either engine.
+        """
         assert isinstance(other, ProgramSide)
         self._other, other._other, other._second = other, self, True
         (sp,) = self.target.read_registers(self.thread, (self.arch.sp,))
         assert sp is not None
         if other.target.read_registers(other.thread, (self.arch.sp,)) == [sp]:
-            other.target.write(sp, self.target.read(sp, MOST))
+            stack = bytearray(self.target.read(sp, MOST))
+            size = self.arch.bits // 8
+            theirs = words(other.target.object("auxv", "") or b"", size)
+            known = dict(zip(theirs[::2], theirs[1::2], strict=False))
+            mine = words(bytes(stack), size)
+            # argc, its arguments and a 0, the environment and a 0, then pairs up to a 0.
+            at = mine.index(0, 2 + mine[0]) + 1
+            while mine[at]:
+                if mine[at] in CPU:
+                    both = mine[at + 1] & known.get(mine[at], 0)
+                    stack[(at + 1) * size : (at + 2) * size] = both.to_bytes(size, "little")
+                at += 2
+            for side in (self, other):
+                side.target.write(sp, bytes(stack))
 
     def close(self) -> None:
         if self.target.status_code is None:

@@ -149,6 +149,19 @@ def test_a_program_is_the_same_and_only_the_first_one_writes(program, tmp_path):
     assert (tmp_path / "output").read_bytes() == b"aarch64 3610a686\n"
 
 
+def test_a_program_of_debian_s_is_the_same_in_every_instruction_of_its_c_library_s_start():
+    """Its C library asks for the CPU, random bytes and its own id."""
+    from accel.errors import Unavailable
+    from emu.samples.debian import unpacked
+
+    try:
+        busybox = str(unpacked("busybox-static", "arm64") / "bin" / "busybox")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    found = compare([busybox, "echo"], count=17_000)
+    assert found, str(found)
+
+
 def test_a_program_that_reads_the_time_by_itself_differs_there(program):
     # mov x1, #1; mrs x0, cntvct_el0; add x2, x0, x1; mov x8, #94; mov x0, #0; svc #0
     path = program(arm64(0xD2800021, 0xD53BE040, 0x8B010002, 0xD2800BC8, 0xD2800000, 0xD4000001))
