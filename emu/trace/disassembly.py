@@ -32,9 +32,14 @@ class Disassembly:
     def __init__(self, isa: str) -> None:
         self._isa = isa
         self._engines: dict[bool, Any] = {}
-        self._known: dict[tuple[int, bytes, bool], str] = {}
+        self._known: dict[tuple[int, bytes, bool], tuple[str, int]] = {}
 
     def text(self, address: int, code: bytes, thumb: bool = False) -> str:
+        """Of the first instruction of `code`."""
+        return self.of(address, code, thumb)[0]
+
+    def of(self, address: int, code: bytes, thumb: bool = False) -> tuple[str, int]:
+        """The text, and how many bytes it is of."""
         key = (address, code, thumb)
         try:
             return self._known[key]
@@ -42,14 +47,13 @@ class Disassembly:
             pass
         if thumb not in self._engines:
             self._engines[thumb] = _capstone(self._isa, thumb)
-        text = ""
-        for _, _, name, operands in self._engines[thumb].disasm_lite(code, address, 1):
-            text = f"{name} {operands}" if operands else name
-        text = text or ".byte " + ", ".join(f"{byte:#04x}" for byte in code)
+        found = ".byte " + ", ".join(f"{byte:#04x}" for byte in code), len(code)
+        for _, size, name, operands in self._engines[thumb].disasm_lite(code, address, 1):
+            found = f"{name} {operands}" if operands else name, size
         if len(self._known) > 1 << 18:
             self._known.clear()
-        self._known[key] = text
-        return text
+        self._known[key] = found
+        return found
 
 
 class Names:

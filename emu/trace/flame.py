@@ -10,6 +10,7 @@ import struct
 from html import escape
 
 from accel.errors import EmuError
+from emu.trace.symbols import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _name(space: Space, address: int) -> str:
     found = space.locate(address)
     if found is None:
         return ""
-    return found[0] or f"[{os.path.basename(found[2])}]"  # noqa: PTH119
+    return found[0] or f"[{printable(os.path.basename(found[2]))}]"  # noqa: PTH119
 
 
 def folded(stacks: dict[tuple[str, ...], int]) -> str:

@@ -73,6 +73,7 @@ def trace_program(
     session = Session(
         ring, filters, process.files.peek, writer=writer, coverage=coverage, profile=profile, limit=limit
     )
+    session.tells_ends = writer is not None and "syscalls" not in what
     if bits:
         lib.emu_process_trace(process.native(), ffi.cast("emu_trace *", ring.address))
     watch = process.watch()

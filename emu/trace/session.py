@@ -7,7 +7,7 @@ from threading import Lock
 
 from emu.trace import record
 from emu.trace.disassembly import THUMB, Disassembly, Names
-from emu.trace.symbols import Area, Images, Space
+from emu.trace.symbols import Area, Images, Space, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Session:
         self.ring = ring
         self.writer = writer
         self.events = 0
+        self.tells_ends = False  # whoever else tells of calls tells of ends, too
         self.error: BaseException | None = None
         self._filters = filters
         self._coverage = coverage
@@ -179,8 +180,8 @@ class Session:
         code = code[:size]
         space = self._spaces.get(pid)
         where = space.text(at) if space is not None else ""
-        text = self._disassemblies[isa].text(at, code, bool(bits & THUMB))
-        writer.instruction(ns, pid, tid, at, code, where, text, changes)
+        text, length = self._disassemblies[isa].of(at, code, bool(bits & THUMB))
+        writer.instruction(ns, pid, tid, at, code[:length], where, text, changes)
 
     def _block(self, entry: Record, behind: Any) -> None:
         if self.writer is not None and self.wanted(entry[3]):
@@ -197,7 +198,7 @@ class Session:
 
     def _executed(self, entry: Record, behind: Any) -> None:
         if self.writer is not None:
-            name = os.fsdecode(bytes(behind[: entry[12]]))
+            name = printable(os.fsdecode(bytes(behind[: entry[12]])))
             self.writer.event("process", entry[1], entry[2], entry[3], name=name, text=f"executes {name}")
 
     def _settle(self, pid: int) -> None:
@@ -221,4 +222,11 @@ class Session:
             self._profile.sample(self.space(entry[2]), entry, behind)
 
     def _end(self, entry: Record, behind: Any) -> None:
-        pass
+        if self.writer is None or not self.tells_ends or not self.wanted(entry[3]):
+            return
+        status = entry[10]
+        if os.WIFSIGNALED(status):
+            text = f"killed by signal {os.WTERMSIG(status)}"
+        else:
+            text = f"exited with {os.waitstatus_to_exitcode(status)}"
+        self.writer.event("end", entry[1], entry[2], entry[3], name=text, text=f"+++ {text} +++")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     Opener = Callable[[str], int]
 
 _PT_LOAD, _SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC, _STT_GNU_IFUNC, _STT_NOTYPE = 1, 2, 11, 2, 10, 0
-# Bytes of a file that are looked at, and symbols of it.
-_MOST, _MOST_SYMBOLS = 1 << 30, 1 << 21
+# Bytes of a file that are looked at, symbols of it, bytes of a name.
+_MOST, _MOST_SYMBOLS, _LONGEST = 1 << 29, 1 << 21, 1024
 
 
 class Image:
@@ -96,11 +96,12 @@ class Image:
                     order + "IIIIIIIIII", data, at
                 )
             sections.append((kind, offset, size, link, entry))
-        # A .symtab has all that a .dynsym has.
-        for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
-            for kind, offset, size, link, _ in sections:
-                if kind == wanted and link < len(sections):
-                    self._symbols(data, order, wide, arm, (offset, size), sections[link][1:3], found)
+        # A .symtab has all that a .dynsym has.  A file of ours has one of each.
+        tables = [each for each in sections if each[0] == _SHT_SYMTAB][:2]
+        tables += [each for each in sections if each[0] == _SHT_DYNSYM][:2]
+        for _, offset, size, link, _ in tables:
+            if link < len(sections):
+                self._symbols(data, order, wide, arm, (offset, size), sections[link][1:3], found)
 
     @staticmethod
     def _symbols(
@@ -131,11 +132,11 @@ class Image:
                 continue
             if kind == _STT_NOTYPE and (size == 0 and section >= 0xFF00):
                 continue
-            end = text.find(b"\0", name)
-            word = text[name : end if end >= 0 else len(text)]
+            end = text.find(b"\0", name, name + _LONGEST)
+            word = text[name : end if end >= 0 else name + _LONGEST]
             if not word or word[:1] == b"$":  # mapping symbols: $x, $d
                 continue
-            found[value] = size, _printable(word)
+            found[value] = size, printable(word.decode("utf-8", "replace"))
 
     def address(self, offset: int) -> int | None:
         """Where the file wants what is at an offset."""
@@ -166,9 +167,9 @@ class Image:
         ]
 
 
-def _printable(word: bytes) -> str:
-    text = word.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() and c != ";" else "?" for c in text)
+def printable(name: str) -> str:
+    """A guest's name as a terminal and a folded stack can have it."""
+    return "".join(c if c.isprintable() and c != ";" else "?" for c in name)
 
 
 class Images:
@@ -221,6 +222,7 @@ class Space:
         self.areas: list[Area] = []
         self._starts: list[int] = []
         self._names: dict[int, tuple[str, int, str] | None] = {}
+        self._texts: dict[int, str] = {}
 
     def copy(self) -> Space:
         """What a forked child begins with."""
@@ -232,9 +234,15 @@ class Space:
         self.areas = sorted(areas, key=lambda area: area.start)
         self._starts = [area.start for area in self.areas]
         self._names.clear()
+        self._texts.clear()
 
     def unmap(self, start: int, end: int) -> None:
         """Nothing that was there is any more."""
+        first = bisect_right(self._starts, start)
+        if (first == 0 or self.areas[first - 1].end <= start) and (
+            first == len(self.areas) or self.areas[first].start >= end
+        ):
+            return
         kept = []
         for area in self.areas:
             if area.end <= start or area.start >= end:
@@ -275,11 +283,19 @@ class Space:
 
     def text(self, address: int) -> str:
         """Where an address is, as people write it: main+0x10, or busybox+0x1234."""
+        text = self._texts.get(address)
+        if text is None:
+            if len(self._texts) > 1 << 18:
+                self._texts.clear()
+            text = self._texts[address] = self._text(address)
+        return text
+
+    def _text(self, address: int) -> str:
         found = self.locate(address)
         if found is None:
             return ""
         name, distance, path = found
-        name = name or os.path.basename(path)  # noqa: PTH119
+        name = name or printable(os.path.basename(path))  # noqa: PTH119
         return f"{name}+{distance:#x}" if distance else name
 
     def module(self, area: Area) -> Module:

@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.linux.conftest import ROOT, Build
 
@@ -284,7 +286,7 @@ def test_ctrl_c_leaves_a_whole_file(build: Build, tmp_path: Path) -> None:
         (["--address", "main", "x"], "--address main is no range"),
         (["--thread", "0", "x"], "--thread 0: threads are counted from 1"),
         (["-o", "/nowhere/file", "/bin/true"], "/nowhere/file: No such file or directory"),
-        (["--accel", "kvm", "/bin/true"], "--accel"),
+        (["--accel", "kvm", "--what", "blocks", "/bin/true"], "--accel"),
         ([], "which program shall be traced?"),
         (["--coverage", "x", "boot"], "--coverage and --profile are of programs"),
         (["--what", "instructions", "boot"], "add --accel tcg"),
@@ -295,3 +297,66 @@ def test_a_wrong_use_is_one_line(words: list[str], cause: str) -> None:
     assert done.stderr.startswith("emu: ")
     assert done.stderr.count("\n") == 1
     assert cause in done.stderr
+
+
+def test_the_host_s_cpu_is_stepped_through_a_program(build: Build, tmp_path: Path) -> None:
+    from accel.choice import kvm_obstacle
+
+    if obstacle := kvm_obstacle():
+        pytest.skip(f"x86-64 programs run under kvm here: {obstacle}")
+    program = build("traced", "x86_64", *FLAGS)
+    trace("--accel", "kvm", "--format", "jsonl", "-o", tmp_path / "trace", program)
+    told = [each for each in objects(tmp_path / "trace") if each["event"] == "instruction"]
+    assert [int(each["address"], 16) for each in told] == executed("x86_64", program, tmp_path)
+    trace("--format", "jsonl", "-o", tmp_path / "translated", program)
+    other = [each for each in objects(tmp_path / "translated") if each["event"] == "instruction"]
+    assert [each["bytes"] for each in told] == [each["bytes"] for each in other]
+
+
+def test_a_death_by_a_signal_ends_the_trace(isa: str, build: Build, tmp_path: Path) -> None:
+    program = build("traced", isa, *FLAGS)
+    done = trace("--symbol", "leaf", "-o", tmp_path / "trace", program, "fault", status=-signal.SIGSEGV)
+    assert done.stdout.startswith("traced ")
+    assert (tmp_path / "trace").read_text().splitlines()[-1] == "+++ killed by signal 11 +++"
+
+
+@given(cut=st.integers(0, 4096), at=st.integers(0, 4096), byte=st.integers(0, 255))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_file_has_fewer_symbols_and_no_other_effect(cut: int, at: int, byte: int) -> None:
+    from emu.trace.symbols import Image
+
+    data = bytearray(SMALL)
+    data[at % len(data)] = byte
+    image = Image(bytes(data[: len(data) - cut % len(data)]))
+    for address in (0, 0x400100, 1 << 63):
+        image.name(address)
+        image.address(address)
+    image.find("main")
+
+
+def _small() -> bytes:
+    """An ELF file with a symbol."""
+    names = b"\0main\0"
+    symbols = bytes(24) + struct.pack("<IBBHQQ", 1, 2, 0, 1, 0x400100, 16)
+    header = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, 0x400100, 64, 120, 0, 64, 56, 1, 64, 3, 0)
+    )
+    loads = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0, 4096, 4096, 4096)
+    place = 120 + 3 * 64
+    rows = [bytes(64), struct.pack("<IIQQQQIIQQ", 0, 2, 0, 0, place, len(symbols), 2, 0, 8, 24),
+            struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, place + len(symbols), len(names), 0, 0, 1, 0)]  # fmt: skip
+    return header + loads + b"".join(rows) + symbols + names
+
+
+SMALL = _small()
+
+
+def test_a_function_is_found_by_its_address_and_its_name() -> None:
+    from emu.trace.symbols import Image
+
+    image = Image(SMALL)
+    assert image.name(0x400104) == ("main", 4)
+    assert image.find("main") == [(0x400100, 0x400110)]
+    assert image.address(0x104) == 0x400104

@@ -183,7 +183,9 @@ void emu_thread_loop(emu_thread *thread)
             emu_trace_follow(thread);
         if (thread->sampled)
             emu_trace_sample(thread);
-        int kind = thread->stepping ? emu_debug_step(thread, stop) : thread->ops->run(thread->engine, stop);
+        int kind = thread->stepping    ? emu_debug_step(thread, stop)
+                   : thread->tells_steps ? emu_trace_step(thread, stop)
+                                         : thread->ops->run(thread->engine, stop);
         if (kind == 0) {
             /* a step, and nothing else */
         } else if (kind == EMU_STOP_SYSCALL) {

@@ -240,6 +240,7 @@ struct emu_thread {
     uint64_t range[2]; /* ... and more of them while the pc is in [0], [1]) */
     pid_t traced;     /* trace.c: its engine tells as this thread; 0: as none */
     const emu_engine *traced_engine;
+    bool tells_steps; /* instructions are told here, since its engine does not tell */
     volatile sig_atomic_t sampled; /* so many samples are to be taken when it stops */
     bool ticks;                    /* it has a timer of samples, */
     int timer;                     /* this one of the host's */
@@ -334,6 +335,8 @@ void emu_trace_mapped(void *process, uint64_t addr, uint64_t size);
 void emu_trace_executed(emu_thread *thread);
 /* In the host's handler of SIGBUS: true where it was the timer of samples. */
 bool emu_trace_ticked(emu_thread *thread, const siginfo_t *info, void *context);
+/* One instruction, which is told; as emu_engine_ops.step. */
+int emu_trace_step(emu_thread *thread, emu_stop *stop);
 /* The thread has stopped, and samples are to be taken. */
 void emu_trace_sample(emu_thread *thread);
 void emu_trace_ended(emu_thread *thread, int status);

@@ -24,7 +24,9 @@ void emu_process_trace(emu_process *process, emu_trace *trace)
 
 int emu_process_traces(const emu_process *process, uint32_t what)
 {
-    const uint32_t own = EMU_TRACE_MAPS | EMU_TRACE_WAIT_MAPS | EMU_TRACE_PROFILE;
+    uint32_t own = EMU_TRACE_MAPS | EMU_TRACE_WAIT_MAPS | EMU_TRACE_PROFILE;
+    if (process->main->ops->step != NULL)
+        own |= EMU_TRACE_INSTRUCTIONS;
     return process->main->ops->trace != NULL || !(what & ~own);
 }
 
@@ -257,8 +259,35 @@ void emu_trace_attach(emu_thread *thread)
     }
     if (thread->engine != NULL && thread->ops->trace != NULL)
         thread->ops->trace(thread->engine, process->trace, tracer.pid, tracer.tid);
+    thread->tells_steps = thread->ops->trace == NULL && thread->ops->step != NULL &&
+                          emu_trace_wants(process->trace, EMU_TRACE_INSTRUCTIONS);
     thread->traced = thread->tid;
     thread->traced_engine = thread->engine;
+}
+
+/* The bytes are as many as an instruction can have: whoever reads them knows where it ends. */
+int emu_trace_step(emu_thread *thread, emu_stop *stop)
+{
+    emu_process *process = thread->process;
+    emu_tracer tracer;
+    if (!emu_trace_wants(process->trace, EMU_TRACE_INSTRUCTIONS)) {
+        thread->tells_steps = false;
+        return thread->ops->run(thread->engine, stop);
+    }
+    as(process, &tracer);
+    thread->ops->save(thread->engine, &tracer.before);
+    memset(tracer.bytes, 0, sizeof tracer.bytes);
+    uint64_t pc = tracer.before.pc, left = EMU_PAGE - (pc & (EMU_PAGE - 1));
+    tracer.size = 15;
+    if (umem_read(&process->umem, tracer.bytes, pc, tracer.size) != 0 && left < tracer.size)
+        (void)umem_read(&process->umem, tracer.bytes, pc, tracer.size = (uint8_t)left);
+    int kind = thread->ops->step(thread->engine, stop);
+    if ((kind == 0 || kind == EMU_STOP_SYSCALL) && emu_trace_in_range(process->trace, pc)) {
+        emu_cpu_state now;
+        thread->ops->save(thread->engine, &now);
+        emu_trace_instruction(&tracer, &now);
+    }
+    return kind;
 }
 
 void emu_trace_ended(emu_thread *thread, int status)
