@@ -49,7 +49,7 @@ typedef struct shared {
     _Atomic int dropping;
     _Atomic int tagged;
     _Atomic uint32_t changes; /* of mappings and of code, so far */
-    uint32_t what;            /* of EMU_TRACE_*: what translations are made for */
+    uint32_t what, ranges;    /* of a trace: what translations are made for */
 } shared;
 
 typedef struct a64_engine {
@@ -526,13 +526,15 @@ static uint32_t wanted(const emu_trace *trace)
     return __atomic_load_n(&trace->what, __ATOMIC_RELAXED) & (EMU_TRACE_INSTRUCTIONS | EMU_TRACE_BLOCKS);
 }
 
-/* The reader has had enough: code is translated once more, and is fast again. */
+/* The reader has had enough, or wants more places: code is translated once more. */
 static void look_at_trace(a64_engine *engine)
 {
     uint32_t what = wanted(engine->tracer.trace);
-    if (what == engine->shared->what)
+    uint32_t ranges = __atomic_load_n(&engine->tracer.trace->range_count, __ATOMIC_ACQUIRE);
+    if (what == engine->shared->what && ranges == engine->shared->ranges)
         return;
     engine->shared->what = what;
+    engine->shared->ranges = ranges;
     engine->shared->full = 1;
 }
 
@@ -542,8 +544,11 @@ static void a64_trace(emu_engine *opaque, emu_trace *trace, int32_t pid, int32_t
     tr_code *code = engine->shared->code;
     bool forked = engine->tracer.pid != 0 && engine->tracer.pid != pid;
     engine->tracer = (emu_tracer){.trace = trace, .pid = pid, .tid = tid, .isa = EMU_ISA_AARCH64};
+    if (code->trace == NULL) {
+        engine->shared->what = wanted(trace);
+        engine->shared->ranges = __atomic_load_n(&trace->range_count, __ATOMIC_ACQUIRE);
+    }
     code->trace = trace;
-    engine->shared->what = wanted(trace);
     if (forked && trace->what & EMU_TRACE_COVERAGE) { /* what the parent has executed is the parent's */
         pthread_mutex_lock(&code->lock);
         tr_drop(code);
