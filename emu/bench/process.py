@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,8 @@ def machine(
                 if name.strip() == marks[-1]:
                     break
                 if name.strip() == waits:
-                    os.write(child.stdin.fileno(), b"!")
+                    with contextlib.suppress(BrokenPipeError):  # it is ending, and tells why
+                        os.write(child.stdin.fileno(), b"!")
         finally:
             _end(child)
             child.stdin.close()
@@ -113,11 +115,19 @@ def _start(command: Sequence[str], **ends: object) -> _Child:
 
 def _ends(pid: int, seconds: float) -> bool:
     """Whether a child ends in time.  It is left for _end, so that its number stays its own."""
-    fd = os.pidfd_open(pid)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        os.killpg(pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
     try:
-        return bool(select.select([fd], [], [], seconds)[0])
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     finally:
-        os.close(fd)
+        timer.cancel()
+    return not late.is_set()
 
 
 def _end(child: _Child) -> None:
@@ -129,8 +139,8 @@ def _end(child: _Child) -> None:
 
 
 def _cpu(pid: int) -> float:
-    """User and system time of a process, all its threads: the clock that clock_getcpuclockid(3) gives."""
-    return time.clock_gettime(~pid << 3 | 2)
+    """User and system time of a child, all its threads: the clock that clock_getcpuclockid(3) gives."""
+    return time.clock_gettime(~pid << 3 | 2)  # also of one that has ended, until it is waited for
 
 
 def _lines(fd: int, until: float, errors: int) -> Iterator[str]:

@@ -235,6 +235,8 @@ def test_a_machine_is_measured_from_mark_to_mark_and_ended_behind_the_last() -> 
     assert all(sample.wall >= 0 <= sample.cpu for sample in found.values())
     with pytest.raises(Failed, match=r"^no 'end' came: oh \(exit status 1\)$"):
         machine(["sh", "-c", "echo '@@ begin'; echo oh >&2; exit 1"], ["begin", "end"])
+    with pytest.raises(Failed, match=r"^no 'end' came: exit status 0$"):
+        machine(["sh", "-c", "exec 0<&-; echo '@@ begin'"], ["begin", "end"], waits="begin")
     with pytest.raises(Failed, match=r"^no 'end' came: KVM internal error$"):
         machine(["sh", "-c", "echo KVM internal error. Suberror: 1 >&2; exec sleep 60"], ["end"])
     with pytest.raises(Failed, match=r"^no 'end' came: nothing within 0 s$"):
