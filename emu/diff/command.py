@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--append", default="", metavar="WORDS", help="the kernel's command line")
     add("-L", "--sysroot", metavar="DIR", help="look for the program's files in DIR first")
     add(
+        "--start", metavar="WHERE", help="run to an address or function at full speed, and compare from there"
+    )
+    add(
         "--count",
         type=int,
         metavar="N",
@@ -112,8 +115,17 @@ def programs(args: argparse.Namespace, words: list[str]) -> Found:
     return compare(words, engines, count=args.count, sysroot=args.sysroot, **_common(args))
 
 
+def place(text: str | None) -> int | str | None:
+    """An address, if it is a number, else a name."""
+    try:
+        return None if text is None else int(text, 0)
+    except ValueError:
+        return text
+
+
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     return {
+        "start": place(args.start),
         "adopt": [name for name in args.adopt.split(",") if name],
         "ignore": [name for name in args.ignore.split(",") if name],
         "everything": args.all,

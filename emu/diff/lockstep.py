@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         def instruction(self, address: int) -> tuple[bytes, str]:
             """The bytes there and what they mean; the guest is behind it by now."""
 
+        def reach(self, where: int | str) -> None:
+            """Runs to an address, or to a function of that name.  Raises EmuError where it ends before."""
+
         def step(self) -> str:
             """Executes one instruction; returns why it cannot, or why the guest has ended."""
 
@@ -103,6 +106,7 @@ def lockstep(
     first: Machine,
     second: Machine,
     *,
+    start: int | str | None = None,
     count: int | None = None,
     adopt: Iterable[str] = (),
     ignore: Iterable[str] = (),
@@ -113,7 +117,8 @@ def lockstep(
     They have one CPU each, and stand: before their start, or at the same place where on_address has stopped
     them.  No interrupts come, and no timer passes.  Hooks on addresses are called.
 
-    count: at most so many instructions; adopt: mnemonics of instructions whose results the second takes from
+    start: an address, or a function's name, to which both run at their own speed first; count: at most so
+    many instructions; adopt: mnemonics of instructions whose results the second takes from
     the first, as they come from outside ("rdtsc", "cpuid", "mrs"); ignore: registers that are not compared;
     everything: floating-point, vector and system registers are.  x86's flags are not compared behind an
     instruction that leaves them undefined.  Raises an EmuError.
@@ -121,7 +126,7 @@ def lockstep(
     from emu.diff.machines import MachineSide
 
     sides = MachineSide(first, everything), MachineSide(second, everything)
-    return Lockstep(*sides, count, frozenset(adopt), frozenset(ignore)).run()
+    return Lockstep(*sides, count, frozenset(adopt), frozenset(ignore)).run(start)
 
 
 class Lockstep:
@@ -143,9 +148,12 @@ class Lockstep:
         self.count = 0
         self.trail: deque[int] = deque(maxlen=TRAIL)
 
-    def run(self) -> Found:
+    def run(self, start: int | str | None = None) -> Found:
         first, second = self.first, self.second
         first.agree(second)
+        if start is not None:
+            first.reach(start)
+            second.reach(start)
         before, there = self._states()
         if before != there:
             return self._found("", self._differ(0, before, before, there, "they begin differently"))

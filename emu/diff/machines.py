@@ -65,6 +65,15 @@ class MachineSide:
             return data[:size], f"{name} {operands}".rstrip()
         return data[:4], "(no instruction)"
 
+    def reach(self, where: int | str) -> None:
+        remove = self.machine.on_address(where, lambda hit: hit.stop())
+        try:
+            result = self.machine.run()
+        finally:
+            remove()
+        if result.reason != "hook":
+            raise EmuError(f"{self.name}: the guest has ended ({result.reason}) before it came to {where}")
+
     def step(self) -> str:
         machine = self.machine
         if machine.stops.table:

@@ -13,9 +13,9 @@ from collections import deque
 from accel.errors import EmuError
 from emu.diff.lockstep import Found, Lockstep
 from emu.gdb.process import GDB_SIGNALS, LOOK, ProcessTarget
-from emu.gdb.target import SIGTRAP, Action, Refused, Stop
+from emu.gdb.target import SIGTRAP, Action, Kind, Refused, Stop
 from emu.linux.process import Process, isa_of
-from emu.linux.stops import Started
+from emu.linux.stops import Started, address_of
 from emu.linux.watch import BadAddress, Call
 from emu.native import lib
 
@@ -108,6 +108,7 @@ def compare(
     args: Sequence[str],
     engines: tuple[str, str] = ("translator", "unicorn"),
     *,
+    start: int | str | None = None,
     count: int | None = None,
     adopt: Iterable[str] = (),
     ignore: Iterable[str] = (),
@@ -124,7 +125,7 @@ def compare(
     try:
         for engine in engines:
             sides.append(ProgramSide(args, engine, options, everything))
-        return Lockstep(sides[0], sides[1], count, frozenset(adopt), frozenset(ignore)).run()
+        return Lockstep(sides[0], sides[1], count, frozenset(adopt), frozenset(ignore)).run(start)
     finally:
         for side in sides:
             side.close()
@@ -261,6 +262,20 @@ class ProgramSide:
             "x86_64": (cs.CS_ARCH_X86, cs.CS_MODE_64),
         }
         return cs.Cs(*kinds[self.arch.name])
+
+    def reach(self, where: int | str) -> None:
+        address, size = address_of(self.target, self.process.files, where)
+        try:
+            self.target.insert(Kind.SOFTWARE, address, size)
+        except Refused as error:
+            raise EmuError(f"no program can stop at {address:#x}: {error}") from None
+        self._stop = None
+        self.target.resume({thread: Action() for thread in self.target.threads()})
+        while self._stop is None:
+            self.target.pump(LOOK)
+        if self._stop.reason != "swbreak":
+            raise EmuError(f"{self.name}: the program has {self._stop.reason} before it came to {where}")
+        self.target.remove(Kind.SOFTWARE, address, size)
 
     def step(self) -> str:
         self._stop = None

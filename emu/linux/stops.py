@@ -217,7 +217,7 @@ class Stops:
 
     def _place(self, target: ProcessTarget) -> None:
         for where, function in self._wanted:
-            address, size = self._address(target, where)
+            address, size = address_of(target, self._process.files, where)
             if address not in self._hooks:
                 try:
                     target.insert(Kind.SOFTWARE, address, size)
@@ -226,37 +226,39 @@ class Stops:
             self._sizes[address] = size
             self._hooks.setdefault(address, []).append(function)
 
-    def _address(self, target: ProcessTarget, where: int | str) -> tuple[int, int]:
-        """The address and the size of an instruction that stops there."""
-        name = target.arch.name
-        size = {"x86_64": 1, "riscv64": 2}.get(name, 4)
-        thumb = False
-        if isinstance(where, str):
-            address = self._symbol(target, where)
-            if name == "arm":
-                (cpsr,) = target.read_registers(target.pid, ("cpsr",))
-                thumb = bool((cpsr or 0) & THUMB)
-        else:
-            address = where & ~1 if name == "arm" else where
-            thumb = address != where
-        return address, 2 if thumb else size
 
-    def _symbol(self, target: ProcessTarget, name: str) -> int:
-        from emu.trace.symbols import Image
+def address_of(target: ProcessTarget, files: Files, where: int | str) -> tuple[int, int]:
+    """The address of an instruction and the size of a breakpoint there; where: as for Process.on_address."""
+    name = target.arch.name
+    size = {"x86_64": 1, "riscv64": 2}.get(name, 4)
+    thumb = False
+    if isinstance(where, str):
+        address = _symbol(target, files, where)
+        if name == "arm":
+            (cpsr,) = target.read_registers(target.pid, ("cpsr",))
+            thumb = bool((cpsr or 0) & THUMB)
+    else:
+        address = where & ~1 if name == "arm" else where
+        thumb = address != where
+    return address, 2 if thumb else size
 
-        path = os.fsdecode(target.object("exec-file", "") or b"")
-        fd = self._process.files.peek(path)
-        data = b""
-        if fd >= 0:
-            with open(fd, "rb") as file:
-                data = file.read()
-        image = Image(data)
-        found = image.find(name)
-        if not found:
-            raise EmuError(f"{path} has no function {name!r} with a symbol; give its address")
-        word = struct.Struct("<Q" if target.arch.bits == 64 else "<I")
-        auxv = target.object("auxv", "") or b""
-        values = [value for (value,) in word.iter_unpack(auxv[: len(auxv) // word.size * word.size])]
-        entry = dict(zip(values[::2], values[1::2], strict=False)).get(AT_ENTRY, image.entry)
-        # Both may have a 1 for Thumb.
-        return int(found[0][0] + entry - image.entry)
+
+def _symbol(target: ProcessTarget, files: Files, name: str) -> int:
+    from emu.trace.symbols import Image
+
+    path = os.fsdecode(target.object("exec-file", "") or b"")
+    fd = files.peek(path)
+    data = b""
+    if fd >= 0:
+        with open(fd, "rb") as file:
+            data = file.read()
+    image = Image(data)
+    found = image.find(name)
+    if not found:
+        raise EmuError(f"{path} has no function {name!r} with a symbol; give its address")
+    word = struct.Struct("<Q" if target.arch.bits == 64 else "<I")
+    auxv = target.object("auxv", "") or b""
+    values = [value for (value,) in word.iter_unpack(auxv[: len(auxv) // word.size * word.size])]
+    entry = dict(zip(values[::2], values[1::2], strict=False)).get(AT_ENTRY, image.entry)
+    # Both may have a 1 for Thumb.
+    return int(found[0][0] + entry - image.entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,29 @@ def test_a_program_of_debian_s_is_the_same_in_every_instruction_of_its_c_library
         pytest.skip(str(error))
     found = compare([busybox, "echo"], count=17_000)
     assert found, str(found)
+
+
+def test_both_run_to_a_function_before_they_are_compared(tmp_path):
+    import shutil
+
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("no aarch64-linux-gnu-gcc to build a program with")
+    source = Path(__file__).parent.parent / "linux/guests/scale.c"
+    command = ["aarch64-linux-gnu-gcc", "-O1", "-w", "-static", "-pthread", source, "-o", tmp_path / "scale"]
+    subprocess.run(command, check=True, timeout=60)
+    with open("/dev/null", "wb") as nothing:
+        found = compare([str(tmp_path / "scale"), "3"], start="text", stdout=nothing)
+        assert found, str(found)
+        assert found.end == "it has ended with status 0"
+        with pytest.raises(EmuError, match="has no function 'nosuch'"):
+            compare([str(tmp_path / "scale")], start="nosuch", stdout=nothing)
+        with pytest.raises(EmuError, match="has exited before it came to"):
+            compare([str(tmp_path / "scale")], start="abort", stdout=nothing)
+    one, two = pair()
+    with one, two:
+        found = lockstep(one, two, start=CODE["aarch64"] + 8, count=50)
+        assert found, str(found)
+        assert one.cpus[0].registers["x2"] == two.cpus[0].registers["x2"] > 10
 
 
 def test_a_program_that_reads_the_time_by_itself_differs_there(program):
