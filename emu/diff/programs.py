@@ -18,6 +18,7 @@ from emu.linux.process import Process, isa_of
 from emu.linux.stops import Started, address_of
 from emu.linux.watch import BadAddress, Call
 from emu.native import lib
+from emu.trace.disassembly import Disassembly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class ProgramSide:
         self.target.pass_signals(frozenset((*GDB_SIGNALS.values(), 143)))
         self.target.stopped = self._stopped
         self.arch = self.target.arch
+        self._disassembly = Disassembly(isa)
         process.start()
         # The next side's memory then begins where this one's did.
         process.release()
@@ -246,22 +248,12 @@ class ProgramSide:
             data = self.target.read(address, LONGEST if self.arch.name == "x86_64" else 4)
         except (Refused, OSError):
             return b"", ""
-        for _, size, name, operands in self._decoder().disasm_lite(data, address, 1):
-            return data[:size], f"{name} {operands}".rstrip()
-        return data[:4], "(no instruction)"
+        thumb = self.arch.name == "arm" and bool((self._get("cpsr") or 0) & THUMB)
+        text, size = self._disassembly.of(address, data, thumb)
+        return data[:size], text
 
-    def _decoder(self) -> Any:
-        import capstone as cs
-
-        if self.arch.name == "arm":
-            (status,) = self.target.read_registers(self.thread, ("cpsr",))
-            return cs.Cs(cs.CS_ARCH_ARM, cs.CS_MODE_THUMB if (status or 0) & THUMB else cs.CS_MODE_ARM)
-        kinds = {
-            "aarch64": (cs.CS_ARCH_ARM64, cs.CS_MODE_LITTLE_ENDIAN),
-            "riscv64": (cs.CS_ARCH_RISCV, cs.CS_MODE_RISCV64 | cs.CS_MODE_RISCVC),
-            "x86_64": (cs.CS_ARCH_X86, cs.CS_MODE_64),
-        }
-        return cs.Cs(*kinds[self.arch.name])
+    def _get(self, name: str) -> int | None:
+        return self.target.read_registers(self.thread, (name,))[0]
 
     def reach(self, where: int | str) -> None:
         address, size = address_of(self.target, self.process.files, where)
@@ -304,9 +296,9 @@ class ProgramSide:
         """
         assert isinstance(other, ProgramSide)
         self._other, other._other, other._second = other, self, True
-        (sp,) = self.target.read_registers(self.thread, (self.arch.sp,))
+        sp = self._get(self.arch.sp)
         assert sp is not None
-        if other.target.read_registers(other.thread, (self.arch.sp,)) == [sp]:
+        if other._get(self.arch.sp) == sp:
             stack = bytearray(self.target.read(sp, MOST))
             size = self.arch.bits // 8
             theirs = words(other.target.object("auxv", "") or b"", size)
