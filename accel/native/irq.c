@@ -5,7 +5,7 @@
  * because a controller may answer at once with a line of the same device.
  */
 #include "core.h"
-#include "trace_machine.h"
+#include "tell.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -17,6 +17,8 @@ struct emu_irq {
     void *opaque;
     uint32_t number;
 };
+
+emu_tell_line_fn *emu_irq_tells;
 
 emu_irq *emu_irq_new(void)
 {
@@ -54,8 +56,8 @@ void emu_irq_set(emu_irq *irq, int level)
     pthread_mutex_lock(&irq->lock);
     if (irq->level != level) {
         irq->level = level;
-        if (__builtin_expect(emu_machines_trace != NULL, 0))
-            emu_trace_line(irq, level);
+        if (__builtin_expect(emu_irq_tells != NULL, 0))
+            emu_irq_tells(irq, level);
         if (irq->fn != NULL)
             irq->fn(irq->opaque, irq->number, level);
     }

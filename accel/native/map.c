@@ -7,7 +7,7 @@
  * reader that comes later can only see the new view).
  */
 #include "core.h"
-#include "trace_machine.h"
+#include "tell.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -715,6 +715,8 @@ static int read_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t 
     return result;
 }
 
+emu_tell_access_fn *emu_map_tells;
+
 static int space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
 {
     emu_range range;
@@ -726,8 +728,8 @@ static int space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t 
 int emu_space_read(emu_space *space, uint64_t addr, uint32_t width, uint64_t *value)
 {
     int status = space_read(space, addr, width, value);
-    if (__builtin_expect(emu_machines_trace != NULL, 0))
-        emu_trace_access(space, addr, width, *value, 0);
+    if (__builtin_expect(emu_map_tells != NULL, 0))
+        emu_map_tells(space, addr, width, *value, 0);
     return status;
 }
 
@@ -752,8 +754,8 @@ static int write_parts(emu_space *space, uint64_t addr, uint32_t width, uint64_t
 int emu_space_write(emu_space *space, uint64_t addr, uint32_t width, uint64_t value)
 {
     emu_range range;
-    if (__builtin_expect(emu_machines_trace != NULL, 0))
-        emu_trace_access(space, addr, width, value, 1);
+    if (__builtin_expect(emu_map_tells != NULL, 0))
+        emu_map_tells(space, addr, width, value, 1);
     if (emu_space_find(space, addr, &range) && width <= range.size - (addr - range.base))
         return emu_region_write(range.region, range.offset + (addr - range.base), width, value);
     return write_parts(space, addr, width, value);

@@ -4,14 +4,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tell.h"
 #include "trace_write.h"
 
 emu_trace *emu_machines_trace;
-
-void emu_trace_machines(emu_trace *trace)
-{
-    emu_machines_trace = trace;
-}
 
 static emu_trace_record *take(uint8_t kind)
 {
@@ -26,7 +22,7 @@ static emu_trace_record *take(uint8_t kind)
     return emu_trace_take(&tracer, kind, 0);
 }
 
-void emu_trace_access(const emu_space *space, uint64_t addr, uint32_t width, uint64_t value, int write)
+static void tell_access(const emu_space *space, uint64_t addr, uint32_t width, uint64_t value, int write)
 {
     emu_range range;
     if (!emu_trace_wants(emu_machines_trace, EMU_TRACE_MMIO) || !emu_space_find(space, addr, &range) ||
@@ -43,13 +39,20 @@ void emu_trace_access(const emu_space *space, uint64_t addr, uint32_t width, uin
     emu_trace_give(record, range.offset + (addr - range.base));
 }
 
-void emu_trace_line(const emu_irq *irq, int level)
+static void tell_line(const emu_irq *irq, int level)
 {
     emu_trace_record *record = emu_trace_wants(emu_machines_trace, EMU_TRACE_INTERRUPTS) ? take(EMU_TRACED_INTERRUPT) : NULL;
     if (record == NULL)
         return;
     record->a = (uint64_t)(uintptr_t)irq;
     emu_trace_give(record, (uint64_t)level);
+}
+
+void emu_trace_machines(emu_trace *trace)
+{
+    emu_machines_trace = trace;
+    emu_map_tells = trace != NULL ? tell_access : NULL;
+    emu_irq_tells = trace != NULL ? tell_line : NULL;
 }
 
 void emu_trace_exit(uint32_t cpu, uint32_t reason, uint64_t since)

@@ -11,10 +11,6 @@ extern emu_trace *emu_machines_trace;
 /* From now on, for all machines; before they are built, where instructions are wanted.  NULL: no longer. */
 void emu_trace_machines(emu_trace *trace);
 
-/* A guest accesses registers or hooks of a region. */
-void emu_trace_access(const emu_space *space, uint64_t addr, uint32_t width, uint64_t value, int write);
-/* A line's level has changed. */
-void emu_trace_line(const emu_irq *irq, int level);
 /* A vCPU has come back from KVM_RUN, which it entered at that time (ns). */
 void emu_trace_exit(uint32_t cpu, uint32_t reason, uint64_t since);
 /* Unicorn's CPU takes an exception of that number (the library's). */

@@ -28,6 +28,9 @@ def run_block(block: str, user: dict[str, Any]) -> str:
     """What a block of commands prints, run by the `user` of conftest.py; one that fails fails the test."""
     if "gdb-multiarch" in block and shutil.which("gdb-multiarch") is None:
         pytest.skip("gdb-multiarch is not installed (apt-get install gdb-multiarch)")
+    for firmware in re.findall(r"--firmware (/\S+)", block):
+        if not Path(firmware).exists():
+            pytest.skip(f"{firmware} is not installed, which the commands boot")
     if "samples.debian" in block:
         from emu.samples.debian import unpacked
 
