@@ -111,17 +111,15 @@ def _placed(path: str, text: str, message: str) -> str:
 
 
 def _line(text: str, section: str | None, key: str) -> str:
-    """ ":LINE" of a key in a section, of a section (None), as far as it is written in the usual way."""
+    """Where a key stands, in a section (None: before all), or a section begins: ":LINE", if that is found."""
     name = rf"""["']?{re.escape(key)}["']?"""
     current: str | None = None
     for number, line in enumerate(text.split("\n"), 1):
         header = re.match(r"""\s*\[\s*["']?([^\]"']*?)["']?\s*\]""", line)
         if header:
             current = header[1]
-        wanted = header is not None and current == key if section is None else current == section
-        if section is None and (wanted or re.match(rf"\s*{name}\s*[.=]", line)):
-            return f":{number}"
-        if section is not None and wanted and re.match(rf"\s*{name}\s*[.=]", line):
+        begun = header is not None and section is None and current == key
+        if begun or (current == section and re.match(rf"\s*{name}\s*[.=]", line)):
             return f":{number}"
     return ""
 
