@@ -146,7 +146,9 @@ def _single(action: Action, value: Any) -> Any:
     text = os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else str(value)
     try:
         made = kind(text)
-    except (ValueError, TypeError, ArgumentTypeError):
+    except ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
+    except (ValueError, TypeError):
         raise ValueError(f"{_shown(value)}: {expected(action)} is expected") from None
     if action.choices is not None and made not in action.choices:
         among = ", ".join(map(str, action.choices))

@@ -104,7 +104,7 @@ def _may_be(action: Action) -> tuple[tuple[str, ...], str]:
     if action.choices is not None:
         return tuple(map(str, action.choices)), ANY
     name = _value(action)
-    if name and (known := VALUES.get(action.dest) or VALUES.get(name)) is not None:
+    if name and action.type is None and (known := VALUES.get(action.dest) or VALUES.get(name)) is not None:
         return tuple(known()), ANY
     if action.nargs == "...":
         return (), FILE

@@ -12,6 +12,7 @@ from emu.diff.lockstep import Found, lockstep
 from emu.diff.programs import ENGINES, compare
 from emu.diff.text import as_json, describe
 
+STATUSES = {"0": "all was the same", "1": "something was different"}
 ACCELS = ("kvm", "tcg")
 
 

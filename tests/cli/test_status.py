@@ -50,6 +50,12 @@ CASES = {
     ("126", "PROGRAM"): [*EMU, "./text"],
     ("127", "PROGRAM"): [*EMU, "./missing"],
     ("0", "binfmt"): [*EMU, "binfmt", "print"],
+    ("0", "diff"): [*EMU, "diff", "--count", "1000", "root/born"],
+    ("1", "diff"): patched(
+        "from emu.diff import command\ncommand.compare = lambda *_, **__: None\ncommand.describe = str",
+        "diff",
+        "root/born",
+    ),
     ("N", "shell"): [*EMU, "shell", "root", "/born"],
     ("126", "shell"): [*EMU, "shell", "root", "/text"],
     ("127", "shell"): [*EMU, "shell", "root", "/missing"],
