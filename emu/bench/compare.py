@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emu.bench.peers import ISAS
-from emu.bench.result import Result, Row
+from emu.bench.result import REFERENCES, Result, Row
 from emu.bench.table import BOLD, DIM, PLAIN, digits, seconds, title
 
 GREEN, RED = "\x1b[32m", "\x1b[31m"
@@ -71,6 +71,10 @@ def text(before: Result, after: Result, colour: bool = False) -> str:
         lines.append(f"{head}{seconds(one):>10}{seconds(two):>10}{digits(pair.ratio):>9}  {verdict}")
     counts = {word: sum(pair.verdict == word for pair in both) for word in (FASTER, SLOWER, SAME, FEW)}
     lines += ["", f"{len(both)} in both: " + ", ".join(f"{n} {word}" for word, n in counts.items() if n)]
+    moved = [pair for pair in both if pair.verdict in (FASTER, SLOWER) and pair.after.engine in REFERENCES]
+    if moved:
+        whose = "native's or QEMU's, which no version of emu changes"
+        lines.append(f"{len(moved)} of these are {whose}: the host was not as quiet, or not the same")
     for name, mine, other in (("A", before, after), ("B", after, before)):
         there = {row.key for row in other.rows if row.samples}
         alone = [row for row in mine.rows if row.samples and row.key not in there]

@@ -476,6 +476,13 @@ def test_two_results_are_compared_row_by_row(tmp_path: Path, capsys: pytest.Capt
     assert "only in A: user, gzip, unicorn\nonly in B: user, gzip, qemu-user" in shown
 
 
+def test_a_difference_of_somebody_else_s_engine_is_said_to_be_the_host_s() -> None:
+    before, after = made(kvm=[1.0] * 3, native=[0.5] * 3), made(kvm=[2.0] * 3, native=[0.6] * 3)
+    assert "1 of these are native's or QEMU's, which no version of emu changes" in compared(before, after)
+    after.rows[1].samples = before.rows[1].samples
+    assert "no version of emu changes" not in compared(before, after)
+
+
 def test_a_quick_result_is_not_compared_with_a_whole_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
