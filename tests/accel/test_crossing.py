@@ -414,7 +414,7 @@ def test_a_guest_that_keeps_asking_stays_with_a_companion_until_its_registers_ar
         pytest.skip("this host's KVM does not emulate kernel mode: it refuses nothing")
     assert machine.vcpu.get("xmm0", "rcx", "rax") == (0x4069 << 48, 0, 1)
     assert told == [(0, 1, 1), (0, 1, 1)]
-    assert machine.crossings.kinds["popcnt"] < 100
+    assert machine.crossings.kinds.get("popcnt", 0) < 100  # none on a host that is slow to take the first one
     machine.vcpu.set(rip=CODE)
     assert machine.run().kind == ExitKind.HALT
     assert machine.vcpu.get("xmm0") == (0x4079 << 48,)

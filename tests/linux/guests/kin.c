@@ -148,8 +148,8 @@ static void look(void)
     snprintf(own, sizeof own, "pipe:");
     printf("a pipe: %d\n", strncmp(link_of("/proc/%d/fd/30", child), own, 5) == 0);
     printf("none: %s\n", link_of("/proc/%d/fd/29", child));
-    char *cwd = link_of("/proc/%d/cwd", child);
-    printf("cwd: %d\n", strcmp(cwd, getcwd(name, sizeof name) ? name : "") == 0);
+    char here[4096], *cwd = link_of("/proc/%d/cwd", child);
+    printf("cwd: %d\n", strcmp(cwd, getcwd(here, sizeof here) ? here : "") == 0);
     try_write("while it runs", "copy");
     write(gate[1], "x", 1);
     siginfo_t info;
