@@ -232,7 +232,6 @@ def trace_machine(
 
 def _unwritten(error: BaseException | None) -> BaseException:
     if isinstance(error, OSError):
-        return EmuError(
-            f"the trace ends here: {error.strerror or 'it cannot be written'}; the machine was stopped"
-        )
-    return error or EmuError("the trace ends here")
+        text = error.strerror or "its file is closed"
+        return EmuError(f"the trace cannot be written: {text}; it is not whole")
+    return error or EmuError("the trace cannot be written")

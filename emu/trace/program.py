@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from threading import Thread
 
 from accel.errors import EmuError
@@ -83,9 +85,18 @@ def trace_program(
         watch.listen(Calls(session))
     from emu.linux.seen import follow
 
-    pump = Thread(target=session.pump, args=(lambda: watch.stop(),), daemon=True)
+    def failed() -> None:
+        watch.stop()  # its children die at their next call
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
-    def started(pid: int) -> None:
+    pid: int | None = None
+    pump = Thread(target=session.pump, args=(failed,), daemon=True)
+
+    def started(child: int) -> None:
+        nonlocal pid
+        pid = child
         if coverage is not None:
             coverage.begin(pid)
         if writer is not None:
@@ -93,12 +104,13 @@ def trace_program(
         pump.start()
 
     status = follow(process, watch, started)
+    pid = None
     session.end()
     pump.join()
     if session.error is not None:
         if isinstance(session.error, OSError):
             where = session.error.strerror or "it cannot be written"
-            raise EmuError(f"the trace ends here: {where}; the program was stopped") from None
+            raise EmuError(f"the trace cannot be written: {where}; it is not whole") from None
         raise session.error
     if coverage is not None:
         coverage.write()

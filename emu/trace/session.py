@@ -119,11 +119,14 @@ class Session:
     def end(self) -> None:
         """Nobody tells anything more: the rest is read, and written."""
         self._ending = True
-        self.drain()
-        for pid in self._spaces:
-            self._settle(pid)
-        if self.error is None and self.writer is not None:
-            self.writer.close()
+        try:
+            self.drain()
+            for pid in self._spaces:
+                self._settle(pid)
+            if self.error is None and self.writer is not None:
+                self.writer.close()
+        except OSError as error:
+            self.error = error
 
     # ---- what is wanted -----------------------------------------------------------------------
 
