@@ -66,7 +66,7 @@ in_guest() {
     printf '%s; echo do""ne\r' "$1" > "$tty"
     printed '^done'
     until_so prompted
-    tr -d '\r' < "$screen" | sed -n '2,/^done/p' | grep -av -e '^done' -e '""ne' || true
+    tr -d '\r' < "$screen" | sed -n '2,/^done/p' | grep -av -e '^done' -e '""ne' -e '^root@emu' || true
 }
 prompted() { tail -n 1 "$screen" | grep -aq 'root@emu.*# '; }
 

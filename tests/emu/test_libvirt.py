@@ -13,6 +13,7 @@ import pytest
 from emu.samples.debian import cache
 from tests.emu.libvirt import Libvirtd, skip_without
 from tests.emu.linux_guest import image, initrd
+from tests.emu.steered import SPINNING
 from tests.emu.system import program
 from tests.emu.terminal import Terminal
 
@@ -213,6 +214,45 @@ def test_a_domain_is_saved_and_restored(libvirtd, guest):
     libvirtd.wait("shut off (shutdown)", "domstate", name, "--reason")
     libvirtd.virsh("undefine", name)
     screen.close()
+
+
+BACKUP = """\
+<domainbackup mode='push'><disks>
+<disk name='vda' type='file'><target file='{file}'/><driver type='qcow2'/></disk></disks>
+</domainbackup>
+"""
+
+
+def test_a_disk_is_kept_copied_and_backed_up(libvirtd, tmp_path):
+    """snapshot-create-as --disk-only, blockcopy to both ends, backup-begin; the guest only spins."""
+    import emu.block
+
+    (tmp_path / "kernel").write_bytes(SPINNING)
+    (tmp_path / "initrd").write_bytes(bytes(512))
+    emu.block.create(tmp_path / "disk.qcow2", 16 << 20)
+    with emu.block.open(tmp_path / "disk.qcow2") as disk:
+        disk.write(1 << 20, os.urandom(3 << 20))
+        content = disk.read(0, disk.size)
+    name = define(libvirtd, tmp_path, "copied")
+    libvirtd.virsh("start", name)
+    over, whole, aside, backup = (tmp_path / name for name in ("over", "whole", "aside", "backup"))
+    libvirtd.virsh(
+        "snapshot-create-as", name, "s", "--disk-only", "--no-metadata", "--diskspec", f"vda,file={over}"
+    )
+    assert str(over) in libvirtd.ask("domblklist", name)
+    words = ("--transient-job", "--wait", "--timeout", "60")
+    libvirtd.virsh("blockcopy", name, "vda", whole, "--format", "qcow2", *words, "--pivot")
+    assert str(whole) in libvirtd.ask("domblklist", name)
+    libvirtd.virsh("blockcopy", name, "vda", aside, "--format", "raw", *words, "--finish")
+    assert str(whole) in libvirtd.ask("domblklist", name)
+    (tmp_path / "backup.xml").write_text(BACKUP.format(file=backup))
+    libvirtd.virsh("backup-begin", name, tmp_path / "backup.xml")
+    libvirtd.wait("Completed", "domjobinfo", name, "--completed")
+    libvirtd.virsh("destroy", name)
+    libvirtd.virsh("undefine", name)
+    for file, kind in ((over, "qcow2"), (whole, "qcow2"), (aside, "raw"), (backup, "qcow2")):
+        with emu.block.open(file, format=kind) as disk:
+            assert disk.read(0, disk.size) == content, file
 
 
 INTERFACE = "<interface type='user'><mac address='52:54:00:00:00:88'/><model type='virtio'/></interface>"

@@ -7,10 +7,12 @@
  */
 #include "block.h"
 #include "check.h"
+#include "copy.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -266,6 +268,139 @@ static void threads_share_an_image(void)
     }
 }
 
+/* What a guest's device does: one request after the other, and none while somebody holds it. */
+typedef struct device {
+    emu_block *block;
+    pthread_mutex_t held;
+    _Atomic bool stop;
+    uint64_t random;
+    uint8_t model[8 * MIB];
+} device;
+
+static void request(device *d)
+{
+    uint64_t length = 512 * (1 + next_random(&d->random) % 300);
+    uint64_t offset = next_random(&d->random) % ((8 * MIB - length) / 512) * 512;
+    int byte = (int)(next_random(&d->random) % 255 + 1);
+    pthread_mutex_lock(&d->held);
+    switch (next_random(&d->random) % 8) {
+    case 0:
+        CHECK(emu_block_write_zeroes(d->block, offset, length, 1) == 0);
+        memset(d->model + offset, 0, length);
+        break;
+    default:
+        CHECK(put(d->block, offset, length, byte) == 0);
+        memset(d->model + offset, byte, length);
+    }
+    pthread_mutex_unlock(&d->held);
+}
+
+static void *requests(void *opaque)
+{
+    device *d = opaque;
+    while (!d->stop)
+        request(d);
+    return NULL;
+}
+
+static void holds(emu_block *block, const uint8_t *model)
+{
+    static uint8_t data[8 * MIB];
+    struct iovec iov = {data, sizeof data};
+    CHECK(emu_block_readv(block, &iov, 1, 0) == 0);
+    CHECK(memcmp(data, model, sizeof data) == 0);
+}
+
+static bool copied(emu_copy *copy, uint32_t how)
+{
+    emu_copy_state state;
+    emu_copy_look(copy, &state);
+    CHECK_EQUAL(state.error, 0);
+    return how == EMU_COPY_POINT ? state.ended != 0 : state.ready != 0;
+}
+
+/* While requests are done: a backup has what was there at its start, a mirror what is there at its end. */
+static void a_copy_is_the_disk_while_it_is_written(void)
+{
+    static device d;
+    static uint8_t before[8 * MIB];
+    static const char *const targets[] = {"target.raw", "target.qcow2"};
+    for (uint32_t round = 0; round < 4; round++) {
+        uint32_t how = round % 2 == 0 ? EMU_COPY_POINT : EMU_COPY_MIRROR;
+        create(files[round / 2], 65536);
+        create(targets[round % 2], 65536);
+        emu_block *target = open_image(targets[round % 2], EMU_BLOCK_WRITEBACK);
+        d = (device){.block = open_image(files[round / 2], EMU_BLOCK_WRITEBACK), .held = PTHREAD_MUTEX_INITIALIZER,
+                     .random = round + 7};
+        for (int i = 0; i < 60; i++)
+            request(&d);
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, requests, &d) == 0);
+        pthread_mutex_lock(&d.held);
+        memcpy(before, d.model, sizeof before);
+        emu_copy *copy = emu_copy_start(d.block, target, how);
+        CHECK(copy != NULL);
+        CHECK(emu_copy_start(d.block, target, how) == NULL);
+        pthread_mutex_unlock(&d.held);
+        while (!copied(copy, how))
+            usleep(1000);
+        pthread_mutex_lock(&d.held);
+        CHECK_EQUAL(emu_copy_end(copy, how == EMU_COPY_MIRROR), 0);
+        emu_copy_free(copy);
+        if (how == EMU_COPY_MIRROR)
+            holds(target, d.model);
+        pthread_mutex_unlock(&d.held);
+        d.stop = true;
+        pthread_join(thread, NULL);
+        if (how == EMU_COPY_POINT)
+            holds(target, before);
+        holds(d.block, d.model);
+        check_sound(target, 1);
+        check_sound(d.block, 1);
+        CHECK(emu_block_close(d.block) == 0);
+        CHECK(emu_block_close(target) == 0);
+    }
+}
+
+/* A copy that fails, or whose image is closed, says so, and the guest's requests go on. */
+static void a_copy_that_fails_is_not_the_guests_end(void)
+{
+    emu_copy_state state;
+    for (uint32_t how = EMU_COPY_POINT; how <= EMU_COPY_MIRROR; how++)
+        for (int closes = 0; closes < 2; closes++) {
+            create("disk.raw", 65536);
+            create("target.qcow2", 65536);
+            emu_block *block = open_image("disk.raw", EMU_BLOCK_WRITEBACK);
+            emu_block *target = open_image("target.qcow2", EMU_BLOCK_WRITEBACK);
+            CHECK(put(block, 0, 8 * MIB, 'a') == 0);
+            emu_copy *copy = emu_copy_start(block, target, how);
+            CHECK(copy != NULL);
+            emu_copy_pace(copy, 1, 0);
+            if (closes) {
+                CHECK(emu_block_close(target) == 0);
+                target = NULL;
+                emu_copy_look(copy, &state);
+                CHECK_EQUAL(state.error, -ENODEV);
+            } else {
+                writes_left = 0;
+                emu_copy_pace(copy, 0, 0);
+                do
+                    emu_copy_look(copy, &state);
+                while (!state.ended);
+                writes_left = INT64_MAX;
+                CHECK_EQUAL(state.error, -ENOSPC);
+                CHECK_EQUAL(emu_copy_end(copy, 1), -ENOSPC);
+            }
+            CHECK(put(block, MIB, MIB, 'b') == 0);
+            hold(block, MIB, MIB, 'b', 'b');
+            CHECK_EQUAL(emu_copy_end(copy, 0), closes ? -ENODEV : -ENOSPC);
+            emu_copy_free(copy);
+            CHECK(emu_block_close(block) == 0);
+            if (target != NULL)
+                (void)emu_block_close(target);
+        }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2)
@@ -276,5 +411,7 @@ int main(int argc, char **argv)
     RUN(many_clusters_are_one_write);
     RUN(a_full_disk_leaves_a_sound_image);
     RUN(threads_share_an_image);
+    RUN(a_copy_is_the_disk_while_it_is_written);
+    RUN(a_copy_that_fails_is_not_the_guests_end);
     return 0;
 }

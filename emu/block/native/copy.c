@@ -137,6 +137,8 @@ static void *work(void *opaque)
                 break;
             copy->ready = true;
             pthread_cond_wait(&copy->news, &copy->lock);
+        } else if (copy->stop) {
+            break; /* said while a MIRROR had let go of the lock */
         } else if (copy->speed != 0) {
             wait_for(copy, bytes * 1000000000u / copy->speed);
         } else {
