@@ -116,7 +116,7 @@ def test_every_verb(libvirtd, guest):
     first = statistics(libvirtd, name)
     assert set(first) == STATISTICS
     screen.type(b"head -c 64m /dev/zero > /tmp/x; wc -c /tmp/x\r")
-    screen.wait_for(b"67108864 /tmp/x")
+    screen.wait_for(b"67108864 /tmp/x", 180)
     full = until(lambda: (now := statistics(libvirtd, name))["unused"] < first["unused"] - 60_000 and now)
     assert full["rss"] > first["rss"] + 30_000
     assert full["disk_caches"] > first["disk_caches"] + 60_000
@@ -131,7 +131,7 @@ def test_every_verb(libvirtd, guest):
     until(lambda: statistics(libvirtd, name)["actual"] == 256 << 10)
 
     screen.type(b"dd if=/dev/urandom of=/dev/vda bs=64k count=80 conv=fsync; wc -c /dev/vda\r")
-    screen.wait_for(b"67108864 /dev/vda")
+    screen.wait_for(b"67108864 /dev/vda", 180)
     done = dict(re.findall(r"vda (\w+) (\d+)", ask("domblkstat", name, "vda")))
     assert int(done["wr_bytes"]) >= 5 << 20
     assert int(done["rd_bytes"]) >= 64 << 20
@@ -198,7 +198,7 @@ def saved_and_restored(libvirtd, name, screen):
     until(screen.raw)  # what was typed before that virsh drops
     screen.type(b"echo kept $kept; wc -c /dev/vda\r")
     screen.wait_for(b"kept 42000", 60)
-    screen.wait_for(b"67108864 /dev/vda")
+    screen.wait_for(b"67108864 /dev/vda", 180)
     screen.wait_for(PROMPT)
     until(lambda: statistics(libvirtd, name).get("last_update"))
     return screen

@@ -221,14 +221,15 @@ emu_copy *emu_copy_start(emu_block *source, emu_block *target, uint32_t how)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    source->copy = target->copy = copy; /* before there is a thread that writes to the target */
     bool made = copy->buffer != NULL && copy->before != NULL && pthread_create(&copy->thread, NULL, work, copy) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!made) {
+        source->copy = target->copy = NULL;
         copy->source = NULL;
         emu_copy_free(copy);
         return NULL;
     }
-    source->copy = target->copy = copy;
     return copy;
 }
 
