@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from emu.roots.namespace import Bind, User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Roots that are made of packages (emu/roots/debian.py).
+READY = ("debian-arm64",)
 # What of the caller's environment is of use in another system.
 KEPT = (
     "TERM", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES",
@@ -36,7 +38,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     from argparse import REMAINDER
 
     add = parser.add_argument
-    add("rootfs", metavar="ROOTFS", help="folder of a foreign system, or a tar of one or of an image")
+    add(
+        "rootfs",
+        metavar="ROOTFS",
+        help="folder of a foreign system, a tar of one or of an image, or debian-arm64, made of packages",
+    )
     add("command", metavar="COMMAND", nargs=REMAINDER, help="with its arguments; default: the user's shell")
     add(
         "--bind", action="append", default=[], metavar="SRC[:DST[:ro]]",
@@ -53,7 +59,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     add("--workdir", "-w", metavar="DIR", help="start in this folder of the root (default: /)")
     add("--user", "-u", default="", metavar="NAME[:GROUP]", help="names or numbers (default: root)")
-    add("--fresh", action="store_true", help="unpack the archive again, without what has changed in it since")
+    add(
+        "--fresh",
+        action="store_true",
+        help="make the root of an archive or of packages anew, without what has changed in it since",
+    )
     add("--network", choices=("host", "none"), default="host", help="default: the host's")
     add("--accel", default="auto", metavar="NAME", help="auto, kvm, tcg or kvm:tcg (default: auto)")
     add("--engine", metavar="NAME", help="what translates: translator or unicorn")
@@ -101,13 +111,22 @@ def main(args: Namespace) -> int:
 
 def _image(args: Namespace) -> tuple[Image, str]:
     """What is to be entered: a folder, or an archive, which says more than a folder does."""
-    from emu.roots.archive import Image, unpacked
+    from emu.roots.archive import Image, kept, unpacked
 
     if os.path.isdir(args.rootfs):
         return Image(args.rootfs, {}), args.rootfs
-    if not os.path.exists(args.rootfs):
-        raise EmuError(f"{args.rootfs} is not there; give the root of a foreign system")
-    image = unpacked(args.rootfs, fresh=args.fresh)
+    if os.path.exists(args.rootfs):
+        image = unpacked(args.rootfs, fresh=args.fresh)
+    elif args.rootfs in READY:
+        from emu.roots.debian import make
+        from emu.roots.namespace import Mapping
+
+        alone = Mapping.of_caller().single
+        image = kept(args.rootfs, args.rootfs, lambda new: make(args.rootfs, new, alone), args.fresh)
+    else:
+        raise EmuError(
+            f"{args.rootfs} is not there; give the root of a foreign system, or {' or '.join(READY)}"
+        )
     return image, image.root
 
 

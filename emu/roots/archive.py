@@ -74,39 +74,56 @@ def unpacked(path: str, *, fresh: bool = False) -> Image:
     status = os.stat(path)
     name = os.path.basename(path)
     mark = f"{os.path.realpath(path)} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    folder = f"{name}-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:12]}"
+    return kept(folder, name, lambda new: _make(path, new), fresh)
+
+
+def kept(name: str, title: str, make: Callable[[str], None], fresh: bool) -> Image:
+    """The root in the folder of that name, which make() fills where it is not there, or shall be fresh."""
     roots = str(cache() / "roots")
     # Setuid programs in there are the caller's own.
     os.makedirs(roots, mode=0o700, exist_ok=True)
-    folder = os.path.join(roots, f"{name}-{hashlib.sha256(os.fsencode(mark)).hexdigest()[:12]}")
+    folder = os.path.join(roots, name)
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if fresh or not os.path.isdir(folder):
-            for old in (folder, f"{folder}.part"):
-                if os.path.isdir(old):
-                    _inside(lambda old=old: shutil.rmtree(old))  # type: ignore[misc]
-            try:
-                _make(path, folder)
-            except BaseException:
-                os.unlink(lock.name)
-                raise
-            print(f"emu: {name} is unpacked; what changes in it stays in {folder}/root", file=sys.stderr)
-    with open(f"{folder}/config.json") as file:
-        return Image(f"{folder}/root", json.load(file))
+            _new(folder, make, lock.name)
+            print(f"emu: {title} is ready; what changes in it stays in {folder}/root", file=sys.stderr)
+    config = {}
+    if os.path.exists(f"{folder}/config.json"):
+        with open(f"{folder}/config.json") as file:
+            config = json.load(file)
+    return Image(f"{folder}/root", config)
 
 
-def _make(path: str, folder: str) -> None:
+def _new(folder: str, make: Callable[[str], None], lock: str) -> None:
     new = f"{folder}.part"
+    for old in (folder, new):
+        _forget(old)
     try:
         os.makedirs(f"{new}/root")
+        make(new)
+        os.rename(new, folder)
+    except BaseException:
+        _forget(new)
+        os.unlink(lock)
+        raise
+
+
+def _forget(folder: str) -> None:
+    """Removes it with all in it, whoever's that is."""
+    if os.path.isdir(folder):
+        _inside(lambda: shutil.rmtree(folder))
+
+
+def _make(path: str, new: str) -> None:
+    try:
         with open(path, "rb") as file, _opened(path, file) as archive:
             layers, config = _contents(path, archive)
             with open(f"{new}/config.json", "w") as told:
                 json.dump(config, told)
             skipped = _inside(lambda: _unpack(path, f"{new}/root", archive, layers))
-        os.rename(new, folder)
-    except BaseException as error:
-        if os.path.isdir(new):
-            _inside(lambda: shutil.rmtree(new))
+    except Exception as error:
         if isinstance(error, BROKEN):
             raise BadImage(f"{path}: {error or 'it ends too early'}; it is damaged, or no archive") from None
         if isinstance(error, (KeyError, TypeError, IndexError, AttributeError)):
@@ -120,7 +137,7 @@ def _make(path: str, folder: str) -> None:
             ) from None
         if isinstance(error, OSError):
             raise EmuError(
-                f"{path} cannot be unpacked into {os.path.dirname(folder)}: {error.strerror};"
+                f"{path} cannot be unpacked into {os.path.dirname(new)}: {error.strerror};"
                 " make room there, or name another folder by XDG_CACHE_HOME"
             ) from None
         raise

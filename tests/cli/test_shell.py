@@ -261,7 +261,7 @@ def test_a_host_s_shell_stops_the_command_and_goes_on_with_it(root: Path) -> Non
 
 
 WRONG = [
-    (["missing"], 2, "missing is not there; give the root of a foreign system"),
+    (["missing"], 2, "missing is not there; give the root of a foreign system, or debian-arm64"),
     (["README.md"], 126, "README.md is neither a folder nor an archive of one"),
     (["{empty}"], 2, "{empty} has no /bin/sh; give the root of a whole system, or name a command of it"),
     (["{empty}", "tool"], 127, "tool: No such file or directory; check the path, it begins in the root"),

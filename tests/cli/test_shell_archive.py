@@ -60,7 +60,7 @@ def test_a_root_is_unpacked_as_tar_does(options: str, laid: Path, tmp_path: Path
     subprocess.run(["tar", "-xp", "-f", archive, "-C", plain], check=True)
     done = run("--read-only", archive, "cat", "/etc/word")
     (folder,) = (path for path in cache.iterdir() if path.is_dir())
-    assert done.stderr == f"emu: root.tar is unpacked; what changes in it stays in {folder}/root\n"
+    assert done.stderr == f"emu: root.tar is ready; what changes in it stays in {folder}/root\n"
     assert done.stdout == "word\n"
     assert cache.stat().st_mode & 0o777 == 0o700
     ours, theirs = tree(folder / "root"), tree(plain)
@@ -79,7 +79,7 @@ def test_what_was_changed_stays_until_it_shall_be_fresh(laid: Path, tmp_path: Pa
     again = run(archive, "cat", "/etc/word")
     assert (again.stdout, again.stderr) == ("new\n", "")
     fresh = run("--fresh", archive, "cat", "/etc/word")
-    assert (fresh.stdout, fresh.stderr.count("is unpacked")) == ("word\n", 1)
+    assert (fresh.stdout, fresh.stderr.count("is ready")) == ("word\n", 1)
 
 
 def packed(members: list[tuple[tarfile.TarInfo, bytes]], compression: str = "") -> bytes:
