@@ -1,4 +1,4 @@
-"""`emu shell debian-arm64`: a small Debian with apt, installed from its packages by its own dpkg, run by emu."""
+"""`emu shell debian-arm64`: a small Debian with apt, which its own dpkg installs, run by emu."""
 
 from __future__ import annotations
 
