@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import tarfile
@@ -330,14 +331,20 @@ def _inside(work: Callable[[], Any]) -> Any:
             done: tuple[bool, Any] = True, work()
         except BaseException as error:
             done = False, error
-        data = pickle.dumps(done)
-        with open(write, "wb") as pipe:
-            pipe.write(data)
-        os._exit(0)
+        try:
+            with open(write, "wb") as pipe:
+                pipe.write(pickle.dumps(done))
+        finally:
+            os._exit(0)
     os.close(write)
-    with open(read, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
+    try:
+        with open(read, "rb") as pipe:
+            data = pipe.read()
+    except BaseException:
+        os.kill(child, signal.SIGKILL)  # or it would go on in what is cleared away
+        raise
+    finally:
+        os.waitpid(child, 0)
     if not data:
         raise EmuError("what unpacks the archive was killed")
     good, value = pickle.loads(data)
