@@ -42,12 +42,14 @@ SUBCOMMANDS: "dict[str, tuple[str, str, tuple[str, ...]]]" = {
     ),
     "trace": (
         "emu.trace.command",
-        "Shows what a program does: each instruction with what it changes, blocks, system calls; as text,\n"
-        "JSON lines or a picture (Perfetto).  Writes coverage and profiles.",
+        "Shows what a program or a machine does: instructions with what they change, blocks, system calls;\n"
+        "accesses to devices, interrupts, exits; as text, JSON lines or a picture (Perfetto).  Writes\n"
+        "coverage (drcov) and profiles (flame graphs).",
         (
             "emu trace -o trace.txt ./busybox-arm64 true",
             "emu trace --symbol main --what instructions,syscalls ./hello",
             "emu trace --coverage cover.drcov ./busybox-arm64 sha256sum /etc/passwd",
+            "emu trace --what mmio,interrupts --device serial0 boot --machine virt --kernel Image",
         ),
     ),
     "binfmt": (
