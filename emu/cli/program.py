@@ -36,7 +36,11 @@ OPTIONS = (
     (("--strace",), "", "print the system calls, signals and ends of PROGRAM and its children on stderr"),
     (("--stats",), "", "print counts and times by system call when all of them have ended"),
     (("-o", "--output"), "FILE", "print that into FILE"),
-    (("-g", "--gdb"), "END", "wait for a debugger at END: a port, tcp::PORT or unix:PATH"),
+    (
+        ("-g", "--gdb"),
+        "END",
+        "wait for a debugger at END: a port, tcp::PORT or unix:PATH; END,wait=off: do not wait",
+    ),
     (("--dump-code",), "FILE", "append translated code to FILE, guest code beside it (translator)"),
     (("--perf-map",), "", "write /tmp/perf-PID.map, for Linux's perf (translator)"),
     *SETTINGS,

@@ -39,6 +39,7 @@ class MachineTarget:
 
     osabi = ""
     pid = 1
+    attached = True
 
     def __init__(self, machine: Machine, control: Control | None = None) -> None:
         self.machine = machine

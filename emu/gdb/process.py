@@ -51,6 +51,8 @@ SIGINFO, TRAP_BRKPT, TRAP_TRACE, SI_KERNEL = 128, 1, 2, 0x80
 # the upper halves of ymm0 to ymm15.
 XSAVE_FEATURES, XSAVE_USED, XSAVE_AVX, AVX = 472, 512, 576, 1 << 2
 GO_ON = Action()
+NO_WAIT = ",wait=off"
+TELL = lib.EMU_TELL_SIGNALS | lib.EMU_TELL_ENDS
 
 
 def places(arch: Arch) -> dict[str, tuple[str, int, int, int]]:
@@ -96,16 +98,14 @@ class ProcessTarget:
 
     def __init__(self, process: Process, isa: str) -> None:
         self._process = process
-        self.arch = find(isa)
-        self.registers = tuple(
-            sorted((r for r in self.arch.registers if r.feature), key=lambda register: register.number)
-        )
+        self._know(isa)
+        self.attached = False
         self.stopped: Callable[[Stop], None] = lambda stop: None
         self.pid = 0
         self.status_code: int | None = None
         watch = process.watch()
         self._watch = watch.pointer
-        self._watch.tell = lib.EMU_TELL_SIGNALS | lib.EMU_TELL_ENDS
+        self._watch.tell = TELL
         self._watch.debug = 1
         self._watch.hold = lib.EMU_HOLD_ALL
         self._slots: dict[int, int] = {}  # by thread, of those that stand
@@ -121,8 +121,14 @@ class ProcessTarget:
         self._passed: frozenset[int] = frozenset()
         self._native = False
         self._at_large = False  # nobody looks at it any more
-        self._places = places(self.arch)
         self._tasks = ""  # the folder of the process's tasks
+
+    def _know(self, isa: str) -> None:
+        self.arch = find(isa)
+        self.registers = tuple(
+            sorted((r for r in self.arch.registers if r.feature), key=lambda register: register.number)
+        )
+        self._places = places(self.arch)
 
     # -- its life ----------------------------------------------------------------------------
 
@@ -141,6 +147,25 @@ class ProcessTarget:
             self._look(LOOK)
         self._stop = Stop(self.pid, SIGTRAP)
         self._reasons.clear()
+        self._extend()
+
+    def attach(self) -> None:
+        """A debugger has come while the program ran, let go: all threads stand."""
+        self._at_large = False
+        for known in (self._reasons, self._states, self._slots, self._signals, self._sent, self._gone):
+            known.clear()
+        self._passed = frozenset()
+        self._watch.tell = TELL
+        self._watch.hold = lib.EMU_HOLD_ALL
+        self._watch.closed = 0
+        self._hold()
+        self.attached = True
+        if self._slots:  # else it has ended, or nothing of it can be stopped now
+            self._know(ISAS[self._watch.slots[next(iter(self._slots.values()))].isa])
+            self._extend()
+        self._stop = Stop(self.pid if self.pid in self._slots else next(iter(self._slots), self.pid), SIGTRAP)
+
+    def _extend(self) -> None:
         if self.arch.extensions and self._slots and self._upper(next(iter(self._slots))) is not None:
             self.registers += self.arch.extensions
 
@@ -607,29 +632,63 @@ class ProcessTarget:
 
 
 def serve_program(target: ProcessTarget, words: str, told: Callable[[str], None]) -> int:
-    """Runs a program for one debugger, from the program's first instruction; its wait status."""
-    listener, place, warning = listen(words)
+    """Runs a program for a debugger, from the program's first instruction; its wait status.
+
+    words: as listen()'s; with ",wait=off" behind it the program runs, and debuggers come when they like, one
+    after the other.
+    """
+    end = words.removesuffix(NO_WAIT)
+    waits = end == words
+    listener, place, warning = listen(end)
     with listener:
         told(f"a debugger may come to {place}")
         if warning:
             told(warning)
         told("programs have no hardware watchpoints here; gdb steps instead: set can-use-hw-watchpoints 0")
-        target.start()
-        client = None
-        while client is None and target.status_code is None:
-            try:
-                client, _ = listener.accept()
-            except InterruptedError:
-                continue
-    if listener.family == socket.AF_UNIX:
-        Path(place).unlink(missing_ok=True)
-    if client is not None:
-        connection = Connection(client, Stub(target))
         try:
-            _converse(connection, target)
+            target.start()
+            client = _next(listener, target) if waits else None
         finally:
-            connection.close()
+            if waits and listener.family == socket.AF_UNIX:
+                Path(place).unlink(missing_ok=True)
+        if client is not None:
+            _serve(client, target)
+        target.detach()
+        try:
+            while not waits and (client := _next(listener, target)) is not None:
+                target.attach()
+                _serve(client, target)
+                target.detach()
+        finally:
+            if not waits and listener.family == socket.AF_UNIX:
+                Path(place).unlink(missing_ok=True)
     return target.wait()
+
+
+def _next(listener: socket.socket, target: ProcessTarget) -> socket.socket | None:
+    """The next client; None: the program has ended."""
+    if target.status_code is not None:
+        return None
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    fd = os.pidfd_open(target.pid)
+    try:
+        poll.register(fd, select.POLLIN)
+        ready = [each for each, _ in poll.poll()]
+    finally:
+        os.close(fd)
+    if listener.fileno() not in ready:
+        target.wait()
+        return None
+    return listener.accept()[0]
+
+
+def _serve(client: socket.socket, target: ProcessTarget) -> None:
+    connection = Connection(client, Stub(target))
+    try:
+        _converse(connection, target)
+    finally:
+        connection.close()
 
 
 def _converse(connection: Connection, target: ProcessTarget) -> None:

@@ -253,7 +253,7 @@ class Stub:
 
     @command(b"qAttached")
     def _attached(self, rest: bytes) -> bytes:
-        return b"1" if not self.target.osabi else b"0"
+        return b"1" if self.target.attached else b"0"
 
     @command(b"qXfer:")
     def _transfer(self, rest: bytes) -> bytes:

@@ -75,6 +75,8 @@ if TYPE_CHECKING:
         registers: tuple[Register, ...]
         osabi: str
         pid: int
+        # It ran before the client came, who leaves it running.
+        attached: bool
         stopped: Callable[[Stop], None]
         # Kinds of breakpoints that insert() knows.
         kinds: frozenset[Kind]

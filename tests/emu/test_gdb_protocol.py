@@ -93,6 +93,7 @@ class Nothing:
     arch = find("aarch64")
     registers = arch.registers
     osabi = "GNU/Linux"
+    attached = False
     pid = 7
     kinds = frozenset(Kind)
 

@@ -254,6 +254,37 @@ def test_a_program_runs_on_when_the_debugger_detaches(isa, build, tmp_path):
     assert status == 7
 
 
+def test_debuggers_come_to_a_program_that_runs_and_leave_it_one_after_the_other(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    place = tmp_path / "gdb"
+    words = [
+        sys.executable,
+        "-m",
+        "emu",
+        "--accel",
+        "tcg",
+        "--gdb",
+        f"unix:{place},wait=off",
+        program,
+        "spin",
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emu:
+        try:
+            assert emu.stdout is not None
+            assert emu.stdout.readline() == "result 40, z 5\n"  # nobody has come yet, and it runs
+            looks = ["backtrace", "print counter > 0", "set var counter = 0", "tbreak spin", "stepi"]
+            for _ in range(2):
+                # gdb detaches at its end from what it has not started
+                text = run(command(str(place), looks, program=program))
+                assert re.search(r"#0 .*spin \(\)", text), text
+                assert "$1 = 1" in text, text
+                assert emu.poll() is None
+            run(command(str(place), ["kill"], program=program))
+            assert emu.wait(timeout=PATIENCE) == -9
+        finally:
+            emu.kill()
+
+
 def test_libraries_are_found_by_the_program_s_own_words(build, tmp_path):
     program = build("debugged", "aarch64", "-g", "-O0", "-pthread")
     root = "/usr/aarch64-linux-gnu"

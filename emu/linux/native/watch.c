@@ -291,8 +291,14 @@ bool emu_watch_signal(emu_thread *thread, const siginfo_t *info)
 bool emu_debug_stops(emu_thread *thread)
 {
     emu_watch *watch = thread->process->watch;
-    if (watch == NULL || !watch->debug || look(&watch->closed) ||
-        (thread->stopped == 0 && (thread->stepping || !look(&watch->hold))) || emu_debug_steps_on(thread))
+    if (watch == NULL || !watch->debug)
+        return false;
+    if (look(&watch->closed)) { /* another debugger may come, who is told nothing of now */
+        thread->stopped = 0;
+        thread->stepping = false;
+        return false;
+    }
+    if ((thread->stopped == 0 && (thread->stepping || !look(&watch->hold))) || emu_debug_steps_on(thread))
         return false;
     emu_watch_slot *slot = take(watch, thread, EMU_WATCH_STOP);
     if (slot == NULL)
