@@ -39,10 +39,16 @@ def qemu(isa: str) -> str:
     return found
 
 
+def by_instructions(isa: str) -> list[str]:
+    """qemu-user that makes each instruction a block, whatever its version calls that."""
+    usage = subprocess.run([qemu(isa), "--help"], capture_output=True, text=True, timeout=60).stdout
+    return [qemu(isa), "-one-insn-per-tb" if "one-insn-per-tb" in usage else "-singlestep"]
+
+
 def executed(isa: str, program: str, tmp_path: Path, *words: str) -> list[int]:
     """Addresses of instructions in their order, by qemu-user."""
     log = tmp_path / "qemu.log"
-    command = [qemu(isa), "-singlestep", "-d", "exec,nochain", "-D", str(log), program, *words]
+    command = [*by_instructions(isa), "-d", "exec,nochain", "-D", str(log), program, *words]
     subprocess.run(command, capture_output=True, timeout=120)
     return [
         int(found, 16) for found in re.findall(r"^Trace.*\[[0-9a-f]+/([0-9a-f]+)/", log.read_text(), re.M)
@@ -121,7 +127,7 @@ def test_registers_change_as_qemu_shows_them(build: Build, tmp_path: Path) -> No
     """arm64's x0-x30 and NZCV before each instruction, from those before and what was told to change."""
     program = build("traced", "aarch64", *FLAGS)
     log = tmp_path / "qemu.log"
-    command = [qemu("aarch64"), "-singlestep", "-d", "cpu,exec,nochain", "-D", str(log), program]
+    command = [*by_instructions("aarch64"), "-d", "cpu,exec,nochain", "-D", str(log), program]
     subprocess.run(command, capture_output=True, timeout=120)
     states, flags = [], []
     for dump in log.read_text().split("Trace ")[1:]:
