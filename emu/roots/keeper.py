@@ -53,6 +53,7 @@ class Keeper:
         poll.register(write, 0)
         if poll.poll(0):  # it has ended before
             os._exit(1)
+        _close_inherited()
         set_up()
         program = os.fork()
         if program:
@@ -136,6 +137,17 @@ class Keeper:
         except OSError:
             pass  # the group has ended, or the terminal
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _close_inherited() -> None:
+    """What the caller has left open: a folder of the host's among it would be a way out of the root."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:
+            pass  # that of the listing itself
 
 
 def _terminal() -> tuple[int, int]:

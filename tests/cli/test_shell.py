@@ -118,6 +118,19 @@ def test_the_host_s_kernel_is_not_changed_from_inside(root: Path) -> None:
     )
 
 
+def test_what_the_caller_has_open_is_no_way_out(root: Path) -> None:
+    """Through a folder's descriptor one would reach what lies above it."""
+    outside = os.open(ROOT, os.O_RDONLY)
+    try:
+        ways = [f"self/fd/{outside}", f"1/fd/{outside}", "1/root", "1/cwd"]
+        script = "cat " + " ".join(f"/proc/{way}/README.md" for way in ways)
+        done = run(root, "sh", "-c", script, pass_fds=[outside])
+    finally:
+        os.close(outside)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 4
+
+
 def test_folders_of_the_host_are_seen_where_they_are_bound(root: Path, tmp_path: Path) -> None:
     (tmp_path / "word").write_text("word\n")
     binds = [
