@@ -17,6 +17,7 @@ class Image:
 
     recipe: the module, and behind a colon the function (default: make) that, called with a folder and the
     progress to tell, puts `kernel` and `initrd` there and, with disk, `disk.qcow2`.
+    edition: what the recipe makes, counted up when that changes, so that what an older emu made is made anew.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Image:
     memory: str
     append: str
     disk: bool
+    edition: int = 1
 
     @property
     def make(self) -> Callable[[Path, Progress], None]:
@@ -46,6 +48,7 @@ CATALOG = (
         memory="256M",
         append="console=ttyAMA0 quiet",
         disk=False,
+        edition=2,  # the power button is heard
     ),
     Image(
         name="busybox-amd64",
@@ -66,6 +69,7 @@ CATALOG = (
         memory="512M",
         append="console=ttyAMA0 root=LABEL=emu-debian quiet",
         disk=True,
+        edition=2,  # the power button is heard
     ),
 )
 

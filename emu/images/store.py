@@ -1,6 +1,7 @@
 """Where ready guests are kept: as they were made in emu's cache, and what boots changed with the user's data.
 
-    $XDG_CACHE_HOME/emu/images/NAME/      kernel, initrd, disk.qcow2: as made; made again when they are needed
+    $XDG_CACHE_HOME/emu/images/NAME/      kernel, initrd, disk.qcow2: as made, again when they are needed;
+                                          edition: of the recipe that made them
     $XDG_DATA_HOME/emu/guests/NAME/       disk.qcow2: the guest's changes; base.qcow2, kernel, initrd
 
 A guest's folder is complete in itself: the image's files are linked into it, so that its disk stays whole
@@ -14,17 +15,18 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import emu.block
-from accel.errors import DeviceError
+from accel.errors import DeviceError, EmuError
 from emu import folders
 from emu.images.catalog import Image
 from emu.images.progress import Progress
 
 DISK, BASE, KERNEL, INITRD = "disk.qcow2", "base.qcow2", "kernel", "initrd"
+EDITION = "edition"
 
 
 def place(image: Image) -> Path:
@@ -40,20 +42,35 @@ def guest_place(image: Image) -> Path:
 def fetch(image: Image, *, quiet: bool = False) -> Path:
     """The image's folder; makes the image if it is not there, and tells of it on stderr, if not quiet.
 
-    Raises an EmuError where it cannot be made.
+    What another edition of its recipe made is replaced, and stays if that fails, which is told.  Raises an
+    EmuError where there is none and it cannot be made.
     """
     folder = place(image)
-    if folder.is_dir():
+    if _current(folder, image):
         return folder
-    with _making(folder) as new:
-        if new is not None:
-            with Progress(image.name, quiet=quiet) as progress:
-                image.make(new, progress)
-                progress.step("writing to the disk")
-                _sync(new)
-            if not quiet:
-                print(f"emu: {image.name} is ready after {progress.summary}", file=sys.stderr)
+    try:
+        with _making(folder, lambda: _current(folder, image)) as new:
+            if new is not None:
+                with Progress(image.name, quiet=quiet) as progress:
+                    image.make(new, progress)
+                    (new / EDITION).write_text(f"{image.edition}\n")
+                    progress.step("writing to the disk")
+                    _sync(new)
+                if not quiet:
+                    print(f"emu: {image.name} is ready after {progress.summary}", file=sys.stderr)
+    except EmuError as error:
+        if not folder.is_dir():
+            raise
+        print(f"emu: {image.name} stays as another emu made it: {error}", file=sys.stderr)
     return folder
+
+
+def _current(folder: Path, image: Image) -> bool:
+    """Whether the folder is there and of the recipe's edition."""
+    try:
+        return (folder / EDITION).read_text().strip() == str(image.edition)
+    except FileNotFoundError:
+        return image.edition == 1 and folder.is_dir()
 
 
 def guest(image: Image, *, quiet: bool = False) -> Path:
@@ -62,7 +79,7 @@ def guest(image: Image, *, quiet: bool = False) -> Path:
     if folder.is_dir():
         return folder
     source = fetch(image, quiet=quiet)
-    with _making(folder) as new:
+    with _making(folder, folder.is_dir) as new:
         if new is not None:
             for name, own in ((KERNEL, KERNEL), (INITRD, INITRD), (DISK, BASE)):
                 _link(source / name, new / own)
@@ -104,19 +121,26 @@ def _remove(folder: Path) -> bool:
 
 
 @contextmanager
-def _making(folder: Path) -> Iterator[Path | None]:
+def _making(folder: Path, there: Callable[[], bool]) -> Iterator[Path | None]:
     """A new folder that becomes `folder` at the end; None if somebody else has made that meanwhile."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if folder.is_dir():
+            if there():
                 yield None
                 return
             new = _aside(folder)
             new.mkdir()
             try:
                 yield new
-                new.rename(folder)
+                if folder.is_dir():
+                    old = folder.with_name(f".{folder.name}.old")
+                    shutil.rmtree(old, ignore_errors=True)
+                    folder.rename(old)
+                    new.rename(folder)
+                    shutil.rmtree(old)
+                else:
+                    new.rename(folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
             _sync_one(folder.parent)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_an_interrupted_fetch_leaves_no_image_and_does_not_hinder_the_next(
         assert [path.name for path in images.iterdir()] == [".sample.lock"]
     (homes / "wait").unlink()
     folder = store.fetch(sample())
-    assert sorted(path.name for path in folder.iterdir()) == ["disk.qcow2", "initrd", "kernel"]
+    assert sorted(path.name for path in folder.iterdir()) == ["disk.qcow2", "edition", "initrd", "kernel"]
     assert sorted(path.name for path in images.iterdir()) == [".sample.lock", "sample"]
 
 
@@ -134,6 +135,22 @@ def test_a_failure_is_one_line_and_leaves_nothing(homes: Path) -> None:
     with pytest.raises(EmuError, match="sample cannot be made"):
         store.fetch(sample("tests.emu.test_images_failing"))
     assert [path.name for path in (homes / "cache/emu/images").iterdir()] == [".sample.lock"]
+
+
+def test_what_an_older_recipe_made_is_made_anew_and_stays_where_that_fails(
+    homes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store.fetch(sample())
+    (folder / "kernel").write_bytes(b"an older one")
+    assert (store.fetch(sample()) / "kernel").read_bytes() == b"an older one"
+    failing = replace(sample("tests.emu.test_images_failing"), edition=2)
+    capsys.readouterr()
+    assert (store.fetch(failing, quiet=True) / "kernel").read_bytes() == b"an older one"
+    assert capsys.readouterr().err.startswith(
+        "emu: sample stays as another emu made it: sample cannot be made"
+    )
+    assert (store.fetch(replace(sample(), edition=2)) / "kernel").read_bytes() == b"kernel"
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["sample"]
 
 
 def test_progress_is_a_line_for_each_step_and_renews_one_on_a_terminal() -> None:
