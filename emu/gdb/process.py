@@ -113,6 +113,8 @@ class ProcessTarget:
         self._sent: set[tuple[int, int]] = set()  # signals that the client wants delivered
         self._signals: set[int] = set()  # threads that are about to take a signal
         self._actions: dict[int, Action] = {}  # of those that were let go
+        self._later: dict[int, Action] = {}  # of those that go if a step waits for somebody
+        self._patience = 0.0  # until then they stand
         self._gone: set[int] = set()  # tasks without a guest thread
         self._states: dict[int, Any] = {}
         self._breaks: dict[int, tuple[int, bytes]] = {}  # size, and what stood there
@@ -260,9 +262,14 @@ class ProcessTarget:
         elif self._reasons or (self._interrupted and not self._watch.hold):
             self._hold()
             self._report()
+        elif self._later and time.monotonic() > self._patience:
+            self._watch.hold = 0
+            self._resume_all(self._later)
+            self._later = {}
 
     def _hold(self) -> None:
         """Has all threads stand."""
+        self._later = {}
         self._watch.hold = lib.EMU_HOLD_ALL
         end = time.monotonic() + PATIENCE / 1000
         nudged = 0.0
@@ -563,14 +570,19 @@ class ProcessTarget:
             return
         steps = {thread for thread, action in actions.items() if action.step}
         self._interrupted = False
-        # While some step the others stand still.
+        # While some step the others stand still, unless it takes long.
         going = {thread: action for thread, action in actions.items() if not steps or thread in steps}
+        self._later = {thread: action for thread, action in actions.items() if thread not in going}
+        self._patience = time.monotonic() + PATIENCE / 1000
         self._watch.hold = lib.EMU_HOLD_OTHERS if steps else 0
-        for thread, action in going.items():
-            if thread in self._slots:
-                self._resume_one(thread, action)
+        self._resume_all(going)
         if steps:
             self._await_step()
+
+    def _resume_all(self, actions: Mapping[int, Action]) -> None:
+        for thread, action in actions.items():
+            if thread in self._slots:
+                self._resume_one(thread, action)
 
     def _resume_one(self, thread: int, action: Action) -> None:
         linux = LINUX_SIGNALS.get(action.signal, 0)

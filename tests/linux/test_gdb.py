@@ -207,6 +207,26 @@ def test_threads_stand_together_and_each_has_its_frames(isa, build, tmp_path):
     assert status == 7
 
 
+def test_a_step_that_waits_for_another_thread_ends(isa, build, tmp_path):
+    program = build("debugged", isa, *FLAGS)
+    place = str(tmp_path / "gdb")
+    words = [sys.executable, "-m", "emu", "--accel", "tcg", "--gdb", f"unix:{place}", program, "threads"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emu:
+        assert emu.stderr is not None
+        try:
+            emu.stderr.readline()
+            client = Client(place)
+            thread = client.ask(b"qC")[2:]
+            at = b"T05"
+            while at.startswith(b"T05"):
+                at = client.ask(b"vCont;r0,ffffffffffff0000:" + thread + b";c")
+            client.close()
+            assert at == b"W07"
+            assert emu.wait(timeout=PATIENCE) == 7
+        finally:
+            emu.kill()
+
+
 def test_a_child_runs_on_without_breakpoints(isa, build, tmp_path):
     program = build("debugged", isa, *FLAGS)
     text, out, _status = debug(
