@@ -573,6 +573,8 @@ static int go(emu_engine *engine, emu_stop *stop, size_t count)
             engine->kicked = 0;
             return finish(engine, stop, EMU_STOP_KICK);
         }
+        if (engine->told[0] != 0 || engine->told[1] != 0)
+            uc_user_trace_less(engine);
         engine->seen = 0;
         engine->trap = UINT32_MAX;
         engine->trap_pc = UINT64_MAX;

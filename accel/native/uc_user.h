@@ -57,6 +57,7 @@ struct emu_engine {
     } at;
     void (*flush_page)(void *cpu, uint64_t addr); /* the library's; NULL: it has none */
     emu_tracer tracer;
+    uc_hook told[2]; /* of instructions and blocks that are told; 0: none */
     struct code_page *code; /* sorted */
     size_t codes;
     size_t code_room;
@@ -123,6 +124,8 @@ void uc_user_after_change(emu_engine *engine, uint64_t addr, uint64_t size);
 void uc_user_hwcap(emu_engine *engine, uint64_t out[2]);
 
 void uc_user_trace(emu_engine *engine, emu_trace *trace, int32_t pid, int32_t tid);
+/* Not while it runs: what is no longer wanted costs nothing from here on. */
+void uc_user_trace_less(emu_engine *engine);
 /* An instruction that is told has been begun, and the engine has stopped so. */
 void uc_user_trace_stop(emu_engine *engine, int32_t kind);
 

@@ -22,12 +22,21 @@ static void registers(emu_engine *engine, emu_cpu_state *state)
         state->flags &= ARM_FLAGS;
 }
 
+/* For uc_user_trace_less. */
+static void leave(emu_engine *engine)
+{
+    if (!engine->kicked)
+        emu_uc_user()->kick(engine);
+}
+
 static void on_code(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
 {
     emu_engine *engine = opaque;
     emu_tracer *tracer = &engine->tracer;
     bool begun = tracer->begun;
-    bool begins = wanted(engine, EMU_TRACE_INSTRUCTIONS) && emu_trace_in_range(tracer->trace, address);
+    bool told = wanted(engine, EMU_TRACE_INSTRUCTIONS), begins = told && emu_trace_in_range(tracer->trace, address);
+    if (!told)
+        leave(engine);
     if (!begun && !begins)
         return;
     emu_cpu_state now;
@@ -64,7 +73,9 @@ void uc_user_trace_stop(emu_engine *engine, int32_t kind)
 static void on_block(uc_engine *uc, uint64_t address, uint32_t size, void *opaque)
 {
     emu_engine *engine = opaque;
-    if (wanted(engine, EMU_TRACE_BLOCKS) && emu_trace_in_range(engine->tracer.trace, address))
+    if (!wanted(engine, EMU_TRACE_BLOCKS))
+        leave(engine);
+    else if (emu_trace_in_range(engine->tracer.trace, address))
         emu_trace_block(&engine->tracer, EMU_TRACED_BLOCK, address, size);
 }
 
@@ -81,6 +92,18 @@ static void on_block_covered(uc_engine *uc, uint64_t address, uint32_t size, voi
     covered(opaque, address, size);
 }
 
+void uc_user_trace_less(emu_engine *engine)
+{
+    static const uint32_t kinds[2] = {EMU_TRACE_INSTRUCTIONS, EMU_TRACE_BLOCKS};
+    for (int i = 0; i < 2; i++)
+        if (engine->told[i] != 0 && !wanted(engine, kinds[i])) {
+            uc_hook_del(engine->uc, engine->told[i]);
+            uc_ctl_flush_tb(engine->uc); /* the calls are in what was translated */
+            engine->told[i] = 0;
+            engine->tracer.begun = false;
+        }
+}
+
 void uc_user_trace(emu_engine *engine, emu_trace *trace, int32_t pid, int32_t tid)
 {
     bool first = engine->tracer.trace == NULL, forked = !first && engine->tracer.pid != pid;
@@ -95,9 +118,9 @@ void uc_user_trace(emu_engine *engine, emu_trace *trace, int32_t pid, int32_t ti
     if (!first)
         return;
     if (trace->what & EMU_TRACE_INSTRUCTIONS)
-        uc_hook_add(engine->uc, &hook, UC_HOOK_CODE, (void *)on_code, engine, 1, 0);
+        uc_hook_add(engine->uc, &engine->told[0], UC_HOOK_CODE, (void *)on_code, engine, 1, 0);
     if (trace->what & EMU_TRACE_BLOCKS)
-        uc_hook_add(engine->uc, &hook, UC_HOOK_BLOCK, (void *)on_block, engine, 1, 0);
+        uc_hook_add(engine->uc, &engine->told[1], UC_HOOK_BLOCK, (void *)on_block, engine, 1, 0);
     if (!(trace->what & EMU_TRACE_COVERAGE))
         return;
     engine->shared.owner = engine;
