@@ -63,7 +63,7 @@ def main(args: Namespace) -> int:
     for name in targets.values():
         if name != "-":
             check_target(Path(name))
-    # What runs is in sessions of its own, and has to be ended by us.
+    # What runs is in groups of its own, and has to be ended by us.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ended)
     with tempfile.TemporaryDirectory(prefix="emu-bench-") as folder:

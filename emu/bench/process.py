@@ -106,9 +106,9 @@ class _Child(subprocess.Popen[bytes]):
 
 
 def _start(command: Sequence[str], **ends: object) -> _Child:
-    """A session of its own: Ctrl-C is for us, who then end it with all it has started."""
+    """In a group of its own: Ctrl-C is for us, who then end it with all it has started."""
     try:
-        return _Child(list(command), env=environ(), start_new_session=True, **ends)  # type: ignore[call-overload,no-any-return]
+        return _Child(list(command), env=environ(), process_group=0, **ends)  # type: ignore[call-overload,no-any-return]
     except OSError as error:
         raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
 
