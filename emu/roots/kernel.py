@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -18,6 +19,9 @@ MOUNT_ATTR_RDONLY = 1
 RESOLVE_IN_ROOT = 0x10
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 SFD_CLOEXEC, SIGINFO, SIGINFO_HEAD = 0o2000000, 128, struct.Struct("=Iii")
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+SECCOMP_SET_MODE_FILTER, SECCOMP_SPEC_ALLOW = 1, 4
+SECCOMP_ERRNO, SECCOMP_ALLOW = 0x0005_0000, 0x7FFF_0000
 # These numbers are the same for every ISA.
 OPENAT2, MOUNT_SETATTR = 437, 442
 CAPABILITIES = struct.Struct("=Ii"), struct.Struct("=6I")
@@ -106,6 +110,31 @@ def keep_capabilities(kept: Iterable[int]) -> None:
     low, high = mask & 0xFFFF_FFFF, mask >> 32
     left = [word & (low if at < 3 else high) for at, word in enumerate(had)]
     _done(_libc.capset(head, sets.pack(*left)))
+
+
+def refuse_typing() -> None:
+    """From now on nobody here can type into a terminal that others share (ioctl TIOCSTI, TIOCLINUX)."""
+    from accel.choice import host
+    from isa.syscalls import numbers
+
+    load, both, equal, answer = 0x20, 0x54, 0x15, 0x06  # linux/bpf_common.h
+    ioctl = {name: number for number, name in numbers(host()).items()}["ioctl"]
+    # The number comes first: for all others the kernel finds out once that they pass (Linux 5.11).
+    program = (
+        (load, 0, 0, 0),
+        (both, 0, 0, 0x3FFF_FFFF),  # without x32's mark
+        (equal, 1, 0, ioctl),
+        (equal, 0, 4, 54),  # ioctl's for 32-bit programs
+        (load, 0, 0, 24),  # the second argument
+        (equal, 1, 0, TIOCSTI),
+        (equal, 0, 1, TIOCLINUX),
+        (answer, 0, 0, SECCOMP_ERRNO | errno.EPERM),
+        (answer, 0, 0, SECCOMP_ALLOW),
+    )
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
+    filter_ = struct.pack("@HP", len(program), ctypes.addressof(code))
+    number = {name: number for number, name in numbers(host()).items()}["seccomp"]
+    _done(_libc.syscall(ctypes.c_long(number), SECCOMP_SET_MODE_FILTER, SECCOMP_SPEC_ALLOW, filter_))
 
 
 class Signals:

@@ -192,6 +192,7 @@ class Namespace:
         if not self.network:
             kinds |= kernel.CLONE_NEWNET
         move(self.mapping, kinds)
+        kernel.refuse_typing()
         keeper.keep(self._furnish)
         self._take_identity()
 
