@@ -104,6 +104,6 @@ def doctor() -> str:
             timeout=PATIENCE,
             check=False,
         )
-    except (OSError, subprocess.SubprocessError) as failed:
+    except (OSError, subprocess.SubprocessError, KeyboardInterrupt) as failed:
         return repr(failed)
     return done.stdout + done.stderr
