@@ -191,7 +191,7 @@ static void ask(emu_watch *watch, emu_thread *thread, emu_watch_slot *slot)
     if (debug)
         emu_turn_give(thread);
     slot->ticket = __atomic_add_fetch(&watch->tickets, 1, __ATOMIC_RELAXED);
-    set(&slot->state, ASKED);
+    __atomic_store_n(&slot->state, ASKED, __ATOMIC_RELEASE); /* the watcher sleeps on `events` */
     __atomic_add_fetch(&watch->events, 1, __ATOMIC_ACQ_REL);
     wake(&watch->events);
     wait_for_go(watch, thread, slot);
@@ -421,7 +421,8 @@ int emu_watch_order(emu_watch *watch, int index, uint32_t order, uint64_t addr, 
 
 void emu_watch_keep(emu_watch *watch, int index)
 {
-    set(&watch->slots[index].state, DONE);
+    /* Without waking it: what it sleeps for comes later. */
+    __atomic_store_n(&watch->slots[index].state, DONE, __ATOMIC_RELEASE);
 }
 
 void emu_watch_nudge(int pid)
