@@ -401,7 +401,12 @@ int emu_cross_move_in(emu_cross *c, emu_exit *out)
     emu_uc_code_foreign(m);
     c->counts.stays++;
     c->inside = true;
-    emu_uc_machine_interrupt(m, 0, emu_kvm_vcpu_intr(c->vcpu));
+    /* From here on others tell the companion themselves; what they told while we looked must not be overwritten. */
+    int level;
+    do {
+        level = emu_kvm_vcpu_intr(c->vcpu);
+        emu_uc_machine_interrupt(m, 0, level);
+    } while (emu_kvm_vcpu_intr(c->vcpu) != level);
     return 0;
 }
 

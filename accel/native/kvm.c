@@ -1060,13 +1060,19 @@ static int cross(emu_kvm_vcpu *vcpu, uint64_t budget, emu_exit *out)
     return kind;
 }
 
-/* A slice has ended: a CPU in kernel mode goes on elsewhere.  0, or what the run ends with. */
+/*
+ * A slice has ended: a CPU in kernel mode goes on elsewhere, but not while KVM has an event for it that it has not
+ * begun with: an interrupt among them was acknowledged and would be lost.  0, or what the run ends with.
+ */
 static int move(emu_kvm_vcpu *vcpu, emu_exit *out)
 {
     emu_cross *cross = atomic_load(&vcpu->cross);
     emu_kvm_sregs sregs;
+    emu_kvm_events events;
     if (cross == NULL || vcpu->halted || vcpu->parked || emu_kvm_vcpu_settle(vcpu) != 0 ||
-        emu_kvm_vcpu_sregs(vcpu, &sregs) < 0 || sregs.ss.dpl != 0)
+        emu_kvm_vcpu_sregs(vcpu, &sregs) < 0 || sregs.ss.dpl != 0 || emu_kvm_vcpu_events(vcpu, &events) < 0 ||
+        events.interrupt_injected || events.nmi_injected || events.nmi_pending || events.exception_injected ||
+        events.exception_pending)
         return 0;
     return emu_cross_move_in(cross, out);
 }
