@@ -27,13 +27,17 @@ IOEVENT_REMOVE = 4
 
 
 class Doorbells:
-    """Listens to a map and keeps an ioeventfd per visible doorbell.  `ports`: the map is the port space."""
+    """Listens to a map and keeps an ioeventfd per visible doorbell.  `ports`: the map is the port space.
+
+    refused: why the kernel took none for a doorbell, which then rings in the run loop.
+    """
 
     def __init__(self, vm: int, ports: bool, any_width: bool) -> None:
         self._vm = vm
         self._flags = IOEVENT_PORT if ports else 0
         self._any_width = any_width
         self._events: dict[tuple[int, int, int, int], list[Any]] = {}
+        self.refused: list[str] = []
 
     def range_added(self, piece: Range) -> None:
         if piece.region.kind != IO:
@@ -51,8 +55,11 @@ class Doorbells:
                 event.fd = bell.fd
                 event.flags = self._flags | (IOEVENT_MATCH if bell.has_match else 0)
                 event.match = bell.match & ((1 << 8 * width) - 1) if bell.has_match else 0
-                if lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_IOEVENTFD, event) == 0:
+                status = lib.emu_kvm_ioctl(self._vm, lib.EMU_KVM_IOEVENTFD, event)
+                if status == 0:
                     events.append(event)
+                else:
+                    self.refused.append(f"{event.base:#x}: {errno_text(status)}")
         if events:
             self._events[piece.key()] = events
 

@@ -160,7 +160,8 @@ class KvmAccelerator:
         self._follow(self.memory, self._slots)
         if ioeventfd:
             any_width = bool(extension(self.fd, device.CAP_IOEVENTFD_ANY_LENGTH))
-            self._follow(self.memory, Doorbells(self.fd, False, any_width))
+            self.doorbells = Doorbells(self.fd, False, any_width)
+            self._follow(self.memory, self.doorbells)
             if self.ports is not None:
                 self._follow(self.ports, Doorbells(self.fd, True, any_width))
         if self.crossing:

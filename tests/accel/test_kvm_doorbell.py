@@ -78,13 +78,20 @@ def test_a_write_to_memory_rings_without_an_exit_and_other_offsets_do_not(guest:
     # mov [DEVICE+0x50],eax twice; mov [DEVICE+0x54],eax; mov [DEVICE+0x50],ax; hlt
     ring = "6667a3500000d0"
     vcpu = guest.start(f"{ring} {ring} 6667a3540000d0 67a3500000d0 f4")
-    run_again(vcpu)
-    assert guest.rings() == 2
-    assert [access[:2] for access in guest.seen] == [(0x54, 4), (0x50, 2)]
-    # What KVM rings itself does not reach the run loop; where it brings a ring there, the map rings.
-    if vcpu.counts()["mmio"] == 4:
-        pytest.skip("this kvm brought the doorbells to the run loop: they rang there")
-    assert vcpu.counts()["mmio"] == 2
+    exits, before = [], 0
+    for _ in range(5):
+        guest.seen.clear()
+        run_again(vcpu)
+        assert guest.rings() == 2
+        assert [access[:2] for access in guest.seen] == [(0x54, 4), (0x50, 2)]
+        exits.append(vcpu.counts()["mmio"] - before)
+        before = vcpu.counts()["mmio"]
+    if not guest.kvm.caps.ioeventfd:
+        pytest.skip("this kvm has no ioeventfds: doorbells ring in the run loop")
+    if guest.kvm.doorbells.refused:
+        pytest.skip(f"this kvm took no ioeventfd: {guest.kvm.doorbells.refused}")
+    # One that KVM takes rings without an exit; a KVM that is short of something may still bring some here.
+    assert min(exits) == 2, exits
 
 
 def test_a_write_to_a_port_rings_only_for_its_value(guest: Guest) -> None:
